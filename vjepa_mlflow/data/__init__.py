@@ -1,0 +1,17 @@
+"""Folders and tables to labelled, split samples; the demo set."""
+
+from vjepa_mlflow.data.folders import find_videos
+from vjepa_mlflow.data.listing import DEMO, list_samples
+from vjepa_mlflow.data.samples import SPLITS, Sample
+from vjepa_mlflow.data.splits import VideoDataset, check_samples, make_dataset
+
+__all__ = [
+    "DEMO",
+    "SPLITS",
+    "Sample",
+    "VideoDataset",
+    "check_samples",
+    "find_videos",
+    "list_samples",
+    "make_dataset",
+]

@@ -1,0 +1,38 @@
+"""The labelled video: what every reader of folders and tables returns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""The names a split goes by in folders, tables and list files, and what it is called here."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A labelled video file.
+
+    Attributes:
+        path: the file.
+        name: the file as the user's data names it, relative to the folder or table; the same on every machine.
+        label: its class.
+        split: train, val or test; None until one is drawn.
+        group: samples of one group stay in one split; None for a sample of its own.
+        digest: SHA-256 of the content, hexadecimal; empty until the preflight has read the file.
+    """
+
+    path: Path
+    name: str
+    label: str
+    split: str | None = None
+    group: str | None = None
+    digest: str = ""
+
+
+def sorted_labels(samples: Sequence[Sample]) -> list[str]:
+    """The classes in a fixed order: by number where all are numbers, otherwise by name."""
+    labels = {sample.label for sample in samples}
+    if all(label.isdecimal() for label in labels):
+        return sorted(labels, key=int)
+    return sorted(labels)

@@ -1,0 +1,42 @@
+"""Work on several items at once, in order, with a progress bar."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def usable_cpus() -> int:
+    """CPUs this process may use, which in a container are often fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int = 0) -> Iterator[Result]:
+    """Maps over items in threads, yielding in their order, never more than `ahead` items before the consumer.
+
+    Threads serve here because FFmpeg, hashing and tensor arithmetic all run outside Python's lock.
+    """
+    workers = usable_cpus()
+    ahead = ahead or 2 * workers
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def progress(items: Iterable[Item], *, total: int, description: str, unit: str) -> Iterator[Item]:
+    """Shows a bar with a rate while items pass; silent where the output is no terminal."""
+    return iter(tqdm(items, total=total, desc=description, unit=unit, disable=None, leave=False, dynamic_ncols=True))

@@ -1,0 +1,68 @@
+"""The values of a training run. The only place where a default stands.
+
+The command line makes its options from these fields, `MLproject` repeats them (a test holds the two together),
+and MLflow logs them as parameters under these names.
+"""
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from vjepa_mlflow.errors import UserError
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+BAD_VIDEOS = ("stop", "skip")
+CLASS_WEIGHTS = ("none", "balanced")
+SCHEDULERS = ("constant", "linear", "cosine")
+
+
+def _option(default: Any, help: str, choices: tuple[str, ...] | None = None, minimum: int | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices, "minimum": minimum})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train on, and how. The defaults are those of the model card that the project follows.
+
+    Raises:
+        UserError: a value is out of its range; the message names the field, the value and what was expected.
+    """
+
+    data: str = _option("demo", "Folder or table of labelled videos, or 'demo': a small set drawn on the spot.")
+    model: str = _option(
+        "auto",
+        "Hub id, checkpoint folder, models:/ or runs:/ URI, 'tiny', or 'auto': tiny for the demo, "
+        "otherwise qubvel-hf/vjepa2-vitl-fpc16-256-ssv2.",
+    )
+    epochs: int = _option(5, "Passes over the training set.", minimum=1)
+    learning_rate: float = _option(1e-5, "Adam's learning rate for the head.")
+    gradient_accumulation_steps: int = _option(4, "Micro-batches of one optimizer step.", minimum=1)
+    batch_size: int = _option(1, "Clips in a micro-batch.", minimum=1)
+    precision: str = _option("fp32", "Numeric format of the forward pass; fp32 is strict.", choices=PRECISIONS)
+    views: int = _option(0, "Reuse this many views of each training video; 0 takes a fresh one each epoch.", minimum=0)
+    stride: int = _option(4, "Frames from one sampled frame to the next; shrinks for short videos.", minimum=1)
+    horizontal_flip: bool = _option(False, "Mirror half of the training views; wrong where classes are directions.")
+    scheduler: str = _option("constant", "Course of the learning rate over the run.", choices=SCHEDULERS)
+    class_weights: str = _option(
+        "none", "Weights in the loss; balanced: inverse to class frequency.", choices=CLASS_WEIGHTS
+    )
+    patience: int = _option(0, "Stop after this many epochs without a better validation accuracy; 0: never.", minimum=0)
+    seed: int = _option(0, "Seed of the splits, the views, the order and the new classifier.", minimum=0)
+    device: str = _option("auto", "auto, cpu, cuda or cuda:N.")
+    bad_videos: str = _option(
+        "stop", "What unreadable videos do: stop the run before training, or be skipped.", choices=BAD_VIDEOS
+    )
+    registered_model_name: str = _option("", "Register the model under this name; empty: do not.")
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            _check(option.name, getattr(self, option.name), option.metadata["choices"], option.metadata["minimum"])
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise UserError(f"learning_rate={self.learning_rate}: expected a number greater than 0")
+
+
+def _check(name: str, value: Any, choices: tuple[str, ...] | None, minimum: int | None) -> None:
+    if choices is not None and value not in choices:
+        raise UserError(f"{name}={value}: expected one of {', '.join(choices)}")
+    if minimum is not None and value < minimum:
+        raise UserError(f"{name}={value}: expected a whole number of at least {minimum}")

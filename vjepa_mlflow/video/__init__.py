@@ -1,0 +1,19 @@
+"""Encoded files to sampled uint8 frames, and what is wrong with a file."""
+
+from vjepa_mlflow.video.decode import VideoError, VideoInfo, VideoSource, read_clip, read_info
+from vjepa_mlflow.video.preflight import Inspection, inspect_videos
+from vjepa_mlflow.video.sampling import clip_positions
+from vjepa_mlflow.video.views import View, draw_view
+
+__all__ = [
+    "Inspection",
+    "VideoError",
+    "VideoInfo",
+    "VideoSource",
+    "View",
+    "clip_positions",
+    "draw_view",
+    "inspect_videos",
+    "read_clip",
+    "read_info",
+]

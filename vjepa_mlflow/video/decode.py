@@ -1,0 +1,199 @@
+"""Encoded video to sampled uint8 frames, with PyAV."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vjepa_mlflow.video.sampling import Stretch, choose_stretch
+
+VideoSource = Path | bytes
+"""A file, or the content of one."""
+
+SEEK_FROM = 256
+"""Below this frame index the start of a clip is found by counting frames, which is exact in any file and about as
+fast: encoders set key frames up to 250 frames apart."""
+
+
+class VideoError(Exception):
+    """A video that cannot be read. The message says what is wrong and never names the file."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video's header says. Headers err: `num_frames` is an estimate, often one or two too high.
+
+    Attributes:
+        num_frames: frames of the video stream, at least 1.
+        frames_per_second: their average rate.
+        start: presentation time of the first frame, in seconds.
+        width: pixels, before rotation.
+        height: pixels, before rotation.
+    """
+
+    num_frames: int
+    frames_per_second: Fraction
+    start: Fraction
+    width: int
+    height: int
+
+
+def read_clip(source: VideoSource, *, num_frames: int, stride: int, position: float = 0.5) -> np.ndarray:
+    """Decodes one clip, and of the video no more than the clip needs.
+
+    Args:
+        source: a file or the content of one.
+        num_frames: frames of the clip.
+        stride: frames from one sampled frame to the next; shrinks where the video is too short for it.
+        position: where the clip lies in the video, from 0 (its start) to 1 (its end).
+
+    Returns:
+        uint8 RGB frames, upright, of shape (num_frames, height, width, 3). A video with fewer frames than that ends
+        in copies of its last one.
+
+    Raises:
+        VideoError: the source is not a video, or the clip cannot be decoded in full.
+    """
+    known_frames = read_info(source).num_frames
+    while True:
+        stretch = choose_stretch(known_frames, num_frames, stride, position)
+        frames, decoded = _read_stretch(source, stretch)
+        if len(frames) == stretch.count:
+            break
+        # The header promised more frames than there are: place the clip again among those that were seen.
+        known_frames = min(known_frames - 1, stretch.start + decoded)
+        if known_frames < 1:
+            raise VideoError("no frame of it can be decoded")
+    return np.stack(frames + [frames[-1]] * (num_frames - len(frames)))
+
+
+def read_info(source: VideoSource) -> VideoInfo:
+    """Reads a video's header.
+
+    Raises:
+        VideoError: the source is not a video.
+    """
+    with _open(source) as (container, stream):
+        duration = _duration(container, stream)
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        if stream.frames and duration:
+            # average_rate is a guess from the first packets; the frame count and the duration are the file's own.
+            rate = stream.frames / duration
+        num_frames = stream.frames or round((duration or 0) * rate) or _count_packets(container, stream)
+        if num_frames < 1:
+            raise VideoError("it holds no video frames")
+        return VideoInfo(
+            num_frames=num_frames,
+            frames_per_second=rate,
+            start=_seconds(stream.start_time, stream) or Fraction(0),
+            width=stream.width,
+            height=stream.height,
+        )
+
+
+@contextmanager
+def _open(source: VideoSource) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Opens the best video stream; every FFmpeg error inside the block leaves it as a VideoError."""
+    if isinstance(source, Path) and not source.is_file():
+        raise VideoError("there is no such file")
+    try:
+        with av.open(BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
+            stream = container.streams.best("video")
+            if not isinstance(stream, VideoStream):
+                raise VideoError("it has no video stream")
+            # Clips are decoded side by side; threads inside a decoder would only compete with that.
+            stream.thread_count = 1
+            yield container, stream
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise VideoError(f"it cannot be decoded ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _seconds(timestamp: int | None, stream: VideoStream) -> Fraction | None:
+    return None if timestamp is None or stream.time_base is None else timestamp * stream.time_base
+
+
+def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    if stream.duration:
+        return _seconds(stream.duration, stream)
+    return Fraction(container.duration, av.time_base) if container.duration else None
+
+
+def _count_packets(container: InputContainer, stream: VideoStream) -> int:
+    return sum(1 for packet in container.demux(stream) if packet.size)
+
+
+def _read_stretch(source: VideoSource, stretch: Stretch) -> tuple[list[np.ndarray], int]:
+    """Returns the frames of a stretch as RGB, and how many frames were decoded from its start on."""
+    if stretch.start >= SEEK_FROM:
+        by_seeking = _read_by_seeking(source, stretch)
+        if by_seeking is not None:
+            return by_seeking
+    with _open(source) as (container, stream):
+        return _take(container.decode(stream), stretch, skip=stretch.start)
+
+
+def _read_by_seeking(source: VideoSource, stretch: Stretch) -> tuple[list[np.ndarray], int] | None:
+    """Like `_read_stretch`, from the key frame before the stretch; None where the file does not allow it."""
+    info = read_info(source)
+    target = info.start + stretch.start / info.frames_per_second
+    earliest = target - 1 / (2 * info.frames_per_second)
+    with _open(source) as (container, stream):
+        if stream.time_base is None:
+            return None
+        try:
+            container.seek(int(target / stream.time_base), stream=stream)
+        except av.FFmpegError:
+            return None
+        frames = container.decode(stream)
+        first = next(frames, None)
+        if first is None or first.pts is None or _time(first) > target + 1 / info.frames_per_second:
+            return None
+        return _take(_from_time(first, frames, earliest), stretch, skip=0)
+
+
+def _time(frame: VideoFrame) -> Fraction:
+    return Fraction(0) if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
+
+
+def _from_time(first: VideoFrame, others: Iterator[VideoFrame], earliest: Fraction) -> Iterator[VideoFrame]:
+    if _time(first) >= earliest:
+        yield first
+    for frame in others:
+        if _time(frame) >= earliest:
+            yield frame
+
+
+def _take(frames: Iterator[VideoFrame], stretch: Stretch, *, skip: int) -> tuple[list[np.ndarray], int]:
+    """Takes every `stride`-th frame after the first `skip`, until the stretch is complete or the video ends."""
+    taken: list[np.ndarray] = []
+    decoded = 0
+    for index, frame in enumerate(frames):
+        if index < skip:
+            continue
+        if decoded % stretch.stride == 0:
+            taken.append(_upright_rgb(frame, like=taken[0] if taken else None))
+        decoded += 1
+        if len(taken) == stretch.count:
+            break
+    return taken, decoded
+
+
+def _upright_rgb(frame: VideoFrame, like: np.ndarray | None) -> np.ndarray:
+    """Converts a frame to RGB and applies the rotation that PyAV only reports.
+
+    A stream may change its frame size on the way (WebRTC recordings do): `like` is the first frame, whose size holds.
+    """
+    quarter_turns = round(frame.rotation / 90) % 4
+    size = {}
+    if like is not None:
+        height, width = like.shape[:2]
+        size = {"width": width, "height": height} if quarter_turns % 2 == 0 else {"width": height, "height": width}
+    return np.rot90(frame.to_ndarray(format="rgb24", **size), k=quarter_turns)
