@@ -1,5 +1,6 @@
 """Folders and tables to labelled, split samples; the demo set."""
 
+from vjepa_mlflow.data.demo import draw_clip
 from vjepa_mlflow.data.folders import find_videos
 from vjepa_mlflow.data.listing import DEMO, list_samples
 from vjepa_mlflow.data.samples import SPLITS, Sample
@@ -11,6 +12,7 @@ __all__ = [
     "Sample",
     "VideoDataset",
     "check_samples",
+    "draw_clip",
     "find_videos",
     "list_samples",
     "make_dataset",

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vjepa_mlflow.cache import build_once
-from vjepa_mlflow.parallel import map_ahead, progress
+from vjepa_mlflow.iteration import map_ahead, progress
 
 VERSION = 1
 """Changes with anything below, so that no cache keeps an older set under the same name."""

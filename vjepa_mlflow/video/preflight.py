@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vjepa_mlflow.parallel import map_ahead, progress
+from vjepa_mlflow.iteration import map_ahead, progress
 from vjepa_mlflow.video.decode import VideoError, read_clip
 
 

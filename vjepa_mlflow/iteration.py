@@ -1,9 +1,10 @@
-"""Work on several items at once, in order, with a progress bar."""
+"""Going through many items: several at once, in batches, with a progress bar."""
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -40,3 +41,10 @@ def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], *, ahea
 def progress(items: Iterable[Item], *, total: int, description: str, unit: str) -> Iterator[Item]:
     """Shows a bar with a rate while items pass; silent where the output is no terminal."""
     return iter(tqdm(items, total=total, desc=description, unit=unit, disable=None, leave=False, dynamic_ncols=True))
+
+
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yields lists of `size` items; the last one may be shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -1,0 +1,44 @@
+"""Adapts a V-JEPA 2 video classifier to a user's own classes, on MLflow.
+
+The public names load torch and MLflow only once they are used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vjepa_mlflow.errors import UserError
+    from vjepa_mlflow.flavor import load_model, log_model, save_model
+    from vjepa_mlflow.jobs.predict import predict
+    from vjepa_mlflow.jobs.train import TrainingResult, train
+    from vjepa_mlflow.recipe import Recipe
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Recipe": "vjepa_mlflow.recipe",
+    "TrainingResult": "vjepa_mlflow.jobs.train",
+    "UserError": "vjepa_mlflow.errors",
+    "load_model": "vjepa_mlflow.flavor",
+    "log_model": "vjepa_mlflow.flavor",
+    "predict": "vjepa_mlflow.jobs.predict",
+    "save_model": "vjepa_mlflow.flavor",
+    "train": "vjepa_mlflow.jobs.train",
+}
+
+__all__ = [
+    "Recipe",
+    "TrainingResult",
+    "UserError",
+    "load_model",
+    "log_model",
+    "predict",
+    "save_model",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

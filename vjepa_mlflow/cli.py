@@ -1,0 +1,101 @@
+"""The command line: parse, call one function, print its result."""
+
+import csv
+import dataclasses
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vjepa_mlflow import __version__
+from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.recipe import Recipe
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command; what a user can put right ends in one line on stderr and a status that is not zero."""
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow asks for the commit; a machine may have no git
+    try:
+        commands.main(arguments, prog_name="vjepa-mlflow", standalone_mode=False)
+    except (UserError, click.ClickException) as error:
+        _fail(error.format_message() if isinstance(error, click.ClickException) else str(error), status=2)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted", status=130)
+    except Exception as error:
+        from mlflow.exceptions import MlflowException
+
+        if not isinstance(error, MlflowException):
+            raise
+        _fail(f"MLflow: {str(error).splitlines()[0]}", status=1)
+
+
+def _fail(reason: str, *, status: int) -> None:
+    reason = " ".join(reason.split())
+    if os.environ.get("MLFLOW_RUN_ID"):
+        from vjepa_mlflow.tracking import fail_launched_run
+
+        fail_launched_run(reason)
+    print(f"Error: {reason}", file=sys.stderr)
+    sys.exit(status)
+
+
+def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command one option for each field of the recipe."""
+    for option in reversed(dataclasses.fields(Recipe)):
+        choices = option.metadata["choices"]
+        command = click.option(
+            f"--{option.name.replace('_', '-')}",
+            option.name,
+            type=click.Choice(choices) if choices else option.type,
+            default=option.default,
+            show_default=option.default != "",
+            help=option.metadata["help"],
+        )(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def commands() -> None:
+    """Fine-tune V-JEPA 2 on your own video classes, tracked and served by MLflow."""
+
+
+@commands.command()
+@recipe_options
+def train(**options: Any) -> None:
+    """Train the head of a frozen V-JEPA 2 and log the run, the model and its test accuracy to MLflow."""
+    recipe = Recipe(**options)
+    from vjepa_mlflow.jobs.train import train
+
+    result = train(recipe)
+    print(f"\nBest epoch {result.best_epoch}, test accuracy {result.metrics['test_accuracy']:.3f}")
+    print(f"Run    {result.run_id}   (mlflow ui)")
+    print(f"Model  {result.model_uri}")
+    print(f"Serve  mlflow models serve --env-manager local -m {result.model_uri}")
+
+
+@commands.command()
+@click.argument("model_uri")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write a CSV file.")
+@click.option("--num-clips", type=click.IntRange(1, 32), default=1, show_default=True, help="Clips to average.")
+def predict(model_uri: str, paths: tuple[Path, ...], output: Path | None, num_clips: int) -> None:
+    """Classify video FILES and folders with a logged or registered model."""
+    from vjepa_mlflow.jobs.predict import predict
+
+    rows = list(predict(model_uri, paths, num_clips=num_clips))
+    width = max(len(row["path"]) for row in rows)
+    for row in rows:
+        print(f"{row['path']:<{width}}  " + (row["error"] or f"{row['score']:.3f}  {row['label']}"))
+    if output:
+        with output.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        print(f"{len(rows)} predictions in {output}")
+    failed = sum(1 for row in rows if row["error"])
+    if failed:
+        raise UserError(f"{failed} of {len(rows)} files could not be read")

@@ -1,0 +1,257 @@
+"""The MLflow flavour: V-JEPA 2 video classifiers saved, logged, loaded and served.
+
+A saved model is self-contained:
+
+    MLmodel            signature, format version, sampling
+    checkpoint/        a plain transformers folder: config.json, model.safetensors, video_preprocessor_config.json
+    code/              this package, so that the model serves where it is not installed
+    requirements.txt   the exact versions that saved it
+
+`VJEPA2ForVideoClassification.from_pretrained` and `VJEPA2VideoProcessor.from_pretrained` read `checkpoint/` as it is.
+"""
+
+import importlib.metadata
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+import yaml
+from mlflow import pyfunc
+from mlflow.models import Model, ModelInputExample, ModelSignature
+from mlflow.models.model import MLMODEL_FILE_NAME, ModelInfo
+from mlflow.models.utils import _save_example
+from mlflow.tracking.artifact_utils import _download_artifact_from_uri
+from mlflow.utils.environment import (
+    _CONDA_ENV_FILE_NAME,
+    _CONSTRAINTS_FILE_NAME,
+    _PYTHON_ENV_FILE_NAME,
+    _REQUIREMENTS_FILE_NAME,
+    _mlflow_conda_env,
+    _process_conda_env,
+    _process_pip_requirements,
+    _PythonEnv,
+)
+from mlflow.utils.file_utils import write_to
+from mlflow.utils.model_utils import (
+    _add_code_from_conf_to_system_path,
+    _get_flavor_configuration,
+    _validate_and_copy_code_paths,
+    _validate_and_prepare_target_save_path,
+)
+
+import vjepa_mlflow
+from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.flavor.signature import default_signature
+
+if TYPE_CHECKING:
+    from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+    from vjepa_mlflow.flavor.pyfunc import VideoClassifier
+    from vjepa_mlflow.model import Checkpoint
+
+FLAVOR_NAME = "vjepa_mlflow"
+FORMAT_VERSION = 1
+"""Of the saved folder. A package reads every version up to its own."""
+
+CHECKPOINT_FOLDER = "checkpoint"
+
+_REQUIRED = ("av", "mlflow", "numpy", "pandas", "torch", "torchvision", "tqdm", "transformers")
+
+
+class LoadedModel(NamedTuple):
+    """A classifier and the video processor that goes with it."""
+
+    model: "VJEPA2ForVideoClassification"
+    processor: "VJEPA2VideoProcessor"
+
+
+def get_default_pip_requirements() -> list[str]:
+    """The installed versions of what a saved model needs, pinned; local parts such as `+cu130` are left out."""
+    return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _REQUIRED]
+
+
+def get_default_conda_env() -> dict[str, Any]:
+    return _mlflow_conda_env(additional_pip_deps=get_default_pip_requirements(), install_mlflow=False)
+
+
+def save_model(
+    model: "VJEPA2ForVideoClassification",
+    processor: "VJEPA2VideoProcessor",
+    path: str | Path,
+    *,
+    stride: int,
+    conda_env: dict[str, Any] | str | None = None,
+    mlflow_model: Model | None = None,
+    signature: ModelSignature | None = None,
+    input_example: ModelInputExample | None = None,
+    pip_requirements: list[str] | str | None = None,
+    extra_pip_requirements: list[str] | str | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> None:
+    """Saves a classifier as an MLflow model.
+
+    Args:
+        model: the classifier, with its labels in `config.id2label`.
+        processor: its preprocessing.
+        path: a folder that does not exist yet or is empty.
+        stride: frames from one sampled frame to the next, as in training.
+        conda_env: environment, as in every MLflow flavour.
+        mlflow_model: the MLflow model to add the flavour to.
+        signature: replaces `default_signature()`.
+        input_example: a data frame with a column `video` that holds bytes.
+        pip_requirements: replaces `get_default_pip_requirements()`.
+        extra_pip_requirements: is added to them.
+        metadata: is kept in the MLmodel file.
+    """
+    from vjepa_mlflow.model import quiet_transformers
+
+    path = Path(path)
+    _validate_and_prepare_target_save_path(str(path))
+    code = _validate_and_copy_code_paths([str(Path(vjepa_mlflow.__file__).parent)], str(path))
+    with quiet_transformers():
+        model.save_pretrained(path / CHECKPOINT_FOLDER)
+        processor.save_pretrained(path / CHECKPOINT_FOLDER)
+
+    mlflow_model = mlflow_model or Model()
+    mlflow_model.signature = signature or default_signature()
+    if input_example is not None:
+        _save_example(mlflow_model, input_example, str(path))
+    if metadata is not None:
+        mlflow_model.metadata = metadata
+    pyfunc.add_to_model(
+        mlflow_model,
+        loader_module="vjepa_mlflow.flavor",
+        conda_env=_CONDA_ENV_FILE_NAME,
+        python_env=_PYTHON_ENV_FILE_NAME,
+        code=code,
+    )
+    mlflow_model.add_flavor(
+        FLAVOR_NAME,
+        format_version=FORMAT_VERSION,
+        checkpoint=CHECKPOINT_FOLDER,
+        stride=stride,
+        code=code,
+    )
+    mlflow_model.save(str(path / MLMODEL_FILE_NAME))
+    _write_environment(path, conda_env, pip_requirements, extra_pip_requirements)
+
+
+def _write_environment(
+    path: Path,
+    conda_env: dict[str, Any] | str | None,
+    pip_requirements: list[str] | str | None,
+    extra_pip_requirements: list[str] | str | None,
+) -> None:
+    if conda_env is None:
+        # Given and not inferred: MLflow would infer by loading the model again in another process.
+        defaults = None if pip_requirements else get_default_pip_requirements()
+        environment, requirements, constraints = _process_pip_requirements(
+            defaults, pip_requirements, extra_pip_requirements
+        )
+    else:
+        environment, requirements, constraints = _process_conda_env(conda_env)
+    (path / _CONDA_ENV_FILE_NAME).write_text(yaml.safe_dump(environment, default_flow_style=False))
+    if constraints:
+        write_to(str(path / _CONSTRAINTS_FILE_NAME), "\n".join(constraints))
+    write_to(str(path / _REQUIREMENTS_FILE_NAME), "\n".join(requirements))
+    _PythonEnv.current().to_yaml(str(path / _PYTHON_ENV_FILE_NAME))
+
+
+def log_model(
+    model: "VJEPA2ForVideoClassification",
+    processor: "VJEPA2VideoProcessor",
+    name: str = "model",
+    *,
+    stride: int,
+    registered_model_name: str | None = None,
+    step: int = 0,
+    **kwargs: Any,
+) -> ModelInfo:
+    """Logs a classifier to the active run, or to a run of its own.
+
+    Args:
+        model: the classifier.
+        processor: its preprocessing.
+        name: of the logged model.
+        stride: frames from one sampled frame to the next, as in training.
+        registered_model_name: creates a version of this registered model.
+        step: metrics that the run has logged with this step are attached to the model.
+        **kwargs: are passed to `save_model`.
+    """
+    return Model.log(
+        artifact_path=None,
+        name=name,
+        flavor=sys.modules[__name__],
+        flavor_name=FLAVOR_NAME,
+        model=model,
+        processor=processor,
+        stride=stride,
+        registered_model_name=registered_model_name,
+        step=step,
+        **kwargs,
+    )
+
+
+def load_model(model_uri: str, dst_path: str | None = None) -> LoadedModel:
+    """Loads a classifier and its processor from any MLflow model URI, such as `models:/name/1`.
+
+    Raises:
+        MlflowException: there is no such model, or it has not this flavour.
+        UserError: a newer version of the package saved it.
+    """
+    folder = Path(_download_artifact_from_uri(artifact_uri=model_uri, output_path=dst_path))
+    configuration = _configuration(folder)
+    _add_code_from_conf_to_system_path(str(folder), configuration)
+    return _load(folder, configuration)
+
+
+def fetch_checkpoint(model_uri: str) -> "Checkpoint":
+    """The checkpoint inside a logged or registered model, to be trained further.
+
+    Raises:
+        UserError: there is no such model, or it is of another flavour.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from vjepa_mlflow.model import from_folder
+
+    try:
+        folder = Path(_download_artifact_from_uri(artifact_uri=model_uri))
+        configuration = _configuration(folder)
+    except (MlflowException, OSError) as error:
+        raise UserError(f"model={model_uri}: {str(error).splitlines()[0]}: expected a model that this project logged") from error
+    return from_folder(model_uri, folder / configuration["checkpoint"])
+
+
+def _load_pyfunc(path: str) -> "VideoClassifier":
+    """Loads a saved model for serving. `mlflow.pyfunc` finds this function by its import path: a permanent contract."""
+    from vjepa_mlflow.flavor.pyfunc import VideoClassifier
+
+    configuration = _configuration(Path(path))
+    loaded = _load(Path(path), configuration)
+    return VideoClassifier(loaded.model, loaded.processor, stride=configuration["stride"])
+
+
+def _configuration(folder: Path) -> dict[str, Any]:
+    configuration = _get_flavor_configuration(model_path=str(folder), flavor_name=FLAVOR_NAME)
+    if configuration["format_version"] > FORMAT_VERSION:
+        raise UserError(
+            f"{folder}: saved in format {configuration['format_version']}: expected at most {FORMAT_VERSION}; "
+            f"install a newer vjepa-mlflow"
+        )
+    return configuration
+
+
+def _load(folder: Path, configuration: dict[str, Any]) -> LoadedModel:
+    from transformers import VJEPA2VideoProcessor
+
+    from vjepa_mlflow.model import load_trained
+
+    checkpoint = folder / configuration["checkpoint"]
+    return LoadedModel(load_trained(checkpoint), VJEPA2VideoProcessor.from_pretrained(checkpoint))
+
+
+def example_input(video: bytes) -> pd.DataFrame:
+    """One video as the data frame that a logged model takes."""
+    return pd.DataFrame({"video": [video]})

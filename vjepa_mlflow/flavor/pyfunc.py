@@ -1,0 +1,138 @@
+"""What a served model does: video files in, labels out."""
+
+import base64
+import binascii
+import json
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
+from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+from vjepa_mlflow.model import CENTRED, choose_device, preprocess
+from vjepa_mlflow.flavor.signature import DEFAULT_PARAMS
+from vjepa_mlflow.iteration import batches, map_ahead
+from vjepa_mlflow.video import VideoError, clip_positions, read_clip
+
+BATCH_SIZE = 8
+"""Clips in one forward pass."""
+
+MAX_CLIPS = 32
+"""Clips of one video at most."""
+
+logger = logging.getLogger(__name__)
+
+
+class PredictionError(MlflowException):
+    """An answer of the scoring server that holds one sentence and nothing else.
+
+    The server puts the request's data in front of an exception's message; a client gets only what was written here.
+    """
+
+    def __init__(self, sentence: str, error_code: int = INVALID_PARAMETER_VALUE):
+        super().__init__(sentence, error_code=error_code)
+        self._sentence = sentence
+
+    def serialize_as_json(self) -> str:
+        return json.dumps({"error_code": self.error_code, "message": self._sentence})
+
+
+class VideoClassifier:
+    """A classifier behind `mlflow.pyfunc`, on the GPU where there is one."""
+
+    def __init__(self, model: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor, *, stride: int):
+        self._device = choose_device("auto")
+        self._model = model.to(self._device)
+        self._processor = processor
+        self._stride = stride
+        self._labels = [model.config.id2label[index] for index in sorted(model.config.id2label)]
+
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Classifies video files.
+
+        Args:
+            model_input: a column `video` of file contents, as bytes or as base64 text.
+            params: `top_k`, how many labels to return, and `num_clips`, over how many clips of a video to average.
+
+        Returns:
+            A row for each video: `label`, `score` (the label's probability) and `top_k` (pairs of label and score).
+
+        Raises:
+            PredictionError: the request is at fault and is answered 400, or the model is and answers 500.
+        """
+        try:
+            top_k = _at_least_one("top_k", params)
+            num_clips = _at_least_one("num_clips", params)
+            if num_clips > MAX_CLIPS:
+                raise PredictionError(f"num_clips={num_clips}: expected at most {MAX_CLIPS}.")
+            probabilities = self._probabilities(_contents(model_input), num_clips)
+        except PredictionError:
+            raise
+        except Exception:
+            logger.exception("A prediction failed")
+            raise PredictionError("The model failed on this request; its log says why.", INTERNAL_ERROR) from None
+        return pd.DataFrame([self._row(row, top_k) for row in probabilities], columns=["label", "score", "top_k"])
+
+    def _probabilities(self, videos: list[bytes], num_clips: int) -> np.ndarray:
+        """Returns the classes' probabilities averaged over each video's clips, of shape (videos, classes)."""
+
+        def decode(wanted: tuple[int, float]) -> np.ndarray:
+            index, position = wanted
+            try:
+                return read_clip(
+                    videos[index],
+                    num_frames=self._model.config.frames_per_clip,
+                    stride=self._stride,
+                    position=position,
+                )
+            except VideoError as error:
+                raise PredictionError(f"Video {index + 1} of {len(videos)} was refused: {error}.") from error
+
+        wanted = [(index, position) for index in range(len(videos)) for position in clip_positions(num_clips)]
+        clips = map_ahead(decode, wanted, ahead=2 * BATCH_SIZE)
+        probabilities = [self._forward(batch) for batch in batches(clips, BATCH_SIZE)]
+        return torch.cat(probabilities).reshape(len(videos), num_clips, -1).mean(dim=1).numpy()
+
+    @torch.no_grad()
+    def _forward(self, clips: list[np.ndarray]) -> torch.Tensor:
+        pixels = torch.stack(
+            [preprocess(self._processor, frames, view=CENTRED, device=self._device) for frames in clips]
+        )
+        return self._model(pixel_values_videos=pixels).logits.double().softmax(dim=-1).cpu()
+
+    def _row(self, probabilities: np.ndarray, top_k: int) -> dict[str, Any]:
+        best = np.argsort(-probabilities, kind="stable")[:top_k]
+        pairs = [{"label": self._labels[index], "score": float(probabilities[index])} for index in best]
+        return {**pairs[0], "top_k": pairs}
+
+
+def _at_least_one(name: str, params: dict[str, Any] | None) -> int:
+    value = int((params or {}).get(name, DEFAULT_PARAMS[name]))
+    if value < 1:
+        raise PredictionError(f"{name}={value}: expected a whole number of at least 1.")
+    return value
+
+
+def _contents(model_input: pd.DataFrame) -> list[bytes]:
+    if "video" not in model_input or model_input.empty:
+        raise PredictionError("Expected at least one row with a column 'video' that holds a video file.")
+    values = list(model_input["video"])
+    return [_content(value, f"Video {number} of {len(values)}") for number, value in enumerate(values, start=1)]
+
+
+def _content(value: Any, name: str) -> bytes:
+    if isinstance(value, str):
+        # The scoring server decodes base64 in some of its payload forms and hands on the text in others.
+        try:
+            value = base64.b64decode("".join(value.split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise PredictionError(f"{name} is text that is not base64: expected a video file's content in base64.") from None
+    if not isinstance(value, bytes | bytearray):
+        raise PredictionError(f"{name} is of type {type(value).__name__}: expected a video file's content in base64.")
+    if not value:
+        raise PredictionError(f"{name} is empty: expected a video file's content in base64.")
+    return bytes(value)

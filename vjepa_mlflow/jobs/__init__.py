@@ -1,0 +1,1 @@
+"""What a command does, top to bottom: one module a command."""

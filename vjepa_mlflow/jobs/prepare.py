@@ -1,0 +1,100 @@
+"""Everything before the first epoch: checked videos, their splits, a frozen backbone with a new head."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+from vjepa_mlflow import data, flavor, model, video
+from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.tracking import RunLog
+
+SHOWN_FAULTS = 20
+URI_SCHEMES = ("models:/", "runs:/")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a recipe's names stand for on this machine."""
+
+    checkpoint: model.Checkpoint
+    dataset: data.VideoDataset
+    classifier: VJEPA2ForVideoClassification
+    processor: VJEPA2VideoProcessor
+
+
+def prepare(recipe: Recipe, log: RunLog) -> Preparation:
+    """Finds the device, the videos and the checkpoint, checks them, and tells what was found.
+
+    Raises:
+        UserError: one of them is not as expected.
+    """
+    device = model.choose_device(recipe.device)
+    samples = data.list_samples(recipe.data)
+    checkpoint = _find_checkpoint(recipe)
+    print(f"Model: {checkpoint.name} ({checkpoint.revision[:19]}) on {model.describe_device(device)}")
+
+    usable = _check_videos(samples, checkpoint, recipe, log)
+    dataset = data.make_dataset(recipe.data, usable, seed=recipe.seed)
+    _print_dataset(dataset, recipe)
+
+    classifier = model.load_classifier(checkpoint, dataset.labels, seed=recipe.seed).to(device)
+    counts = model.count_parameters(classifier)
+    print(f"Parameters: {counts.total:,} in all, {counts.trainable:,} trained (the head)", flush=True)
+    log.params(
+        {
+            "checkpoint": checkpoint.name,
+            "checkpoint_revision": checkpoint.revision,
+            "total_parameters": counts.total,
+            "trainable_parameters": counts.trainable,
+            "device_name": model.describe_device(device),
+        }
+    )
+    log.dataset(dataset, data=recipe.data)
+    return Preparation(checkpoint, dataset, classifier, model.load_processor(checkpoint))
+
+
+def _find_checkpoint(recipe: Recipe) -> model.Checkpoint:
+    name = model.choose(recipe.model, demo=recipe.data == data.DEMO)
+    return flavor.fetch_checkpoint(name) if name.startswith(URI_SCHEMES) else model.locate(name)
+
+
+def _check_videos(
+    samples: Sequence[data.Sample], checkpoint: model.Checkpoint, recipe: Recipe, log: RunLog
+) -> list[data.Sample]:
+    """Returns the samples that can be decoded, with their digests; lists the others, and stops if so told."""
+    inspections = video.inspect_videos(
+        [sample.path for sample in samples], num_frames=checkpoint.frames_per_clip, stride=recipe.stride
+    )
+    usable = []
+    faults = []
+    for sample, inspection in zip(samples, inspections, strict=True):
+        if inspection.fault is None:
+            usable.append(replace(sample, digest=inspection.digest))
+        else:
+            faults.append({"path": sample.name, "fault": inspection.fault})
+    if faults:
+        log.table(faults, "bad_videos.csv")
+        _print_faults(faults)
+        count = f"{len(faults)} of {len(samples)} videos"
+        if recipe.bad_videos == "stop":
+            raise UserError(
+                f"data={recipe.data}: {count} cannot be used, the first is {faults[0]['path']}: "
+                f"expected readable videos; mend them, or leave them out with bad_videos=skip"
+            )
+        print(f"Left out {count} (bad_videos=skip)")
+    return usable
+
+
+def _print_faults(faults: Sequence[dict[str, str]]) -> None:
+    for fault in faults[:SHOWN_FAULTS]:
+        print(f"{fault['path']}: {fault['fault']}")
+    if len(faults) > SHOWN_FAULTS:
+        print(f"... and {len(faults) - SHOWN_FAULTS} more, all in the run's artifact bad_videos.csv")
+
+
+def _print_dataset(dataset: data.VideoDataset, recipe: Recipe) -> None:
+    sizes = ", ".join(f"{len(samples)} {split}" for split, samples in dataset.splits.items())
+    drawn = f" ({' and '.join(dataset.drawn)} drawn from train, seed {recipe.seed})" if dataset.drawn else ""
+    print(f"Data: {recipe.data}, {len(dataset.labels)} classes, {sizes}{drawn}")

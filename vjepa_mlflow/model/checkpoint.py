@@ -1,0 +1,102 @@
+"""What `model` names, as a folder that `from_pretrained` reads."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.model import tiny
+
+AUTO = "auto"
+TINY = "tiny"
+BASE = "qubvel-hf/vjepa2-vitl-fpc16-256-ssv2"
+EXPECTED = "expected a Hub id, a checkpoint folder, a models:/ or runs:/ URI, tiny or auto"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A V-JEPA 2 checkpoint on this machine.
+
+    Attributes:
+        name: what the user calls it.
+        folder: holds `config.json`, safetensors weights and the video processor's configuration.
+        revision: the Hub's commit, or `sha256:` and the digest of the weights.
+    """
+
+    name: str
+    folder: Path
+    revision: str
+
+    @property
+    def frames_per_clip(self) -> int:
+        return int(json.loads((self.folder / "config.json").read_text())["frames_per_clip"])
+
+
+def choose(model: str, *, demo: bool) -> str:
+    """What `auto` stands for; any other name stands for itself."""
+    if model != AUTO:
+        return model
+    return TINY if demo else BASE
+
+
+def locate(model: str) -> Checkpoint:
+    """Finds a checkpoint by its Hub id or folder, downloading what is not here yet.
+
+    Raises:
+        UserError: there is no such checkpoint, it cannot be downloaded, or it is not a V-JEPA 2.
+    """
+    folder = Path(model).expanduser()
+    if model == TINY:
+        return from_folder(TINY, tiny.folder())
+    if folder.is_dir():
+        return from_folder(model, folder)
+    if model.startswith((".", "/", "~")) or "\\" in model:
+        raise UserError(f"model={model}: no such folder: {EXPECTED}")
+    snapshot = _download(model)
+    check_config(model, snapshot)
+    return Checkpoint(model, snapshot, revision=snapshot.name)
+
+
+def from_folder(name: str, folder: Path) -> Checkpoint:
+    """A checkpoint from a local folder.
+
+    Raises:
+        UserError: the folder holds no V-JEPA 2 weights.
+    """
+    check_config(name, folder)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise UserError(f"model={name}: no .safetensors weights in {folder}: expected a from_pretrained folder")
+    digest = hashlib.sha256()
+    for path in weights:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return Checkpoint(name, folder, revision=f"sha256:{digest.hexdigest()}")
+
+
+def check_config(name: str, folder: Path) -> None:
+    """Refuses a folder whose configuration is not that of a V-JEPA 2."""
+    try:
+        model_type = json.loads((folder / "config.json").read_text()).get("model_type")
+    except FileNotFoundError:
+        raise UserError(f"model={name}: no config.json in {folder}: expected a from_pretrained folder") from None
+    except (ValueError, AttributeError):
+        raise UserError(f"model={name}: config.json in {folder} is not a model configuration") from None
+    if model_type != "vjepa2":
+        raise UserError(f"model={name}: model type '{model_type}': expected a V-JEPA 2 checkpoint ('vjepa2')")
+
+
+def _download(model: str) -> Path:
+    try:
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors"]))
+    except (RepositoryNotFoundError, GatedRepoError, HFValidationError):
+        raise UserError(f"model={model}: not found on the Hub, or not open to you: {EXPECTED}") from None
+    except LocalEntryNotFoundError:
+        raise UserError(f"model={model}: not on this machine, and the Hub cannot be reached: {EXPECTED}") from None
+    except (HfHubHTTPError, OSError) as error:
+        raise UserError(f"model={model}: download failed: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,49 @@
+"""Where and in which numeric format the model computes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from vjepa_mlflow.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """Resolves `auto` to the GPU where there is one.
+
+    Raises:
+        UserError: the name is no device, or the GPU that it asks for is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device={name}: expected auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device={name}: expected auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA GPUs: expected auto or cpu")
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+@contextmanager
+def matmul_precision(precision: str) -> Iterator[None]:
+    """Allows TF32 inside the block for `tf32`, and forbids it for the other formats."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 arithmetic for `bf16`. To be entered for each forward pass: it keeps cast weights until it is left."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

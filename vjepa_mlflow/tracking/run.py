@@ -1,0 +1,132 @@
+"""An MLflow run: joined or started, filled, and ended as it went."""
+
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from torch.utils.tensorboard import SummaryWriter
+
+from vjepa_mlflow.data import DEMO, SPLITS, VideoDataset
+from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.tracking.versions import library_versions
+
+FAILURE_TAG = "vjepa_mlflow.failure"
+"""The tag of a failed run that holds the reason, in one line."""
+
+
+class RunLog:
+    """Writes to one MLflow run, and the metrics to TensorBoard event files as well."""
+
+    def __init__(self, run_id: str, events: str):
+        self.run_id = run_id
+        self._client = MlflowClient()
+        self._events = SummaryWriter(events)
+        self._events_folder = events
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Logs the parameters that the run does not have yet: `mlflow run` logs its own before any code starts."""
+        known = self._client.get_run(self.run_id).data.params
+        mlflow.log_params({name: value for name, value in values.items() if name not in known}, run_id=self.run_id)
+
+    def metrics(self, values: Mapping[str, float], *, step: int) -> None:
+        mlflow.log_metrics(dict(values), step=step, run_id=self.run_id)
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+
+    def figure(self, figure: Figure, name: str, *, step: int) -> None:
+        self._client.log_figure(self.run_id, figure, name)
+        self._events.add_figure(name.removesuffix(".png"), figure, step, close=False)
+
+    def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
+        """Logs rows as a CSV file."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        self._client.log_text(self.run_id, text.getvalue(), name)
+
+    def dataset(self, dataset: VideoDataset, *, data: str) -> None:
+        """Logs the classes and the exact split as artifacts, and each set as a dataset input of the run.
+
+        Args:
+            dataset: the three sets.
+            data: the folder or table they come from, or `demo`.
+        """
+        source = data if data == DEMO else str(Path(data).expanduser().resolve())
+        rows = [
+            {"path": sample.name, "label": sample.label, "split": split, "group": sample.group or "", "sha256": sample.digest}
+            for split in SPLITS
+            for sample in dataset.splits[split]
+        ]
+        self.table(rows, "split.csv")
+        self._client.log_dict(self.run_id, dict(enumerate(dataset.labels)), "labels.json")
+        counts = {f"{split}_videos": len(samples) for split, samples in dataset.splits.items()}
+        self.params({"num_classes": len(dataset.labels), "drawn_splits": ",".join(dataset.drawn) or "none", **counts})
+        for split in SPLITS:
+            frame = pd.DataFrame([row for row in rows if row["split"] == split])
+            videos = mlflow.data.from_pandas(frame, source=source, targets="label", name=f"{Path(data).stem}-{split}")
+            mlflow.log_input(videos, context=split)
+
+    def events(self) -> None:
+        """Logs what TensorBoard reads as an artifact."""
+        self._events.close()
+        self._client.log_artifacts(self.run_id, self._events_folder, "tensorboard")
+
+
+@contextmanager
+def run_log() -> Iterator[RunLog]:
+    """Joins the active run, or the one that `mlflow run` prepared, or starts one.
+
+    A run that was started here ends here: FINISHED, FAILED with the reason as a tag, or KILLED. A run that was joined
+    is only tagged; its end is its owner's.
+
+    Raises:
+        UserError: the tracking server does not answer as one.
+    """
+    joined = mlflow.active_run() is not None
+    try:
+        run = mlflow.active_run() or mlflow.start_run(log_system_metrics=True)
+    except MlflowException as error:
+        raise UserError(f"tracking URI {mlflow.get_tracking_uri()}: no run can be started: {one_line(error)}") from error
+    try:
+        with tempfile.TemporaryDirectory() as events:
+            log = RunLog(run.info.run_id, events)
+            log.params(library_versions())
+            try:
+                yield log
+            finally:
+                log.events()
+    except BaseException as error:
+        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        with suppress(MlflowException):  # the first error is the one to report
+            mlflow.set_tag(FAILURE_TAG, one_line(error))
+            if not joined:
+                mlflow.end_run(status)
+        raise
+    if not joined:
+        mlflow.end_run()
+
+
+def fail_launched_run(reason: str) -> None:
+    """Marks the run that `mlflow run` prepared for this process as failed, where there is one."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if run_id:
+        with suppress(MlflowException):
+            client = MlflowClient()
+            client.set_tag(run_id, FAILURE_TAG, reason)
+            client.set_terminated(run_id, "FAILED")
+
+
+def one_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,14 @@
+"""What a run was made with."""
+
+import platform
+from importlib.metadata import version
+
+import vjepa_mlflow
+
+LIBRARIES = ("torch", "torchvision", "transformers", "mlflow", "av")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions by parameter name, such as `version_torch`."""
+    own = {"version_python": platform.python_version(), "version_vjepa_mlflow": vjepa_mlflow.__version__}
+    return own | {f"version_{name}": version(name) for name in LIBRARIES}
