@@ -16,8 +16,8 @@ CLASS_WEIGHTS = ("none", "balanced")
 SCHEDULERS = ("constant", "linear", "cosine")
 
 
-def _option(default: Any, help: str, choices: tuple[str, ...] | None = None, minimum: int | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "choices": choices, "minimum": minimum})
+def _option(default: Any, text: str, choices: tuple[str, ...] | None = None, minimum: int | None = None) -> Any:
+    return field(default=default, metadata={"help": text, "choices": choices, "minimum": minimum})
 
 
 @dataclass(frozen=True)

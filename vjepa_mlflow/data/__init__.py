@@ -2,7 +2,7 @@
 
 from vjepa_mlflow.data.demo import draw_clip
 from vjepa_mlflow.data.folders import find_videos
-from vjepa_mlflow.data.listing import DEMO, list_samples
+from vjepa_mlflow.data.listing import DEMO, list_samples, locate_data
 from vjepa_mlflow.data.samples import SPLITS, Sample
 from vjepa_mlflow.data.splits import VideoDataset, check_samples, make_dataset
 
@@ -15,5 +15,6 @@ __all__ = [
     "draw_clip",
     "find_videos",
     "list_samples",
+    "locate_data",
     "make_dataset",
 ]

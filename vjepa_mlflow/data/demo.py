@@ -121,7 +121,9 @@ def _encode(frames: np.ndarray) -> bytes:
     buffer = BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         # One thread, so that the same frames give the same bytes.
-        stream = container.add_stream("libx264", FRAMES_PER_SECOND, options={"crf": "20", "preset": "veryfast", "threads": "1"})
+        stream = container.add_stream(
+            "libx264", FRAMES_PER_SECOND, options={"crf": "20", "preset": "veryfast", "threads": "1"}
+        )
         stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

@@ -7,7 +7,8 @@ from vjepa_mlflow.data.samples import SPLIT_NAMES, Sample
 from vjepa_mlflow.errors import UserError
 
 VIDEO_SUFFIXES = frozenset(
-    ".3g2 .3gp .asf .avi .divx .f4v .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
+    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
+    | {".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
 )
 
 
@@ -41,7 +42,9 @@ def read_folder(root: Path) -> list[Sample]:
 
 
 def _split_folders(root: Path) -> list[tuple[Path, str]]:
-    return [(folder, SPLIT_NAMES[folder.name.lower()]) for folder in _subfolders(root) if folder.name.lower() in SPLIT_NAMES]
+    return [
+        (folder, SPLIT_NAMES[folder.name.lower()]) for folder in _subfolders(root) if folder.name.lower() in SPLIT_NAMES
+    ]
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -53,7 +56,9 @@ def _read_classes(root: Path, folder: Path, *, split: str | None) -> list[Sample
     for class_folder in _subfolders(folder):
         videos = find_videos(class_folder)
         if not videos and split in (None, "train"):
-            raise UserError(f"data={root}: class folder {class_folder} holds no videos: expected at least one to train on")
+            raise UserError(
+                f"data={root}: class folder {class_folder} holds no videos: expected at least one to train on"
+            )
         samples += [
             Sample(path=path, name=path.relative_to(root).as_posix(), label=class_folder.name, split=split)
             for path in videos

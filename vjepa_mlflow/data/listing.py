@@ -18,9 +18,14 @@ def list_samples(data: str) -> list[Sample]:
     Raises:
         UserError: there is no such folder or table, or what it holds cannot be trained on.
     """
-    samples = _read(Path(demo.folder() if data == DEMO else data).expanduser())
+    samples = _read(locate_data(data))
     check_samples(data, samples)
     return samples
+
+
+def locate_data(data: str) -> Path:
+    """The folder or table that `data` names; the demo is drawn on first use."""
+    return demo.folder() if data == DEMO else Path(data).expanduser()
 
 
 def _read(root: Path) -> list[Sample]:

@@ -40,10 +40,14 @@ def check_samples(data: str, samples: Sequence[Sample]) -> None:
         UserError: no videos, fewer than two classes, or a split that does not go with the training set.
     """
     if not samples:
-        raise UserError(f"data={data}: no videos found: expected class folders, split folders or a table of video files")
+        raise UserError(
+            f"data={data}: no videos found: expected class folders, split folders or a table of video files"
+        )
     trained = [sample for sample in samples if sample.split in (None, "train")]
     if not trained:
-        raise UserError(f"data={data}: no videos in the train split: expected train, and val and test where you have them")
+        raise UserError(
+            f"data={data}: no videos in the train split: expected train, and val and test where you have them"
+        )
     train_labels = sorted_labels(trained)
     for sample in samples:
         if sample.label not in train_labels:
@@ -100,7 +104,9 @@ def _undivided_groups(samples: Sequence[Sample]) -> list[str]:
         return name
 
     for sample in samples:
-        joined[root(f"content {sample.digest}")] = root(f"group {sample.group}" if sample.group else f"content {sample.digest}")
+        joined[root(f"content {sample.digest}")] = root(
+            f"group {sample.group}" if sample.group else f"content {sample.digest}"
+        )
     return [root(f"content {sample.digest}") for sample in samples]
 
 

@@ -9,8 +9,11 @@ from vjepa_mlflow.errors import UserError
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".txt"})
 COLUMNS = ("path", "label", "split", "group")
+HEADER = "path,label[,split][,group]"
 _LIST_LINE = re.compile(r"^(?P<path>.*\S)[\s,]+(?P<label>[^\s,]+)$")
 _SHOWN = 3
+_Row = tuple[int, dict[str, str]]
+"""A line's number and its cells by column."""
 
 
 def find_split_lists(folder: Path) -> dict[Path, str]:
@@ -51,10 +54,10 @@ def read_table(table: Path, *, split: str | None = None) -> list[Sample]:
     return samples
 
 
-def _rows_with_header(table: Path, lines: list[str], header: list[str], delimiter: str) -> list[tuple[int, dict[str, str]]]:
+def _rows_with_header(table: Path, lines: list[str], header: list[str], delimiter: str) -> list[_Row]:
     for column in ("path", "label"):
         if column not in header:
-            raise UserError(f"data={table}: no column '{column}' in the header {','.join(header)}: expected path,label[,split][,group]")
+            raise UserError(f"data={table}: no column '{column}' in the header {','.join(header)}: expected {HEADER}")
     reader = csv.reader(lines, delimiter=delimiter)
     next(reader)
     rows = []
@@ -67,14 +70,16 @@ def _rows_with_header(table: Path, lines: list[str], header: list[str], delimite
     return rows
 
 
-def _rows_of_list(table: Path, lines: list[str]) -> list[tuple[int, dict[str, str]]]:
+def _rows_of_list(table: Path, lines: list[str]) -> list[_Row]:
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         match = _LIST_LINE.match(line.strip())
         if match is None:
-            raise UserError(f"data={table}, line {number}: {line.strip()!r}: expected 'path label', or a header path,label[,split][,group]")
+            raise UserError(
+                f"data={table}, line {number}: {line.strip()!r}: expected 'path label', or a header {HEADER}"
+            )
         rows.append((number, match.groupdict()))
     return rows
 
@@ -87,11 +92,15 @@ def _sample(table: Path, number: int, row: dict[str, str], split: str | None) ->
         if split is None:
             raise UserError(f"data={table}, line {number}: split '{row['split']}': expected train, val or test")
     return Sample(
-        path=table.parent / row["path"], name=row["path"], label=row["label"], split=split, group=row.get("group") or None
+        path=table.parent / row["path"],
+        name=row["path"],
+        label=row["label"],
+        split=split,
+        group=row.get("group") or None,
     )
 
 
-def _check_files(table: Path, rows: list[tuple[int, dict[str, str]]], samples: list[Sample]) -> None:
+def _check_files(table: Path, rows: list[_Row], samples: list[Sample]) -> None:
     missing = [
         f"{sample.name} (line {number})"
         for (number, _), sample in zip(rows, samples, strict=True)
@@ -100,5 +109,6 @@ def _check_files(table: Path, rows: list[tuple[int, dict[str, str]]], samples: l
     if missing:
         shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         raise UserError(
-            f"data={table}: {len(missing)} of {len(rows)} files are not there: {shown}: expected paths relative to {table.parent}"
+            f"data={table}: {len(missing)} of {len(rows)} files are not there: {shown}: "
+            f"expected paths relative to {table.parent}"
         )

@@ -65,7 +65,9 @@ def prediction_sheet(predictions: Sequence[Prediction]) -> Figure:
     for (strip, text), prediction in zip(grid, predictions, strict=True):
         strip.imshow(np.concatenate(list(prediction.frames), axis=1))
         colour = RIGHT if prediction.true == prediction.predicted else WRONG
-        text.text(0, 0.62, f"{prediction.predicted}  {prediction.score:.2f}", color=colour, fontsize=11, parse_math=False)
+        text.text(
+            0, 0.62, f"{prediction.predicted}  {prediction.score:.2f}", color=colour, fontsize=11, parse_math=False
+        )
         text.text(0, 0.22, f"true: {prediction.true}", color=QUIET, fontsize=9, parse_math=False)
         strip.axis("off")
         text.axis("off")

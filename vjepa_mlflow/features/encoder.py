@@ -10,8 +10,8 @@ from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow.data import Sample
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.model import autocast, preprocess
 from vjepa_mlflow.iteration import batches, map_ahead
+from vjepa_mlflow.model import autocast, preprocess
 from vjepa_mlflow.video import VideoError, View, read_clip
 
 BATCH_SIZE = 16
@@ -61,7 +61,9 @@ class Encoder:
                 clip.sample.path, num_frames=self._num_frames, stride=self._stride, position=clip.view.position
             )
         except VideoError as error:
-            raise UserError(f"{clip.sample.path}: {error}: expected it to be as the check before training found it") from error
+            raise UserError(
+                f"{clip.sample.path}: {error}: expected it to be as the check before training found it"
+            ) from error
         return frames, clip.view
 
     @torch.no_grad()

@@ -220,14 +220,18 @@ def fetch_checkpoint(model_uri: str) -> "Checkpoint":
         folder = Path(_download_artifact_from_uri(artifact_uri=model_uri))
         configuration = _configuration(folder)
     except (MlflowException, OSError) as error:
-        raise UserError(f"model={model_uri}: {str(error).splitlines()[0]}: expected a model that this project logged") from error
+        raise UserError(
+            f"model={model_uri}: {str(error).splitlines()[0]}: expected a model that this project logged"
+        ) from error
     return from_folder(model_uri, folder / configuration["checkpoint"])
 
 
 def _load_pyfunc(path: str) -> "VideoClassifier":
     """Loads a saved model for serving. `mlflow.pyfunc` finds this function by its import path: a permanent contract."""
+    from vjepa_mlflow.flavor.answers import shorten_error_answers
     from vjepa_mlflow.flavor.pyfunc import VideoClassifier
 
+    shorten_error_answers()
     configuration = _configuration(Path(path))
     loaded = _load(Path(path), configuration)
     return VideoClassifier(loaded.model, loaded.processor, stride=configuration["stride"])

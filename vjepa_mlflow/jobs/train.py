@@ -87,7 +87,9 @@ def train(recipe: Recipe) -> TrainingResult:
         return TrainingResult(log.run_id, model_uri, best.epoch, {**best.metrics, **test_metrics})
 
 
-def _sheet_rows(prepared: Preparation, predictions: training.Predictions, *, stride: int) -> list[evaluation.Prediction]:
+def _sheet_rows(
+    prepared: Preparation, predictions: training.Predictions, *, stride: int
+) -> list[evaluation.Prediction]:
     """Test videos spread evenly over the set, and so over the classes."""
     samples = prepared.dataset.splits["test"]
     scores, predicted = predictions.logits.softmax(dim=-1).max(dim=-1)

@@ -1,7 +1,14 @@
 """A checkpoint to a frozen backbone and a head."""
 
 from vjepa_mlflow.model.checkpoint import Checkpoint, choose, from_folder, locate
-from vjepa_mlflow.model.classifier import Head, count_parameters, freeze_backbone, load_classifier, load_processor, load_trained
+from vjepa_mlflow.model.classifier import (
+    Head,
+    count_parameters,
+    freeze_backbone,
+    load_classifier,
+    load_processor,
+    load_trained,
+)
 from vjepa_mlflow.model.device import autocast, choose_device, describe_device, matmul_precision
 from vjepa_mlflow.model.preprocessing import CENTRED, preprocess
 from vjepa_mlflow.model.quiet import quiet_transformers

@@ -9,7 +9,7 @@ from transformers.utils import logging as transformers_logging
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silences bars and the report on weights that new labels bring about by design; callers check what matters in it."""
+    """Silences bars, and the report on weights that new labels bring about; callers check what matters in it."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)

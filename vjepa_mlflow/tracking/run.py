@@ -13,10 +13,11 @@ import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
+from mlflow.data.artifact_dataset_sources import LocalArtifactDatasetSource
 from mlflow.exceptions import MlflowException
 from torch.utils.tensorboard import SummaryWriter
 
-from vjepa_mlflow.data import DEMO, SPLITS, VideoDataset
+from vjepa_mlflow.data import SPLITS, VideoDataset, locate_data
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.tracking.versions import library_versions
 
@@ -62,9 +63,16 @@ class RunLog:
             dataset: the three sets.
             data: the folder or table they come from, or `demo`.
         """
-        source = data if data == DEMO else str(Path(data).expanduser().resolve())
+        # Given as an object: MLflow has two readings of a path and would warn.
+        source = LocalArtifactDatasetSource(str(locate_data(data).resolve()))
         rows = [
-            {"path": sample.name, "label": sample.label, "split": split, "group": sample.group or "", "sha256": sample.digest}
+            {
+                "path": sample.name,
+                "label": sample.label,
+                "split": split,
+                "group": sample.group or "",
+                "sha256": sample.digest,
+            }
             for split in SPLITS
             for sample in dataset.splits[split]
         ]
@@ -97,7 +105,9 @@ def run_log() -> Iterator[RunLog]:
     try:
         run = mlflow.active_run() or mlflow.start_run(log_system_metrics=True)
     except MlflowException as error:
-        raise UserError(f"tracking URI {mlflow.get_tracking_uri()}: no run can be started: {one_line(error)}") from error
+        raise UserError(
+            f"tracking URI {mlflow.get_tracking_uri()}: no run can be started: {one_line(error)}"
+        ) from error
     try:
         with tempfile.TemporaryDirectory() as events:
             log = RunLog(run.info.run_id, events)

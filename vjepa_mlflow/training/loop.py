@@ -13,8 +13,8 @@ from transformers import get_scheduler
 
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features import EvaluationSet, LabelledFeatures, TrainingSet
-from vjepa_mlflow.model import Head, autocast
 from vjepa_mlflow.iteration import batches, progress
+from vjepa_mlflow.model import Head, autocast
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.training.metrics import classification_metrics
 
@@ -83,7 +83,9 @@ def fit(
         started = time.perf_counter()
         outputs: list[Predictions] = []
         learning_rate = recipe.learning_rate
-        clips = progress(train.epoch(epoch), total=len(train), description=f"Epoch {epoch}/{recipe.epochs}", unit="clip")
+        clips = progress(
+            train.epoch(epoch), total=len(train), description=f"Epoch {epoch}/{recipe.epochs}", unit="clip"
+        )
 
         for window in batches(clips, window_size):
             window_weight = class_weights[[label for _, label in window]].sum()
