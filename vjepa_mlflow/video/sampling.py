@@ -34,7 +34,7 @@ def choose_stretch(video_frames: int, num_frames: int, stride: int, position: fl
     if count > 1:
         stride = min(stride, (video_frames - 1) // (count - 1))
     possible_starts = video_frames - ((count - 1) * stride + 1)
-    return Stretch(start=round(position * possible_starts), stride=stride, count=count)
+    return Stretch(start=int(position * possible_starts), stride=stride, count=count)
 
 
 def clip_positions(num_clips: int) -> list[float]:

@@ -1,0 +1,55 @@
+"""Videos, a cache and a tracking store of the tests' own. Nothing here is mocked."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from vjepa_mlflow.data import draw_clip
+
+MOTIONS = ("slide_left", "slide_right")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of the session's own, so that the demo set and the tiny checkpoint are made by the code under test."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VJEPA_MLFLOW_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A SQLite tracking store in a folder of the test's own, which is the working directory as well."""
+    folder = tmp_path / "tracking"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    uri = f"sqlite:///{folder}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    yield uri
+    while mlflow.active_run():
+        mlflow.end_run()
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="session")
+def clip() -> bytes:
+    """A real MP4 file's content."""
+    return draw_clip("slide_left", seed=1)
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Split/class folders: two classes, 5 train, 2 val and 2 test clips each."""
+    root = tmp_path_factory.mktemp("small")
+    for number, split in enumerate(["train"] * 5 + ["val"] * 2 + ["test"] * 2):
+        for motion in MOTIONS:
+            path = root / split / motion / f"{number}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(draw_clip(motion, seed=100 + number))
+    return root

@@ -1,0 +1,107 @@
+"""What several tests need: videos that tell their frame numbers, and subprocesses."""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import STDOUT, Popen
+
+import av
+import numpy as np
+import requests
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def write_video(
+    path: Path,
+    *,
+    frames: int = 64,
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+    size: tuple[int, int] = (64, 48),
+    rate: int = 25,
+    key_frames: int = 12,
+) -> Path:
+    """Encodes a video whose frame number can be read back with `frame_number`: eight black or white bars, a bit each.
+
+    Two more bars carry bits 8 and 9, so that numbers go up to 1023.
+    """
+    width, height = size
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate)
+        stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
+        stream.codec_context.gop_size = key_frames
+        for number in range(frames):
+            bits = [(number >> bit) & 1 for bit in range(10)]
+            columns = np.repeat(bits, -(-width // 10))[:width].astype(np.uint8) * 255
+            image = np.repeat(np.broadcast_to(columns, (height, width))[..., None], 3, axis=2)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def frame_number(frame: np.ndarray) -> int:
+    """Reads the number that `write_video` drew."""
+    width = frame.shape[1]
+    bar = -(-width // 10)
+    middles = [min(width - 1, index * bar + bar // 2) for index in range(10)]
+    return sum(int(frame[:, middle].mean() > 127) << bit for bit, middle in enumerate(middles))
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """For a subprocess: this process's environment, the repository importable, its own Python first in the path."""
+    base = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
+    scripts = str(Path(sys.executable).parent)
+    return {
+        **base,
+        "PATH": f"{scripts}{os.pathsep}{base['PATH']}",
+        "PYTHONPATH": str(REPOSITORY),
+        **changes,
+    }
+
+
+@contextmanager
+def server(command: list[str], *, folder: Path, health: str, port: int, **changes: str) -> Iterator[str]:
+    """Runs a server until the block ends; yields its address once it answers.
+
+    Args:
+        command: to which `--port` is added.
+        folder: the working directory.
+        health: the path that answers 200 once it is up.
+        port: on loopback.
+        **changes: to the environment.
+    """
+    address = f"http://127.0.0.1:{port}"
+    with (folder / "server.log").open("w+") as log:
+        process = Popen(
+            [*command, "--port", str(port)], cwd=folder, env=environment(**changes), stdout=log, stderr=STDOUT
+        )
+        try:
+            _wait(address + health, process, log.name)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _wait(address: str, process: Popen, log: str, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if requests.get(address, timeout=5).status_code == 200:
+                return
+        except requests.RequestException:
+            time.sleep(0.5)
+        if process.poll() is not None:
+            break
+    raise RuntimeError(f"{address} did not answer: {Path(log).read_text()[-2000:]}")
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]

@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from vjepa_mlflow import UserError
+from vjepa_mlflow.model import autocast, choose_device, matmul_precision
+
+
+def test_auto_takes_the_gpu_where_there_is_one() -> None:
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "mps", "cpu:one", ""])
+def test_devices_that_are_not_there_are_named(name: str) -> None:
+    with pytest.raises(UserError, match=f"device={name}: .*expected auto"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("tf32", True), ("bf16", False)])
+def test_tf32_is_allowed_only_for_tf32_and_only_inside(precision: str, allowed: bool) -> None:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    with matmul_precision(precision):
+        assert (torch.get_float32_matmul_precision() == "high") is allowed
+        assert torch.backends.cudnn.allow_tf32 is allowed
+    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", torch.float32), ("tf32", torch.float32), ("bf16", torch.bfloat16)]
+)
+def test_only_bf16_casts(precision: str, dtype: torch.dtype) -> None:
+    layer = torch.nn.Linear(2, 2)
+    with autocast(torch.device("cpu"), precision):
+        assert layer(torch.ones(1, 2)).dtype == dtype

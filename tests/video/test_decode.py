@@ -1,0 +1,144 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import frame_number, write_video
+
+from vjepa_mlflow.video import VideoError, decode, read_clip, read_info
+
+
+def numbers(clip: np.ndarray) -> list[int]:
+    return [frame_number(frame) for frame in clip]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format"),
+    [
+        ("h264.mp4", "libx264", "yuv420p"),
+        ("ten_bit.mp4", "libx265", "yuv420p10le"),
+        ("full_chroma.mkv", "libx264", "yuv444p"),
+        ("vp9.webm", "libvpx-vp9", "yuv420p"),
+        ("mpeg4.avi", "mpeg4", "yuv420p"),
+        ("grey.mkv", "ffv1", "gray"),
+        ("mpeg2.ts", "mpeg2video", "yuv420p"),
+    ],
+)
+def test_every_format_gives_the_frames_that_were_asked_for(
+    tmp_path: Path, name: str, codec: str, pixel_format: str
+) -> None:
+    path = write_video(tmp_path / name, frames=64, codec=codec, pixel_format=pixel_format)
+    clip = read_clip(path, num_frames=16, stride=4, position=0.0)
+    assert clip.dtype == np.uint8
+    assert clip.shape == (16, 48, 64, 3)
+    assert numbers(clip) == list(range(0, 64, 4))
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [
+        (1, [0] * 16),
+        (5, [0, 1, 2, 3, 4] + [4] * 11),
+        (20, list(range(2, 18))),
+        (40, list(range(4, 35, 2))),
+    ],
+)
+def test_short_videos_shrink_the_stride_then_repeat_the_last_frame(
+    tmp_path: Path, frames: int, expected: list[int]
+) -> None:
+    path = write_video(tmp_path / "short.mp4", frames=frames)
+    assert numbers(read_clip(path, num_frames=16, stride=4)) == expected
+
+
+@pytest.mark.parametrize("position", [0.0, 0.3, 0.5, 0.77, 1.0])
+@pytest.mark.parametrize("name", ["long.mp4", "long.mkv"])
+def test_seeking_finds_the_same_frames_as_counting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, position: float
+) -> None:
+    path = write_video(tmp_path / name, frames=900, key_frames=50)
+    sought = read_clip(path, num_frames=16, stride=4, position=position)
+    monkeypatch.setattr(decode, "SEEK_FROM", 10**9)
+    counted = read_clip(path, num_frames=16, stride=4, position=position)
+    assert numbers(sought) == numbers(counted) == list(range(numbers(counted)[0], numbers(counted)[0] + 61, 4))
+
+
+def test_only_the_needed_stretch_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "long.mp4", frames=1000, key_frames=50)
+    converted = []
+    take = decode._take
+    monkeypatch.setattr(decode, "_take", lambda frames, *args, **kw: take(_counted(frames, converted), *args, **kw))
+    read_clip(path, num_frames=16, stride=4, position=0.9)
+    assert len(converted) <= 61 + 50
+
+
+def _counted(frames, seen):
+    for frame in frames:
+        seen.append(frame.pts)
+        yield frame
+
+
+def test_a_header_that_promises_too_many_frames_does_not_freeze_the_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "short.mp4", frames=30)
+    real = read_info(path)
+    promised = decode.VideoInfo(64, real.frames_per_second, real.start, real.width, real.height)
+    monkeypatch.setattr(decode, "read_info", lambda _: promised)
+    assert numbers(read_clip(path, num_frames=16, stride=4)) == list(range(7, 23))
+
+
+def test_content_decodes_like_the_file(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4")
+    assert np.array_equal(
+        read_clip(path, num_frames=16, stride=4), read_clip(path.read_bytes(), num_frames=16, stride=4)
+    )
+
+
+@pytest.mark.parametrize(("degrees", "turns"), [(0, 0), (90, 1), (180, 2), (-90, 3)])
+def test_rotation_is_applied(degrees: int, turns: int) -> None:
+    frame = _Frame(np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3), degrees)
+    assert np.array_equal(decode._upright_rgb(frame, like=None), np.rot90(frame.image, turns))  # type: ignore[arg-type]
+
+
+class _Frame:
+    """A frame with a rotation, which PyAV cannot write: the sign was checked against phone videos by looking."""
+
+    def __init__(self, image: np.ndarray, rotation: int):
+        self.image, self.rotation = image, rotation
+
+    def to_ndarray(self, **_: object) -> np.ndarray:
+        return self.image
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "cannot be decoded"), (b"hello" * 100, "cannot be decoded"), (None, "no such file")],
+)
+def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    path = tmp_path / "secret-name.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(VideoError, match=reason) as caught:
+        read_clip(path, num_frames=16, stride=4)
+    assert "secret-name" not in str(caught.value)
+
+
+def test_a_file_without_video_is_refused(tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", 44100)
+        for _ in range(10):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.rate = 44100
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(VideoError, match="no video stream"):
+        read_clip(path, num_frames=16, stride=4)
+
+
+def test_a_file_cut_in_half_is_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "whole.mkv", frames=200, codec="mpeg4", size=(320, 240))
+    content = path.read_bytes()
+    with pytest.raises(VideoError):
+        read_clip(content[: len(content) // 100], num_frames=16, stride=4)
