@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
@@ -60,7 +61,7 @@ def load_classifier(checkpoint: Checkpoint, labels: list[str], *, seed: int) -> 
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"model={checkpoint.name}: cannot be loaded: {str(error).splitlines()[0]}") from error
     missing = set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
     if lacking := sorted(key for key in missing if key.startswith("vjepa2.encoder.")):

@@ -1,0 +1,251 @@
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import VJEPA2Config, VJEPA2ForVideoClassification
+
+from vjepa_mlflow import Recipe, UserError
+from vjepa_mlflow.features import LabelledFeatures
+from vjepa_mlflow.model import Head, freeze_backbone
+from vjepa_mlflow.training import BestHead, fit, predict
+
+CLASSES = 3
+CLIPS = 10
+
+
+def tiny_model(seed: int = 0) -> VJEPA2ForVideoClassification:
+    torch.manual_seed(seed)
+    config = VJEPA2Config(
+        crop_size=32,
+        patch_size=16,
+        frames_per_clip=4,
+        hidden_size=32,
+        num_attention_heads=2,
+        num_hidden_layers=2,
+        num_pooler_layers=1,
+        pred_hidden_size=24,
+        pred_num_attention_heads=2,
+        pred_num_hidden_layers=1,
+        num_labels=CLASSES,
+    )
+    return freeze_backbone(VJEPA2ForVideoClassification(config))
+
+
+class Clips:
+    """Real features of random clips: an order of its own for each epoch of training, a fixed one for evaluation."""
+
+    def __init__(self, model: VJEPA2ForVideoClassification, count: int = CLIPS, seed: int = 1):
+        generator = torch.Generator().manual_seed(seed)
+        self.pixels = torch.randn(count, 4, 3, 32, 32, generator=generator)
+        self.labels = [index % CLASSES for index in range(count)]
+        with torch.no_grad():
+            self.features = model.vjepa2(pixel_values_videos=self.pixels, skip_predictor=True).last_hidden_state
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def order(self, epoch: int) -> list[int]:
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(epoch)).tolist()
+
+    def epoch(self, epoch: int) -> Iterator[LabelledFeatures]:
+        return (LabelledFeatures(self.features[index], self.labels[index]) for index in self.order(epoch))
+
+    def __iter__(self) -> Iterator[LabelledFeatures]:
+        return (LabelledFeatures(f, label) for f, label in zip(self.features, self.labels, strict=True))
+
+
+def run(
+    model: VJEPA2ForVideoClassification, train: Clips, val: Clips, **recipe: object
+) -> tuple[BestHead, list[dict[str, float]]]:
+    epochs: list[dict[str, float]] = []
+    best = fit(
+        Head(model),
+        train=train,  # type: ignore[arg-type]
+        val=val,  # type: ignore[arg-type]
+        recipe=Recipe(**recipe),  # type: ignore[arg-type]
+        on_epoch=lambda number, metrics: epochs.append(metrics),
+    )
+    return best, epochs
+
+
+def card_loop(
+    model: VJEPA2ForVideoClassification, clips: Clips, *, epochs: int, learning_rate: float, accumulation: int
+) -> list[float]:
+    """The model card's loop, written out: the whole model for one clip after the other, the labels given to it."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trainable, lr=learning_rate)
+    losses = []
+    for epoch in range(1, epochs + 1):
+        order = clips.order(epoch)
+        total = 0.0
+        for start in range(0, len(order), accumulation):
+            window = order[start : start + accumulation]
+            for index in window:
+                outputs = model(
+                    pixel_values_videos=clips.pixels[index : index + 1], labels=torch.tensor([clips.labels[index]])
+                )
+                (outputs.loss / len(window)).backward()
+                total += outputs.loss.item()
+            optimizer.step()
+            optimizer.zero_grad()
+        losses.append(total / len(order))
+    return losses
+
+
+def head_weights(model: VJEPA2ForVideoClassification) -> dict[str, Tensor]:
+    return Head(model).state_dict()
+
+
+@pytest.mark.parametrize("learning_rate", [1e-5, 1e-3])
+def test_three_windows_the_last_one_partial_equal_the_cards_loop(learning_rate: float) -> None:
+    ours, cards = tiny_model(), tiny_model()
+    clips = Clips(ours)
+    assert math.ceil(len(clips) / 4) == 3
+    assert len(clips) % 4 == 2
+    _, epochs = run(ours, clips, clips, epochs=2, learning_rate=learning_rate)
+    losses = card_loop(cards, clips, epochs=2, learning_rate=learning_rate, accumulation=4)
+    assert [metrics["train_loss"] for metrics in epochs] == pytest.approx(losses, abs=1e-6)
+    before = head_weights(tiny_model())
+    for name, tensor in head_weights(cards).items():
+        assert torch.allclose(head_weights(ours)[name], tensor, rtol=0, atol=1e-6), name
+        if "key.bias" not in name and "k_proj.bias" not in name:  # softmax is blind to it: its gradient is zero
+            assert not torch.equal(tensor, before[name]), name
+
+
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(4, 1), (2, 2), (1, 4)])
+def test_a_window_means_the_same_however_it_is_divided(batch_size: int, accumulation: int) -> None:
+    divided, plain = tiny_model(), tiny_model()
+    clips = Clips(plain, count=11)
+    run(
+        divided,
+        clips,
+        clips,
+        epochs=1,
+        learning_rate=1e-3,
+        batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
+    )
+    card_loop(plain, clips, epochs=1, learning_rate=1e-3, accumulation=4)
+    for name, tensor in head_weights(plain).items():
+        assert torch.allclose(head_weights(divided)[name], tensor, rtol=0, atol=2e-5), name
+
+
+def test_the_backbone_does_not_move_and_stays_in_eval() -> None:
+    model = tiny_model()
+    before = {name: tensor.clone() for name, tensor in model.vjepa2.state_dict().items()}
+    clips = Clips(model)
+    run(model, clips, clips, epochs=1, learning_rate=1e-2)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.vjepa2.state_dict().items())
+    assert not model.vjepa2.training
+
+
+def test_the_head_learns_and_the_best_epoch_is_kept() -> None:
+    model = tiny_model()
+    clips = Clips(model)
+    best, epochs = run(model, clips, clips, epochs=12, learning_rate=3e-3)
+    ranks = [(metrics["val_accuracy"], -metrics["val_loss"]) for metrics in epochs]
+    assert max(ranks)[0] > 0.8
+    assert best.epoch == ranks.index(max(ranks)) + 1
+    assert best.metrics == epochs[best.epoch - 1]
+
+
+def test_the_best_head_is_a_copy_that_later_epochs_leave_alone() -> None:
+    model = tiny_model()
+    clips = Clips(model)
+    shuffled = Clips(model)
+    shuffled.labels = [(label + 1) % CLASSES for label in shuffled.labels]  # the more is learnt, the worse it gets
+    best, epochs = run(model, clips, shuffled, epochs=8, learning_rate=3e-3)
+    assert best.epoch < 8
+    assert not torch.equal(best.weights["classifier.weight"], model.classifier.weight)
+    Head(model).load_state_dict(best.weights)
+    predictions = predict(Head(model), shuffled, precision="fp32", name="again")  # type: ignore[arg-type]
+    accuracy = (predictions.logits.argmax(1) == predictions.labels).float().mean().item()
+    assert accuracy == pytest.approx(best.metrics["val_accuracy"])
+
+
+def test_patience_ends_a_run_that_gets_no_better() -> None:
+    model = tiny_model()
+    clips = Clips(model)
+    wrong = Clips(model)
+    wrong.labels = [(label + 1) % CLASSES for label in wrong.labels]
+    best, epochs = run(model, clips, wrong, epochs=30, learning_rate=3e-3, patience=2)
+    assert len(epochs) == best.epoch + 2 < 30
+
+
+def test_every_named_metric_is_there() -> None:
+    model = tiny_model()
+    _, (metrics,) = run(model, Clips(model), Clips(model), epochs=1)
+    assert set(metrics) == {
+        "train_loss",
+        "train_accuracy",
+        "val_loss",
+        "val_accuracy",
+        "val_top5_accuracy",
+        "val_balanced_accuracy",
+        "learning_rate",
+        "clips_per_second",
+    }
+    assert metrics["learning_rate"] == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "expected"), [("constant", [8e-4, 8e-4]), ("linear", [5e-4, 1e-4]), ("cosine", None)]
+)
+def test_schedulers_are_those_of_transformers(scheduler: str, expected: list[float] | None) -> None:
+    model = tiny_model()
+    count, rate = (12, 6e-4) if scheduler == "linear" else (12, 8e-4)
+    _, epochs = run(model, Clips(model, count), Clips(model), epochs=2, learning_rate=rate, scheduler=scheduler)
+    rates = [metrics["learning_rate"] for metrics in epochs]
+    if expected is None:  # the last of 6 steps: after 5 of them
+        expected = [rate * (1 + math.cos(math.pi * step / 6)) / 2 for step in (2, 5)]
+    if scheduler == "linear":
+        expected = [rate * (1 - step / 6) for step in (2, 5)]
+    assert rates == pytest.approx(expected)
+
+
+def test_balanced_class_weights_are_scikit_learns() -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    from vjepa_mlflow.training.loop import _class_weights
+
+    labels = [0, 0, 0, 0, 1, 2, 2]
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    assert _class_weights(labels, "balanced").tolist() == pytest.approx(expected.tolist())
+    assert _class_weights(labels, "none").tolist() == [1, 1, 1]
+
+
+def test_class_weights_weigh_the_loss_of_a_window() -> None:
+    weighted, plain = tiny_model(), tiny_model()
+    clips = Clips(plain, count=4)
+    clips.labels = [0, 0, 1, 2]
+    run(weighted, clips, clips, epochs=1, learning_rate=1e-3, class_weights="balanced")
+    optimizer = torch.optim.Adam(Head(plain).parameters(), lr=1e-3)
+    weight = torch.tensor([4 / 6, 4 / 3, 4 / 3])
+    logits = plain(pixel_values_videos=clips.pixels).logits
+    torch.nn.functional.cross_entropy(logits, torch.tensor(clips.labels), weight=weight).backward()
+    optimizer.step()
+    for name, tensor in head_weights(plain).items():
+        assert torch.allclose(head_weights(weighted)[name], tensor, rtol=0, atol=2e-5), name
+
+
+def test_a_loss_that_is_no_number_stops_the_run() -> None:
+    model = tiny_model()
+    clips = Clips(model)
+    with pytest.raises(UserError, match="training loss became nan in epoch 1 with learning_rate=1e"):
+        run(model, clips, clips, epochs=3, learning_rate=1e30)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_the_same_seed_gives_the_same_numbers(precision: str) -> None:
+    runs = []
+    for _ in range(2):
+        model = tiny_model()
+        clips = Clips(model)
+        best, epochs = run(model, clips, clips, epochs=2, learning_rate=1e-3, precision=precision)
+        runs.append(([{**metrics, "clips_per_second": 0} for metrics in epochs], best.weights))
+    assert runs[0][0] == runs[1][0]
+    assert all(torch.equal(runs[0][1][name], runs[1][1][name]) for name in runs[0][1])
+    assert {tensor.dtype for tensor in runs[0][1].values()} == {torch.float32}
