@@ -47,7 +47,7 @@ from vjepa_mlflow.flavor.signature import default_signature
 if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
-    from vjepa_mlflow.flavor.pyfunc import VideoClassifier
+    from vjepa_mlflow.flavor.video_classifier import VideoClassifier
     from vjepa_mlflow.model import Checkpoint
 
 FLAVOR_NAME = "vjepa_mlflow"
@@ -229,7 +229,7 @@ def fetch_checkpoint(model_uri: str) -> "Checkpoint":
 def _load_pyfunc(path: str) -> "VideoClassifier":
     """Loads a saved model for serving. `mlflow.pyfunc` finds this function by its import path: a permanent contract."""
     from vjepa_mlflow.flavor.answers import shorten_error_answers
-    from vjepa_mlflow.flavor.pyfunc import VideoClassifier
+    from vjepa_mlflow.flavor.video_classifier import VideoClassifier
 
     shorten_error_answers()
     configuration = _configuration(Path(path))

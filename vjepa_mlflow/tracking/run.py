@@ -13,7 +13,7 @@ import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
-from mlflow.data.artifact_dataset_sources import LocalArtifactDatasetSource
+from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.exceptions import MlflowException
 from torch.utils.tensorboard import SummaryWriter
 

@@ -1,0 +1,195 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from helpers import environment
+from mlflow.exceptions import MlflowException
+from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+from vjepa_mlflow import UserError, flavor
+from vjepa_mlflow.data import draw_clip
+from vjepa_mlflow.model import load_classifier, load_processor, locate
+from vjepa_mlflow.video import read_clip
+
+LABELS = [f"class {letter}" for letter in "abcdefg"]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory, clip: bytes) -> Path:
+    checkpoint = locate("tiny")
+    path = tmp_path_factory.mktemp("saved") / "model"
+    flavor.save_model(
+        load_classifier(checkpoint, LABELS, seed=0),
+        load_processor(checkpoint),
+        path,
+        stride=4,
+        input_example=flavor.example_input(clip),
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(saved: Path) -> mlflow.pyfunc.PyFuncModel:
+    return mlflow.pyfunc.load_model(str(saved))
+
+
+def test_a_saved_model_is_self_contained_and_holds_no_pickle(saved: Path) -> None:
+    files = {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()}
+    assert {
+        "MLmodel",
+        "checkpoint/config.json",
+        "checkpoint/model.safetensors",
+        "checkpoint/video_preprocessor_config.json",
+        "code/vjepa_mlflow/flavor/__init__.py",
+        "requirements.txt",
+        "input_example.json",
+    } <= files
+    assert not [name for name in files if Path(name).suffix in {".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc"}]
+    configuration = yaml.safe_load((saved / "MLmodel").read_text())["flavors"]["vjepa_mlflow"]
+    assert configuration == {"format_version": 1, "checkpoint": "checkpoint", "stride": 4, "code": "code"}
+    requirements = (saved / "requirements.txt").read_text().splitlines()
+    assert {line.split("==")[0] for line in requirements} == set(flavor._REQUIRED)
+    assert all("==" in line and "+" not in line for line in requirements)
+
+
+def test_the_model_cards_snippet_gives_the_pyfuncs_scores(saved: Path, served, clip: bytes) -> None:
+    folder = saved / "checkpoint"
+    processor = VJEPA2VideoProcessor.from_pretrained(folder)
+    model = VJEPA2ForVideoClassification.from_pretrained(folder)
+    inputs = processor(read_clip(clip, num_frames=16, stride=4), return_tensors="pt").to(model.device)
+    with torch.no_grad():
+        logits = model(**inputs).logits
+    predictions = torch.nn.functional.softmax(logits, dim=-1)[0]
+    answer = served.predict(flavor.example_input(clip), params={"top_k": len(LABELS)}).iloc[0]
+    scores = {pair["label"]: pair["score"] for pair in answer["top_k"]}
+    assert [scores[model.config.id2label[index]] for index in range(len(LABELS))] == pytest.approx(
+        predictions.tolist(), abs=1e-6
+    )
+
+
+def test_load_model_gives_model_and_processor(saved: Path) -> None:
+    model, processor = flavor.load_model(str(saved))
+    assert isinstance(model, VJEPA2ForVideoClassification)
+    assert isinstance(processor, VJEPA2VideoProcessor)
+    assert list(model.config.id2label.values()) == LABELS
+
+
+def test_predictions_are_sorted_and_cut_to_top_k(served, clip: bytes) -> None:
+    videos = pd.DataFrame({"video": [clip, draw_clip("slide_up", seed=2)]})
+    answers = served.predict(videos)
+    assert list(answers.columns) == ["label", "score", "top_k"]
+    assert len(answers) == 2
+    for _, answer in answers.iterrows():
+        scores = [pair["score"] for pair in answer["top_k"]]
+        assert len(scores) == 5
+        assert scores == sorted(scores, reverse=True)
+        assert answer["top_k"][0] == {"label": answer["label"], "score": answer["score"]}
+    assert [len(answer) for answer in served.predict(videos, params={"top_k": 100})["top_k"]] == [7, 7]
+    everything = served.predict(videos, params={"top_k": 7})["top_k"][0]
+    assert sum(pair["score"] for pair in everything) == pytest.approx(1)
+
+
+def test_several_clips_are_averaged(saved: Path, served, clip: bytes) -> None:
+    model, processor = flavor.load_model(str(saved))
+    logits = []
+    for position in (1 / 6, 3 / 6, 5 / 6):
+        pixels = processor(read_clip(clip, num_frames=16, stride=4, position=position), return_tensors="pt")
+        with torch.no_grad():
+            logits.append(model(**pixels).logits[0])
+    expected = torch.stack(logits).softmax(-1).mean(0)
+    pairs = served.predict(flavor.example_input(clip), params={"num_clips": 3, "top_k": 7})["top_k"][0]
+    assert {pair["label"]: pair["score"] for pair in pairs} == pytest.approx(
+        dict(zip(LABELS, expected.tolist(), strict=True)), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("videos", "params", "sentence"),
+    [
+        ([b""], {}, "Video 1 of 1 is empty"),
+        ([b"no video, at all!"], {}, "Video 1 of 1 is text that is not base64"),
+        (["/etc/passwd"], {}, "Video 1 of 1 is text that is not base64"),
+        ([b"\x00\x01\x02" * 50], {}, "Video 1 of 1 was refused: it cannot be decoded"),
+        ([], {}, "Expected at least one row"),
+        ([b"x"], {"top_k": 0}, "top_k=0: expected a whole number of at least 1"),
+        ([b"x"], {"num_clips": 33}, "num_clips=33: expected at most 32"),
+    ],
+)
+def test_faults_of_a_request_are_the_clients(served, videos: list, params: dict, sentence: str) -> None:
+    frame = pd.DataFrame({"video": pd.Series(videos, dtype=object)})
+    with pytest.raises(MlflowException, match=sentence) as caught:
+        served._model_impl.predict(frame, params)
+    assert caught.value.get_http_status_code() == 400
+
+
+def test_one_bad_video_among_good_ones_is_named(served, clip: bytes) -> None:
+    with pytest.raises(MlflowException, match="Video 2 of 3 was refused"):
+        served.predict(pd.DataFrame({"video": [clip, clip[:500], clip]}))
+
+
+def test_faults_of_the_model_are_not(served, clip: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(served._model_impl, "_forward", broken)
+    with pytest.raises(MlflowException) as caught:
+        served.predict(flavor.example_input(clip))
+    assert caught.value.get_http_status_code() == 500
+    assert "secret" not in str(caught.value)
+
+
+def test_a_newer_format_is_refused(saved: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(saved, tmp_path / "newer"))
+    text = (copy / "MLmodel").read_text()
+    (copy / "MLmodel").write_text(text.replace("format_version: 1", "format_version: 2"))
+    with pytest.raises(UserError, match="saved in format 2: expected at most 1"):
+        flavor.load_model(str(copy))
+
+
+def test_a_model_loads_and_predicts_where_the_package_is_not_installed(
+    saved: Path, tmp_path: Path, clip: bytes
+) -> None:
+    (tmp_path / "clip.mp4").write_bytes(clip)
+    program = (
+        "import sys, mlflow, pandas as pd\n"
+        "answer = mlflow.pyfunc.load_model(sys.argv[1]).predict(pd.DataFrame({'video': [open('clip.mp4', 'rb').read()]}))\n"
+        "import json, vjepa_mlflow\n"
+        "print(json.dumps([answer['label'][0], vjepa_mlflow.__file__]))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(saved)],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=""),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    label, origin = json.loads(run.stdout.splitlines()[-1])
+    assert label in LABELS
+    assert origin.startswith(str(saved / "code"))
+
+
+@pytest.mark.parametrize("uri", ["models:/no-such-model/1", "runs:/0123456789abcdef0123456789abcdef/model"])
+def test_a_registered_model_that_is_not_there_is_named(tracking: str, uri: str) -> None:
+    with pytest.raises(UserError, match=f"model={uri}: .*expected a model that this project logged"):
+        flavor.fetch_checkpoint(uri)
+
+
+def test_a_model_of_another_flavour_is_refused(tracking: str, tmp_path: Path) -> None:
+    class Other(mlflow.pyfunc.PythonModel):
+        def predict(self, context, model_input: list[str]) -> np.ndarray:
+            return np.zeros(len(model_input))
+
+    mlflow.pyfunc.save_model(tmp_path / "other", python_model=Other(), pip_requirements=[])
+    with mlflow.start_run() as run:
+        mlflow.log_artifacts(str(tmp_path / "other"), "other")
+    with pytest.raises(UserError, match="expected a model that this project logged"):
+        flavor.fetch_checkpoint(f"runs:/{run.info.run_id}/other")
