@@ -1,0 +1,61 @@
+"""The main job at the real size on a CUDA GPU, with random weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+from mlflow import MlflowClient
+from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+from vjepa_mlflow import Recipe, flavor, train
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+]
+
+
+@pytest.fixture(scope="module")
+def vit_large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The architecture of the card's base checkpoint."""
+    folder = tmp_path_factory.mktemp("vit-large")
+    torch.manual_seed(0)
+    with torch.device("cuda"):
+        model = VJEPA2ForVideoClassification(VJEPA2Config(frames_per_clip=16, crop_size=256, num_labels=174))
+    model.save_pretrained(folder)
+    VJEPA2VideoProcessor(crop_size={"height": 256, "width": 256}, size={"shortest_edge": 292}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def recipe(small_data: Path, vit_large: Path) -> Recipe:
+    return Recipe(data=str(small_data), model=str(vit_large), epochs=2)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_the_main_job_runs_at_the_real_size(tracking: str, recipe: Recipe, precision: str, clip: bytes) -> None:
+    result = train(replace(recipe, precision=precision))
+    params = MlflowClient().get_run(result.run_id).data.params
+    assert params["device_name"] == torch.cuda.get_device_name()
+    # 375,485,998 with 174 classes; here there are two.
+    assert int(params["total_parameters"]) == 375_485_998 - 172 * 1025
+    assert int(params["trainable_parameters"]) == 49_336_320 + 2 * 1025
+    answer = mlflow.pyfunc.load_model(result.model_uri).predict(flavor.example_input(clip))
+    assert answer["label"][0] in ("slide_left", "slide_right")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_seed_gives_the_same_numbers_on_a_gpu(tracking: str, recipe: Recipe, precision: str) -> None:
+    first, second = (train(replace(recipe, precision=precision, learning_rate=1e-4)) for _ in range(2))
+    assert {**first.metrics, "clips_per_second": 0} == {**second.metrics, "clips_per_second": 0}
+    heads = [flavor.load_model(result.model_uri).model.classifier.weight for result in (first, second)]
+    assert torch.equal(*heads)
+
+
+def test_the_gpu_agrees_with_the_cpu(tracking: str, recipe: Recipe) -> None:
+    tiny = replace(recipe, model="tiny", learning_rate=1e-3)
+    on_gpu, on_cpu = (train(replace(tiny, device=device)) for device in ("cuda", "cpu"))
+    for name in ("train_loss", "val_loss", "test_loss"):
+        assert on_gpu.metrics[name] == pytest.approx(on_cpu.metrics[name], abs=1e-3)

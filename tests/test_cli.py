@@ -1,0 +1,122 @@
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+from click.testing import CliRunner
+from helpers import environment
+from mlflow import MlflowClient
+
+from vjepa_mlflow import Recipe, flavor
+from vjepa_mlflow.cli import commands, main
+from vjepa_mlflow.model import load_classifier, load_processor, locate
+from vjepa_mlflow.tracking import FAILURE_TAG
+
+
+def test_there_is_one_option_for_each_field_of_the_recipe() -> None:
+    options = {parameter.name: parameter for parameter in commands.commands["train"].params}
+    assert {name: option.default for name, option in options.items() if name != "help"} == dataclasses.asdict(Recipe())
+    for name, option in options.items():
+        if name != "help":
+            assert option.opts == [f"--{name.replace('_', '-')}"]
+            assert option.help
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--epochs", "0"], "epochs=0: expected a whole number of at least 1"),
+        (["--learning-rate", "abc"], "Invalid value for '--learning-rate': 'abc' is not a valid float."),
+        (["--precision", "fp8"], "Invalid value for '--precision': 'fp8' is not one of 'fp32', 'tf32', 'bf16'."),
+        (["--data", "nowhere"], "data=nowhere: no such folder or table"),
+        (["--model", "./nowhere"], "model=./nowhere: no such folder"),
+        (["--device", "cuda:7"], "device=cuda:7: this machine has"),
+        (["--no-such-option"], "No such option '--no-such-option'"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_fails(
+    tracking: str, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", *arguments])
+    assert stopped.value.code not in (0, None)
+    errors = [text for text in capsys.readouterr().err.splitlines() if " INFO mlflow" not in text]
+    assert len(errors) == 1
+    assert errors[0].startswith(f"Error: {line}")
+
+
+def test_a_mistake_marks_the_run_that_mlflow_prepared(tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = MlflowClient().create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    with pytest.raises(SystemExit):
+        main(["train", "--learning-rate", "abc"])
+    run = MlflowClient().get_run(run_id)
+    assert run.info.status == "FAILED"
+    assert run.data.tags[FAILURE_TAG] == "Invalid value for '--learning-rate': 'abc' is not a valid float."
+
+
+@pytest.fixture
+def model_uri(tmp_path: Path) -> str:
+    checkpoint = locate("tiny")
+    model = load_classifier(checkpoint, ["ape", "bee"], seed=0)
+    flavor.save_model(model, load_processor(checkpoint), tmp_path / "model", stride=4)
+    return str(tmp_path / "model")
+
+
+def test_predict_prints_a_table_and_writes_a_csv_file(model_uri: str, small_data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "predictions.csv"
+    result = CliRunner().invoke(commands, ["predict", model_uri, str(small_data / "val"), "-o", str(output)])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert len(lines) == 5
+    assert lines[0].startswith(str(small_data / "val/slide_left/5.mp4"))
+    assert lines[0].endswith(("ape", "bee"))
+    assert lines[-1] == f"4 predictions in {output}"
+    rows = output.read_text().splitlines()
+    assert rows[0] == "path,label,score,error"
+    assert len(rows) == 5
+
+
+def test_predict_tells_bad_files_and_fails_after_the_others(
+    model_uri: str, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"\x00\x00")
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", model_uri, str(bad), str(small_data / "val/slide_left/5.mp4")])
+    captured = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert captured.err.splitlines()[-1] == "Error: 1 of 2 files could not be read"
+    assert [line.split()[-1] in ("ape", "bee") for line in captured.out.splitlines()] == [False, True]
+
+
+def test_help_and_the_public_names_load_no_torch() -> None:
+    program = (
+        "import sys, vjepa_mlflow, vjepa_mlflow.cli\n"
+        "vjepa_mlflow.Recipe()\n"
+        "assert not {'torch', 'mlflow', 'transformers', 'av'} & set(sys.modules), sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], env=environment(), check=True)
+
+
+def test_the_public_names_are_there() -> None:
+    import vjepa_mlflow
+
+    for name in vjepa_mlflow.__all__:
+        assert getattr(vjepa_mlflow, name)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        vjepa_mlflow.no_such_name  # noqa: B018
+
+
+def test_the_package_runs_as_a_module_and_joins_no_run(tracking: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "vjepa_mlflow", "train", "--epochs", "0"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2
+    assert run.stderr == "Error: epochs=0: expected a whole number of at least 1\n"
+    assert not mlflow.search_runs(output_format="list")

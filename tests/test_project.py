@@ -1,0 +1,143 @@
+"""`MLproject` and `conda.yaml`: that they say what the package says, and that `mlflow run` runs them."""
+
+import dataclasses
+import os
+import shlex
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import mlflow
+import pytest
+import yaml
+from helpers import REPOSITORY, environment
+from mlflow import MlflowClient
+
+from vjepa_mlflow import Recipe
+from vjepa_mlflow.cli import commands
+from vjepa_mlflow.tracking import FAILURE_TAG
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@pytest.fixture(scope="module")
+def main_entry() -> dict:
+    return yaml.safe_load((REPOSITORY / "MLproject").read_text())["entry_points"]["main"]
+
+
+def test_conda_installs_what_the_package_depends_on() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    environment = yaml.safe_load((REPOSITORY / "conda.yaml").read_text())
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert pip == project["dependencies"]
+
+
+def test_the_projects_parameters_are_the_recipes_fields_with_their_defaults(main_entry: dict) -> None:
+    options = {parameter.name: parameter for parameter in commands.commands["train"].params if parameter.name != "help"}
+    context = click.Context(commands.commands["train"])
+    defaults = {
+        name: options[name].type.convert(str(parameter["default"]), options[name], context)
+        for name, parameter in main_entry["parameters"].items()
+    }
+    assert defaults == dataclasses.asdict(Recipe())
+    assert list(defaults) == [field.name for field in dataclasses.fields(Recipe)]
+    kinds = {int: "int", float: "float", str: "string", bool: "string"}
+    for field in dataclasses.fields(Recipe):
+        assert main_entry["parameters"][field.name]["type"] == kinds[type(field.default)]
+
+
+def test_the_projects_command_passes_every_parameter_on(main_entry: dict) -> None:
+    words = shlex.split(main_entry["command"])
+    assert words[:4] == ["python", "-m", "vjepa_mlflow", "train"]
+    passed = dict(zip(words[4::2], words[5::2], strict=True))
+    assert passed == {f"--{name.replace('_', '-')}": f"{{{name}}}" for name in main_entry["parameters"]}
+
+
+def mlflow_run(*arguments: str, folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mlflow", "run", str(REPOSITORY), *arguments],
+        cwd=folder,
+        # The project must run from its folder alone.
+        env=environment(**{"PYTHONPATH": "", "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", **changes}),
+        capture_output=True,
+        text=True,
+    )
+
+
+def only_run() -> mlflow.entities.Run:
+    (run,) = mlflow.search_runs(output_format="list")
+    return run
+
+
+def test_mlflow_run_trains_on_the_demo(tracking: str) -> None:
+    done = mlflow_run("--env-manager", "local", "-P", "epochs=2", folder=Path.cwd())
+    assert done.returncode == 0, done.stderr
+    run = only_run()
+    assert run.info.status == "FINISHED"
+    assert len(MlflowClient().get_metric_history(run.info.run_id, "val_accuracy")) == 2
+    assert "test_accuracy" in run.data.metrics
+    assert run.data.params["epochs"] == "2"
+    assert run.data.params["checkpoint"] == "tiny"
+    (model,) = mlflow.search_logged_models(output_format="list")
+    assert model.source_run_id == run.info.run_id
+    assert "Best epoch" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("parameter", "reason"),
+    [
+        ("learning_rate=abc", "Invalid value for '--learning-rate': 'abc' is not a valid float."),
+        ("data=it's not; there", "data=it's not; there: no such folder or table"),
+    ],
+)
+def test_mlflow_run_with_a_mistake_fails_its_run_in_one_line(tracking: str, parameter: str, reason: str) -> None:
+    done = mlflow_run("--env-manager", "local", "-P", parameter, folder=Path.cwd())
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert error.startswith(f"Error: {reason}")
+    run = only_run()
+    assert run.info.status == "FAILED"
+    assert run.data.tags[FAILURE_TAG].startswith(reason)
+
+
+CONDA = """#!/bin/sh
+# Stands for conda: knows one kind of environment, the Python that runs the tests.
+echo "$@" >> "$(dirname "$0")/../asked.txt"
+case "$1 $2" in
+  "env list") echo '{"envs": []}' ;;
+  "env create") ;;
+esac
+"""
+
+
+def test_mlflow_run_goes_the_conda_way(tracking: str, tmp_path: Path, small_data: Path) -> None:
+    home = tmp_path / "conda"
+    (home / "bin").mkdir(parents=True)
+    (home / "etc" / "profile.d").mkdir(parents=True)
+    (home / "bin" / "conda").write_text(CONDA)
+    (home / "bin" / "conda").chmod((home / "bin" / "conda").stat().st_mode | stat.S_IXUSR)
+    (home / "etc" / "profile.d" / "conda.sh").write_text('conda() { echo "activated $2"; }\n')
+    parameters = ["-P", "epochs=1", "-P", f"data={small_data}", "-P", "model=tiny"]
+    done = mlflow_run(*parameters, folder=Path.cwd(), MLFLOW_CONDA_HOME=str(home))
+    assert done.returncode == 0, done.stderr
+    asked = (home / "asked.txt").read_text().splitlines()
+    (created,) = [line for line in asked if line.startswith("env create")]
+    assert str(REPOSITORY / "conda.yaml") in created
+    assert only_run().info.status == "FINISHED"
+
+
+def test_the_readmes_commands_are_one_line_each() -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    for command in ("mlflow run . --env-manager local -P epochs=5", "pytest"):
+        lines = [line for line in readme.splitlines() if line.startswith("python3 -m venv") and line.endswith(command)]
+        assert len(lines) == 1, command
+
+
+def test_the_scripts_can_be_run() -> None:
+    assert os.access(REPOSITORY / ".ci" / "run", os.X_OK)
