@@ -78,8 +78,12 @@ def test_label_ids_follow_the_labels() -> None:
         (many(per_class=2), "class 'a' has 2 different videos or groups: expected at least 3"),
         (many() + [sample(1, "d", digest="dd" * 32)] * 5, "class 'd' has 1 different videos"),
         (
-            [sample(1, "a", split="train"), sample(1, "b", split="train"), sample(1, "a", split="val")]
-            + [sample(7, "a", split="test")],
+            [
+                sample(1, "a", split="train"),
+                sample(1, "b", split="train"),
+                sample(1, "a", split="val"),
+                sample(7, "a", split="test"),
+            ],
             "a/1.mp4 in train and a/1.mp4 in val are the same video",
         ),
         ([sample(1, "a", split="train"), sample(2, "b", split="test")], "class 'b' is in test"),

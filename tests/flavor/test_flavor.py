@@ -160,7 +160,8 @@ def test_a_model_loads_and_predicts_where_the_package_is_not_installed(
     (tmp_path / "clip.mp4").write_bytes(clip)
     program = (
         "import sys, mlflow, pandas as pd\n"
-        "answer = mlflow.pyfunc.load_model(sys.argv[1]).predict(pd.DataFrame({'video': [open('clip.mp4', 'rb').read()]}))\n"
+        "video = open('clip.mp4', 'rb').read()\n"
+        "answer = mlflow.pyfunc.load_model(sys.argv[1]).predict(pd.DataFrame({'video': [video]}))\n"
         "import json, vjepa_mlflow\n"
         "print(json.dumps([answer['label'][0], vjepa_mlflow.__file__]))\n"
     )
@@ -185,7 +186,7 @@ def test_a_registered_model_that_is_not_there_is_named(tracking: str, uri: str) 
 
 def test_a_model_of_another_flavour_is_refused(tracking: str, tmp_path: Path) -> None:
     class Other(mlflow.pyfunc.PythonModel):
-        def predict(self, context, model_input: list[str]) -> np.ndarray:
+        def predict(self, model_input: list[str]) -> np.ndarray:
             return np.zeros(len(model_input))
 
     mlflow.pyfunc.save_model(tmp_path / "other", python_model=Other(), pip_requirements=[])

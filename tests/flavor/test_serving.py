@@ -63,7 +63,7 @@ def test_every_form_of_payload_gives_the_same_answer(address: str, clip: bytes) 
         (answers[name],) = response.json()["predictions"]
     first = answers["dataframe_split"]
     assert first["label"] in ("ape", "bee", "cat")
-    assert [pair["label"] for pair in first["top_k"]][0] == first["label"]
+    assert first["top_k"][0]["label"] == first["label"]
     for name, answer in answers.items():
         assert answer["label"] == first["label"], name
         assert answer["score"] == pytest.approx(first["score"], abs=1e-9), name

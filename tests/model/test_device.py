@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.model import autocast, choose_device, matmul_precision
+from vjepa_mlflow.model import autocast, choose_device, reproducible
 
 
 def test_auto_takes_the_gpu_where_there_is_one() -> None:
@@ -17,11 +17,19 @@ def test_devices_that_are_not_there_are_named(name: str) -> None:
 
 @pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("tf32", True), ("bf16", False)])
 def test_tf32_is_allowed_only_for_tf32_and_only_inside(precision: str, allowed: bool) -> None:
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    with matmul_precision(precision):
+    def state() -> tuple:
+        return (
+            torch.get_float32_matmul_precision(),
+            torch.backends.cudnn.allow_tf32,
+            torch.are_deterministic_algorithms_enabled(),
+        )
+
+    before = state()
+    with reproducible(precision):
         assert (torch.get_float32_matmul_precision() == "high") is allowed
         assert torch.backends.cudnn.allow_tf32 is allowed
-    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
+        assert torch.are_deterministic_algorithms_enabled()
+    assert state() == before
 
 
 @pytest.mark.parametrize(

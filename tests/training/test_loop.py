@@ -66,7 +66,7 @@ def run(
         train=train,  # type: ignore[arg-type]
         val=val,  # type: ignore[arg-type]
         recipe=Recipe(**recipe),  # type: ignore[arg-type]
-        on_epoch=lambda number, metrics: epochs.append(metrics),
+        on_epoch=lambda _, metrics: epochs.append(metrics),
     )
     return best, epochs
 
@@ -157,7 +157,7 @@ def test_the_best_head_is_a_copy_that_later_epochs_leave_alone() -> None:
     clips = Clips(model)
     shuffled = Clips(model)
     shuffled.labels = [(label + 1) % CLASSES for label in shuffled.labels]  # the more is learnt, the worse it gets
-    best, epochs = run(model, clips, shuffled, epochs=8, learning_rate=3e-3)
+    best, _ = run(model, clips, shuffled, epochs=8, learning_rate=3e-3)
     assert best.epoch < 8
     assert not torch.equal(best.weights["classifier.weight"], model.classifier.weight)
     Head(model).load_state_dict(best.weights)

@@ -1,5 +1,6 @@
 """Where and in which numeric format the model computes."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,16 +33,25 @@ def describe_device(device: torch.device) -> str:
 
 
 @contextmanager
-def matmul_precision(precision: str) -> Iterator[None]:
-    """Allows TF32 inside the block for `tf32`, and forbids it for the other formats."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+def reproducible(precision: str) -> Iterator[None]:
+    """Inside the block the same inputs give the same bits, and TF32 is allowed for `tf32` and for nothing else."""
+    before = (
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.allow_tf32,
+        torch.are_deterministic_algorithms_enabled(),
+    )
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with one of two values
+    _set_numerics("high" if precision == "tf32" else "highest", precision == "tf32", True)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
+        _set_numerics(*before)
+
+
+def _set_numerics(matmul_precision: str, cudnn_tf32: bool, deterministic: bool) -> None:
+    torch.set_float32_matmul_precision(matmul_precision)
+    torch.backends.cudnn.allow_tf32 = cudnn_tf32
+    torch.use_deterministic_algorithms(deterministic)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
