@@ -146,7 +146,7 @@ def test_bad_videos_stop_the_run_before_training(
         train(replace(recipe, data=str(damaged)))
     printed = capsys.readouterr().out
     assert "train/slide_left/0.mp4: it cannot be decoded" in printed
-    assert "val/slide_right/5.mp4: it cannot be decoded" in printed
+    assert "val/slide_right/5.mp4: it is empty" in printed
     (run,) = mlflow.search_runs(output_format="list")
     assert run.info.status == "FAILED"
     assert "2 of 18 videos cannot be used" in run.data.tags[FAILURE_TAG]

@@ -111,7 +111,7 @@ class _Frame:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "cannot be decoded"), (b"hello" * 100, "cannot be decoded"), (None, "no such file")],
+    [(b"", "it is empty"), (b"hello" * 100, "cannot be decoded"), (None, "no such file")],
 )
 def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes | None, reason: str) -> None:
     path = tmp_path / "secret-name.mp4"

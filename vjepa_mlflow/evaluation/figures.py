@@ -44,7 +44,7 @@ def plot_curves(epochs: Sequence[dict[str, float]], *, best_epoch: int, test_acc
         axes.set(title=name.capitalize(), xlabel="epoch", xticks=steps)
         axes.spines[["top", "right"]].set_visible(False)
     loss, accuracy = figure.axes
-    loss.set_ylim(bottom=0)
+    loss.set_ylim(0, 1.08 * max(max(metrics["train_loss"], metrics["val_loss"]) for metrics in epochs))
     accuracy.set_ylim(0, 1.03)
     accuracy.plot([best_epoch], [test_accuracy], "*", color=RIGHT, markersize=13, label=f"test, {test_accuracy:.2f}")
     accuracy.legend(frameon=False)

@@ -63,7 +63,9 @@ def load_classifier(checkpoint: Checkpoint, labels: list[str], *, seed: int) -> 
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"model={checkpoint.name}: cannot be loaded: {str(error).splitlines()[0]}") from error
-    missing = set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
+    # transformers 4 names the mismatched keys; transformers 5 adds their shapes.
+    mismatched = {entry if isinstance(entry, str) else entry[0] for entry in report["mismatched_keys"]}
+    missing = set(report["missing_keys"]) | mismatched
     if lacking := sorted(key for key in missing if key.startswith("vjepa2.encoder.")):
         raise UserError(f"model={checkpoint.name}: weights missing or of another shape, such as {lacking[0]}")
     if labels != _labels(checkpoint) or any(key.startswith("classifier.") for key in missing):

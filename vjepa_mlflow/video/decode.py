@@ -104,6 +104,8 @@ def _open(source: VideoSource) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Opens the best video stream; every FFmpeg error inside the block leaves it as a VideoError."""
     if isinstance(source, Path) and not source.is_file():
         raise VideoError("there is no such file")
+    if not (source.stat().st_size if isinstance(source, Path) else source):
+        raise VideoError("it is empty")
     try:
         with av.open(BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
             stream = container.streams.best("video")
