@@ -1,7 +1,6 @@
 """`MLproject` and `conda.yaml`: that they say what the package says, and that `mlflow run` runs them."""
 
 import dataclasses
-import os
 import shlex
 import stat
 import subprocess
@@ -130,14 +129,3 @@ def test_mlflow_run_goes_the_conda_way(tracking: str, tmp_path: Path, small_data
     (created,) = [line for line in asked if line.startswith("env create")]
     assert str(REPOSITORY / "conda.yaml") in created
     assert only_run().info.status == "FINISHED"
-
-
-def test_the_readmes_commands_are_one_line_each() -> None:
-    readme = (REPOSITORY / "README.md").read_text()
-    for command in ("mlflow run . --env-manager local -P epochs=5", "pytest"):
-        lines = [line for line in readme.splitlines() if line.startswith("python3 -m venv") and line.endswith(command)]
-        assert len(lines) == 1, command
-
-
-def test_the_scripts_can_be_run() -> None:
-    assert os.access(REPOSITORY / ".ci" / "run", os.X_OK)

@@ -1,0 +1,76 @@
+"""The README's commands and programs, run as they stand there."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from helpers import REPOSITORY, environment, free_port, server
+
+from vjepa_mlflow import flavor
+from vjepa_mlflow.model import load_classifier, load_processor, locate
+
+README = (REPOSITORY / "README.md").read_text()
+LABELS = ["slide_left", "slide_right"]
+
+
+def block(language: str, containing: str) -> str:
+    (found,) = [
+        text
+        for text in re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+        if containing in text
+    ]
+    return found
+
+
+@pytest.mark.parametrize("ending", ["mlflow run . --env-manager local -P epochs=5", "pytest"])
+def test_the_two_commands_are_one_line_each(ending: str) -> None:
+    assert re.findall(rf"^python3 -m venv .* && {re.escape(ending)}$", README, re.MULTILINE)
+
+
+def test_every_parameter_that_the_readme_names_is_in_the_recipe() -> None:
+    from vjepa_mlflow import Recipe
+
+    named = set(re.findall(r"-P (\w+)=", README)) | set(
+        re.findall(r"--(?!env)(\w[\w-]+)", block("bash", "train --data"))
+    )
+    assert {"data", "precision", "epochs", "registered_model_name"} <= named <= set(vars(Recipe()))
+
+
+@pytest.fixture
+def registered(tracking: str, clip: bytes) -> Iterator[Path]:
+    """A working directory with `models:/motions/1` in its tracking store, and `clip.mp4`."""
+    checkpoint = locate("tiny")
+    with mlflow.start_run():
+        flavor.log_model(
+            load_classifier(checkpoint, LABELS, seed=0),
+            load_processor(checkpoint),
+            stride=4,
+            registered_model_name="motions",
+        )
+    Path("clip.mp4").write_bytes(clip)
+    yield Path.cwd()
+
+
+def test_serving_with_curl_and_loading_with_transformers_agree(registered: Path) -> None:
+    port = free_port()
+    command, _, readme_port = block("bash", "mlflow models serve").strip().rpartition(" -p ")
+    assert command.startswith("mlflow ")
+    with server([sys.executable, "-m", *command.split()], folder=registered, health="/ping", port=port):
+        asked = block("bash", "curl").replace(readme_port, str(port))
+        answer = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True).stdout
+    (prediction,) = json.loads(answer)["predictions"]
+    (shown,) = json.loads(block("json", "predictions"))["predictions"]
+    assert prediction.keys() == shown.keys()
+    assert [pair.keys() for pair in prediction["top_k"]] == [pair.keys() for pair in shown["top_k"]]
+
+    program = block("python", "from_pretrained")
+    printed = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
+    ).stdout
+    scores = eval(printed.splitlines()[-1])
+    assert {pair["label"]: pair["score"] for pair in prediction["top_k"]} == pytest.approx(scores, abs=1e-6)
