@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -19,11 +18,8 @@ LABELS = ["slide_left", "slide_right"]
 
 
 def block(language: str, containing: str) -> str:
-    (found,) = [
-        text
-        for text in re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-        if containing in text
-    ]
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    (found,) = [text for text in blocks if containing in text]
     return found
 
 
@@ -35,14 +31,12 @@ def test_the_two_commands_are_one_line_each(ending: str) -> None:
 def test_every_parameter_that_the_readme_names_is_in_the_recipe() -> None:
     from vjepa_mlflow import Recipe
 
-    named = set(re.findall(r"-P (\w+)=", README)) | set(
-        re.findall(r"--(?!env)(\w[\w-]+)", block("bash", "train --data"))
-    )
+    named = set(re.findall(r"-P (\w+)=", README)) | set(re.findall(r"--(\w+)", block("bash", "train --data")))
     assert {"data", "precision", "epochs", "registered_model_name"} <= named <= set(vars(Recipe()))
 
 
 @pytest.fixture
-def registered(tracking: str, clip: bytes) -> Iterator[Path]:
+def registered(tracking: str, clip: bytes) -> Path:
     """A working directory with `models:/motions/1` in its tracking store, and `clip.mp4`."""
     checkpoint = locate("tiny")
     with mlflow.start_run():
@@ -53,7 +47,7 @@ def registered(tracking: str, clip: bytes) -> Iterator[Path]:
             registered_model_name="motions",
         )
     Path("clip.mp4").write_bytes(clip)
-    yield Path.cwd()
+    return Path.cwd()
 
 
 def test_serving_with_curl_and_loading_with_transformers_agree(registered: Path) -> None:

@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 RIGHT, WRONG, QUIET = "#1b7837", "#b2182b", "#555555"
+GAP = 4
+"""White pixels between the frames of a strip."""
 TRAIN, VAL = "#d95f02", "#1f5fa8"
 
 
@@ -63,7 +65,8 @@ def prediction_sheet(predictions: Sequence[Prediction]) -> Figure:
     figure = Figure(figsize=(9, 1.05 * len(predictions)), layout="constrained")
     grid = figure.subplots(len(predictions), 2, width_ratios=[4, 1.6], squeeze=False)
     for (strip, text), prediction in zip(grid, predictions, strict=True):
-        strip.imshow(np.concatenate(list(prediction.frames), axis=1))
+        gaps = ((0, 0), (0, 0), (0, GAP), (0, 0))
+        strip.imshow(np.concatenate(list(np.pad(prediction.frames, gaps, constant_values=255)), axis=1))
         colour = RIGHT if prediction.true == prediction.predicted else WRONG
         text.text(
             0, 0.62, f"{prediction.predicted}  {prediction.score:.2f}", color=colour, fontsize=11, parse_math=False
