@@ -4,8 +4,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sklearn.model_selection import StratifiedGroupKFold
-
 from vjepa_mlflow.data.samples import SPLITS, Sample, sorted_labels
 from vjepa_mlflow.errors import UserError
 
@@ -81,6 +79,8 @@ def make_dataset(data: str, samples: Sequence[Sample], *, seed: int) -> VideoDat
 
 
 def _draw(data: str, samples: Sequence[Sample], missing: Sequence[str], seed: int) -> list[Sample]:
+    from sklearn.model_selection import StratifiedGroupKFold  # takes seconds, which complete data need not wait for
+
     pool = [sample for sample in samples if sample.split in (None, "train")]
     groups = _undivided_groups(pool)
     folds = min(FOLDS, _fewest_groups(data, pool, groups, needed=len(missing) + 1))

@@ -24,7 +24,7 @@ BATCH_SIZE = 8
 MAX_CLIPS = 32
 """Clips of one video at most."""
 
-EXPECTED = "expected a video file's content in base64"
+EXPECTED = "expected the content of a video file"
 _TEXT = re.compile(rb"[\s!-~]*")
 
 logger = logging.getLogger(__name__)
@@ -133,4 +133,4 @@ def _content(value: Any, name: str) -> bytes:
     try:
         return base64.b64decode(b"".join(value.split()), validate=True)
     except binascii.Error:
-        raise PredictionError(f"{name} is text that is not base64: {EXPECTED}.") from None
+        raise PredictionError(f"{name} is text that is not base64: {EXPECTED} in base64.") from None
