@@ -1,6 +1,5 @@
 """The command line: parse, call one function, print its result."""
 
-import csv
 import dataclasses
 import os
 import sys
@@ -80,21 +79,17 @@ def train(**options: Any) -> None:
 @commands.command()
 @click.argument("model_uri")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write a CSV file.")
-@click.option("--num-clips", type=click.IntRange(1, 32), default=1, show_default=True, help="Clips to average.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="CSV file to write.")
+@click.option("--num-clips", type=click.IntRange(min=1), default=1, show_default=True, help="Clips to average.")
 def predict(model_uri: str, paths: tuple[Path, ...], output: Path | None, num_clips: int) -> None:
     """Classify video FILES and folders with a logged or registered model."""
     from vjepa_mlflow.jobs.predict import predict
 
-    rows = list(predict(model_uri, paths, num_clips=num_clips))
+    rows = predict(model_uri, paths, num_clips=num_clips, output=output)
     width = max(len(row["path"]) for row in rows)
     for row in rows:
         print(f"{row['path']:<{width}}  " + (row["error"] or f"{row['score']:.3f}  {row['label']}"))
     if output:
-        with output.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
         print(f"{len(rows)} predictions in {output}")
     failed = sum(1 for row in rows if row["error"])
     if failed:

@@ -28,8 +28,9 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
 
 
 def test_a_clip_is_a_real_video() -> None:
-    info = read_info(draw_clip("slide_up", seed=0))
-    assert (info.num_frames, info.width, info.height) == (demo.FRAMES, demo.SIZE, demo.SIZE)
+    video = draw_clip("slide_up", seed=0)
+    assert read_info(video).num_frames == demo.FRAMES
+    assert read_clip(video, num_frames=16, stride=4).shape == (16, demo.SIZE, demo.SIZE, 3)
 
 
 def moved(frames: np.ndarray, axis: int) -> int:

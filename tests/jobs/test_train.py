@@ -168,6 +168,13 @@ def test_bad_videos_are_left_out_when_told_and_logged(
     assert [row["path"] for row in csv.DictReader(listed.open())] == ["train/slide_left/0.mp4", "val/slide_right/5.mp4"]
 
 
+def test_a_class_that_is_bad_altogether_is_not_dropped(tracking: str, recipe: Recipe, damaged: Path) -> None:
+    for path in damaged.rglob("slide_right/*.mp4"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="no video of class 'slide_right' can be used"):
+        train(replace(recipe, data=str(damaged), bad_videos="skip"))
+
+
 def test_a_joined_run_takes_everything_and_goes_on(tracking: str, recipe: Recipe) -> None:
     with mlflow.start_run() as run:
         result = train(replace(recipe, epochs=1))
@@ -182,6 +189,7 @@ def test_a_joined_run_takes_everything_and_goes_on(tracking: str, recipe: Recipe
         ({"device": "cuda:7"}, "device=cuda:7: this machine has"),
         ({"data": "nowhere"}, "data=nowhere: no such folder or table"),
         ({"model": "./nowhere"}, "model=./nowhere: no such folder"),
+        ({"registered_model_name": "a/b"}, "registered_model_name=a/b: "),
     ],
 )
 def test_what_the_recipe_names_wrongly_fails_the_run(tracking: str, recipe: Recipe, changes: dict, reason: str) -> None:

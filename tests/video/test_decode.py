@@ -81,7 +81,7 @@ def test_a_header_that_promises_too_many_frames_does_not_freeze_the_clip(
 ) -> None:
     path = write_video(tmp_path / "short.mp4", frames=30)
     real = read_info(path)
-    promised = decode.VideoInfo(64, real.frames_per_second, real.start, real.width, real.height)
+    promised = decode.VideoInfo(64, real.frames_per_second, real.start)
     monkeypatch.setattr(decode, "read_info", lambda _: promised)
     assert numbers(read_clip(path, num_frames=16, stride=4)) == list(range(7, 23))
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
@@ -51,11 +50,11 @@ class Encoder:
         Raises:
             UserError: a video cannot be decoded any more.
         """
-        decoded = map_ahead(self._decode, clips, ahead=2 * BATCH_SIZE)
-        for batch in batches(decoded, BATCH_SIZE):
-            yield from self._forward(batch)
+        pixels = map_ahead(self._pixels, clips, ahead=2 * BATCH_SIZE)
+        for batch in batches(pixels, BATCH_SIZE):
+            yield from self._forward(torch.stack(batch))
 
-    def _decode(self, clip: Clip) -> tuple[np.ndarray, View]:
+    def _pixels(self, clip: Clip) -> Tensor:
         try:
             frames = read_clip(
                 clip.sample.path, num_frames=self._num_frames, stride=self._stride, position=clip.view.position
@@ -64,11 +63,10 @@ class Encoder:
             raise UserError(
                 f"{clip.sample.path}: {error}: expected it to be as the check before training found it"
             ) from error
-        return frames, clip.view
+        # Here and not with the batch, so that large frames do not wait for one another in memory.
+        return preprocess(self._processor, frames, view=clip.view, device=self._model.device)
 
     @torch.no_grad()
-    def _forward(self, batch: list[tuple[np.ndarray, View]]) -> Tensor:
-        device = self._model.device
-        pixels = torch.stack([preprocess(self._processor, frames, view=view, device=device) for frames, view in batch])
-        with autocast(device, self._precision):
+    def _forward(self, pixels: Tensor) -> Tensor:
+        with autocast(self._model.device, self._precision):
             return self._model.vjepa2(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 import yaml
 from mlflow import pyfunc
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelInputExample, ModelSignature
 from mlflow.models.model import MLMODEL_FILE_NAME, ModelInfo
 from mlflow.models.utils import _save_example
@@ -39,6 +40,7 @@ from mlflow.utils.model_utils import (
     _validate_and_copy_code_paths,
     _validate_and_prepare_target_save_path,
 )
+from mlflow.utils.validation import _validate_model_name
 
 import vjepa_mlflow
 from vjepa_mlflow.errors import UserError
@@ -193,6 +195,19 @@ def log_model(
     )
 
 
+def check_registered_model_name(name: str) -> None:
+    """Refuses a name that the registry would refuse, before there is anything to lose; the empty one stands for none.
+
+    Raises:
+        UserError: the name has characters that MLflow does not allow.
+    """
+    try:
+        if name:
+            _validate_model_name(name)
+    except MlflowException as error:
+        raise UserError(f"registered_model_name={name}: {str(error).splitlines()[0]}") from error
+
+
 def load_model(model_uri: str, dst_path: str | None = None) -> LoadedModel:
     """Loads a classifier and its processor from any MLflow model URI, such as `models:/name/1`.
 
@@ -212,8 +227,6 @@ def fetch_checkpoint(model_uri: str) -> "Checkpoint":
     Raises:
         UserError: there is no such model, or it is of another flavour.
     """
-    from mlflow.exceptions import MlflowException
-
     from vjepa_mlflow.model import from_folder
 
     try:

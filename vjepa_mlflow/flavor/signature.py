@@ -7,6 +7,9 @@ from mlflow.types.schema import Array, Object, Property
 DEFAULT_PARAMS = {"top_k": 5, "num_clips": 1}
 """Of a prediction: how many labels to return, and over how many clips of a video to average."""
 
+MAX_CLIPS = 32
+"""Clips of one video at most."""
+
 
 def default_signature() -> ModelSignature:
     """A binary column `video` in; `label`, `score` and `top_k` out; parameters `top_k` and `num_clips`."""

@@ -13,16 +13,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
-from vjepa_mlflow.flavor.signature import DEFAULT_PARAMS
+from vjepa_mlflow.flavor.signature import DEFAULT_PARAMS, MAX_CLIPS
 from vjepa_mlflow.iteration import batches, map_ahead
 from vjepa_mlflow.model import CENTRED, choose_device, preprocess
 from vjepa_mlflow.video import VideoError, clip_positions, read_clip
 
 BATCH_SIZE = 8
 """Clips in one forward pass."""
-
-MAX_CLIPS = 32
-"""Clips of one video at most."""
 
 EXPECTED = "expected the content of a video file"
 _TEXT = re.compile(rb"[\s!-~]*")
@@ -76,10 +73,10 @@ class VideoClassifier:
     def _probabilities(self, videos: list[bytes], num_clips: int) -> np.ndarray:
         """Returns the classes' probabilities averaged over each video's clips, of shape (videos, classes)."""
 
-        def decode(wanted: tuple[int, float]) -> np.ndarray:
+        def pixels(wanted: tuple[int, float]) -> torch.Tensor:
             index, position = wanted
             try:
-                return read_clip(
+                frames = read_clip(
                     videos[index],
                     num_frames=self._model.config.frames_per_clip,
                     stride=self._stride,
@@ -87,17 +84,15 @@ class VideoClassifier:
                 )
             except VideoError as error:
                 raise PredictionError(f"Video {index + 1} of {len(videos)} was refused: {error}.") from error
+            return preprocess(self._processor, frames, view=CENTRED, device=self._device)
 
         wanted = [(index, position) for index in range(len(videos)) for position in clip_positions(num_clips)]
-        clips = map_ahead(decode, wanted, ahead=2 * BATCH_SIZE)
-        probabilities = [self._forward(batch) for batch in batches(clips, BATCH_SIZE)]
+        clips = map_ahead(pixels, wanted, ahead=2 * BATCH_SIZE)
+        probabilities = [self._forward(torch.stack(batch)) for batch in batches(clips, BATCH_SIZE)]
         return torch.cat(probabilities).reshape(len(videos), num_clips, -1).mean(dim=1).numpy()
 
     @torch.no_grad()
-    def _forward(self, clips: list[np.ndarray]) -> torch.Tensor:
-        pixels = torch.stack(
-            [preprocess(self._processor, frames, view=CENTRED, device=self._device) for frames in clips]
-        )
+    def _forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return self._model(pixel_values_videos=pixels).logits.double().softmax(dim=-1).cpu()
 
     def _row(self, probabilities: np.ndarray, top_k: int) -> dict[str, Any]:
@@ -129,7 +124,7 @@ def _content(value: Any, name: str) -> bytes:
     if not value:
         raise PredictionError(f"{name} is empty: {EXPECTED}.")
     if _TEXT.fullmatch(value[:64]) is None:
-        return bytes(value)  # no format of video begins with so much base64 text
+        return bytes(value)  # no format of video begins with so many printable characters
     try:
         return base64.b64decode(b"".join(value.split()), validate=True)
     except binascii.Error:

@@ -1,6 +1,8 @@
 """Predictions of a logged model for files and folders."""
 
-from collections.abc import Iterator, Sequence
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict
 
@@ -10,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from vjepa_mlflow import flavor
 from vjepa_mlflow.data import find_videos
 from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.flavor.signature import MAX_CLIPS
 from vjepa_mlflow.iteration import progress
 
 
@@ -22,24 +25,55 @@ class PredictionRow(TypedDict):
     error: str
 
 
-def predict(model_uri: str, paths: Sequence[Path], *, num_clips: int = 1) -> Iterator[PredictionRow]:
+def predict(
+    model_uri: str, paths: Sequence[Path], *, num_clips: int = 1, output: Path | None = None
+) -> list[PredictionRow]:
     """Classifies video files with a logged model, one after the other.
 
     Args:
         model_uri: any MLflow model URI, such as `models:/name/1`.
         paths: video files, and folders that are searched for them.
         num_clips: how many clips of a video to average.
+        output: a CSV file that gets each row as soon as it is there.
 
     Raises:
         UserError: there is no such model, a path is not there, or no video is among them.
     """
+    if not 1 <= num_clips <= MAX_CLIPS:
+        raise UserError(f"num_clips={num_clips}: expected a whole number from 1 to {MAX_CLIPS}")
     videos = _expand(paths)
+    served = _load(model_uri)
+    rows = []
+    with _csv_writer(output) as write:
+        for path in progress(videos, total=len(videos), description="Predicting", unit="video"):
+            rows.append(_predict_file(served, path, num_clips))
+            write(rows[-1])
+    return rows
+
+
+def _load(model_uri: str) -> mlflow.pyfunc.PyFuncModel:
     try:
-        served = mlflow.pyfunc.load_model(model_uri)
+        return mlflow.pyfunc.load_model(model_uri)
     except (MlflowException, OSError) as error:
         raise UserError(f"{model_uri}: {str(error).splitlines()[0]}: expected a logged model") from error
-    for path in progress(videos, total=len(videos), description="Predicting", unit="video"):
-        yield _predict_file(served, path, num_clips)
+
+
+@contextmanager
+def _csv_writer(output: Path | None) -> Iterator[Callable[[PredictionRow], object]]:
+    """Gives a function that writes a row to the file at once, or does nothing where there is no file."""
+    if output is None:
+        yield lambda _: None
+        return
+    try:
+        file = output.open("w", newline="", buffering=1)
+    except OSError as error:
+        raise UserError(
+            f"{output}: cannot be written ({error.strerror}): expected a file in a folder that exists"
+        ) from error
+    with file:
+        writer = csv.DictWriter(file, fieldnames=list(PredictionRow.__annotations__))
+        writer.writeheader()
+        yield writer.writerow
 
 
 def _predict_file(served: mlflow.pyfunc.PyFuncModel, path: Path, num_clips: int) -> PredictionRow:

@@ -31,6 +31,7 @@ def prepare(recipe: Recipe, log: RunLog) -> Preparation:
         UserError: one of them is not as expected.
     """
     device = model.choose_device(recipe.device)
+    flavor.check_registered_model_name(recipe.registered_model_name)
     samples = data.list_samples(recipe.data)
     checkpoint = _find_checkpoint(recipe)
     print(f"Model: {checkpoint.name} ({checkpoint.revision[:19]}) on {model.describe_device(device)}")
@@ -84,6 +85,9 @@ def _check_videos(
                 f"expected readable videos; mend them, or leave them out with bad_videos=skip"
             )
         print(f"Left out {count} (bad_videos=skip)")
+        lost = {sample.label for sample in samples} - {sample.label for sample in usable}
+        if lost:
+            raise UserError(f"data={recipe.data}: no video of class '{min(lost)}' can be used: expected at least one")
     return usable
 
 

@@ -1,6 +1,5 @@
 """What `model` names, as a folder that `from_pretrained` reads."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.model import tiny
 
@@ -77,12 +77,7 @@ def from_folder(name: str, folder: Path) -> Checkpoint:
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise UserError(f"model={name}: no .safetensors weights in {folder}: expected a from_pretrained folder")
-    digest = hashlib.sha256()
-    for path in weights:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return Checkpoint(name, folder, revision=f"sha256:{digest.hexdigest()}")
+    return Checkpoint(name, folder, revision=f"sha256:{sha256(weights)}")
 
 
 def check_config(name: str, folder: Path) -> None:

@@ -43,14 +43,14 @@ def load_classifier(checkpoint: Checkpoint, labels: list[str], *, seed: int) -> 
     Args:
         checkpoint: where the weights are.
         labels: the classes, in the order of the outputs; at least two, since transformers takes one for a regression.
-        seed: of the new classifier's weights.
+        seed: of new weights; the caller's random state is left alone.
 
     Raises:
         UserError: the folder lacks weights of the backbone, or they do not fit its configuration.
     """
-    torch.manual_seed(seed)
     try:
-        with quiet_transformers():
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # of a pooler that the checkpoint may lack
             model, report = VJEPA2ForVideoClassification.from_pretrained(
                 checkpoint.folder,
                 num_labels=len(labels),
@@ -69,7 +69,8 @@ def load_classifier(checkpoint: Checkpoint, labels: list[str], *, seed: int) -> 
     if lacking := sorted(key for key in missing if key.startswith("vjepa2.encoder.")):
         raise UserError(f"model={checkpoint.name}: weights missing or of another shape, such as {lacking[0]}")
     if labels != _labels(checkpoint) or any(key.startswith("classifier.") for key in missing):
-        nn.init.normal_(model.classifier.weight, std=model.config.initializer_range)
+        generator = torch.Generator().manual_seed(seed)
+        nn.init.normal_(model.classifier.weight, std=model.config.initializer_range, generator=generator)
         nn.init.zeros_(model.classifier.bias)
     return freeze_backbone(model)
 

@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -64,7 +63,8 @@ class RunLog:
             data: the folder or table they come from, or `demo`.
         """
         # Given as an object: MLflow has two readings of a path and would warn.
-        source = LocalArtifactDatasetSource(str(locate_data(data).resolve()))
+        root = locate_data(data).resolve()
+        source = LocalArtifactDatasetSource(str(root))
         rows = [
             {
                 "path": sample.name,
@@ -82,7 +82,7 @@ class RunLog:
         self.params({"num_classes": len(dataset.labels), "drawn_splits": ",".join(dataset.drawn) or "none", **counts})
         for split in SPLITS:
             frame = pd.DataFrame([row for row in rows if row["split"] == split])
-            videos = mlflow.data.from_pandas(frame, source=source, targets="label", name=f"{Path(data).stem}-{split}")
+            videos = mlflow.data.from_pandas(frame, source=source, targets="label", name=f"{root.stem}-{split}")
             mlflow.log_input(videos, context=split)
 
     def events(self) -> None:

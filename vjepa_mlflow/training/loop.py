@@ -35,10 +35,6 @@ class BestHead:
     metrics: dict[str, float]
     weights: dict[str, Tensor]
 
-    @property
-    def rank(self) -> tuple[float, float]:
-        return self.metrics["val_accuracy"], -self.metrics["val_loss"]
-
 
 class Predictions(NamedTuple):
     """Logits of shape (clips, classes) and class indices of shape (clips,), on the CPU."""
@@ -118,8 +114,7 @@ def fit(
         }
         on_epoch(epoch, metrics)
 
-        candidate = BestHead(epoch, metrics, weights={})
-        if best is None or candidate.rank > best.rank:
+        if best is None or _rank(metrics) > _rank(best.metrics):
             best = BestHead(epoch, metrics, _copy_weights(head))
         if recipe.patience and epoch - best.epoch >= recipe.patience:
             break
@@ -141,6 +136,10 @@ def predict(head: Head, clips: EvaluationSet, *, precision: str, name: str) -> P
             outputs.append(Predictions(head(features), labels))
     head.train()
     return _gather(outputs)
+
+
+def _rank(metrics: dict[str, float]) -> tuple[float, float]:
+    return metrics["val_accuracy"], -metrics["val_loss"]
 
 
 def _class_weights(labels: list[int], kind: str) -> Tensor:

@@ -35,15 +35,11 @@ class VideoInfo:
         num_frames: frames of the video stream, at least 1.
         frames_per_second: their average rate.
         start: presentation time of the first frame, in seconds.
-        width: pixels, before rotation.
-        height: pixels, before rotation.
     """
 
     num_frames: int
     frames_per_second: Fraction
     start: Fraction
-    width: int
-    height: int
 
 
 def read_clip(source: VideoSource, *, num_frames: int, stride: int, position: float = 0.5) -> np.ndarray:
@@ -94,8 +90,6 @@ def read_info(source: VideoSource) -> VideoInfo:
             num_frames=num_frames,
             frames_per_second=rate,
             start=_seconds(stream.start_time, stream) or Fraction(0),
-            width=stream.width,
-            height=stream.height,
         )
 
 

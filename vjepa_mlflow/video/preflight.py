@@ -1,10 +1,10 @@
 """A look at every video before anything depends on it."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.iteration import map_ahead, progress
 from vjepa_mlflow.video.decode import VideoError, read_clip
 
@@ -30,18 +30,10 @@ def inspect_videos(paths: Sequence[Path], *, num_frames: int, stride: int) -> li
     def inspect(path: Path) -> Inspection:
         try:
             read_clip(path, num_frames=num_frames, stride=stride)
-            return Inspection(path, _digest(path), fault=None)
+            return Inspection(path, sha256([path]), fault=None)
         except VideoError as error:
             return Inspection(path, "", fault=str(error))
         except OSError as error:
             return Inspection(path, "", fault=f"it cannot be read ({error.strerror})")
 
     return list(progress(map_ahead(inspect, paths), total=len(paths), description="Checking videos", unit="video"))
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

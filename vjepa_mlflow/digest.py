@@ -1,0 +1,22 @@
+"""Names made from content."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+BLOCK = 1 << 20
+"""Bytes read at once."""
+
+
+def sha256(files: Iterable[Path]) -> str:
+    """The SHA-256 of the files' contents one after the other, hexadecimal.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
