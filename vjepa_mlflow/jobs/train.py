@@ -36,7 +36,7 @@ def train(recipe: Recipe) -> TrainingResult:
     Raises:
         UserError: something in the recipe or in what it names is not as expected.
     """
-    with run_log() as log, model.reproducible(recipe.precision):
+    with run_log() as log, model.matmul_precision(recipe.precision):
         log.params(asdict(recipe))
         prepared = prepare(recipe, log)
         encoder = features.Encoder(

@@ -9,7 +9,7 @@ from vjepa_mlflow.model.classifier import (
     load_processor,
     load_trained,
 )
-from vjepa_mlflow.model.device import autocast, choose_device, describe_device, reproducible
+from vjepa_mlflow.model.device import autocast, choose_device, describe_device, matmul_precision, training_numerics
 from vjepa_mlflow.model.preprocessing import CENTRED, preprocess
 from vjepa_mlflow.model.quiet import quiet_transformers
 
@@ -28,7 +28,8 @@ __all__ = [
     "load_processor",
     "load_trained",
     "locate",
+    "matmul_precision",
     "preprocess",
     "quiet_transformers",
-    "reproducible",
+    "training_numerics",
 ]

@@ -14,7 +14,7 @@ from transformers import get_scheduler
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features import EvaluationSet, LabelledFeatures, TrainingSet
 from vjepa_mlflow.iteration import batches, progress
-from vjepa_mlflow.model import Head, autocast
+from vjepa_mlflow.model import Head, autocast, training_numerics
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.training.metrics import classification_metrics
 
@@ -87,7 +87,7 @@ def fit(
             window_weight = class_weights[[label for _, label in window]].sum()
             for micro_batch in batches(window, recipe.batch_size):
                 features, labels = _collate(micro_batch, device)
-                with autocast(device, recipe.precision):
+                with training_numerics(device, recipe.precision):
                     logits = head(features)
                 losses = F.cross_entropy(logits.float(), labels, weight=class_weights, reduction="sum")
                 (losses / window_weight).backward()
