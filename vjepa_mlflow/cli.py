@@ -78,11 +78,11 @@ def train(**options: Any) -> None:
 
 @commands.command()
 @click.argument("model_uri")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, metavar="FILES_OR_FOLDERS...", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="CSV file to write.")
 @click.option("--num-clips", type=click.IntRange(min=1), default=1, show_default=True, help="Clips to average.")
 def predict(model_uri: str, paths: tuple[Path, ...], output: Path | None, num_clips: int) -> None:
-    """Classify video FILES and folders with a logged or registered model."""
+    """Classify videos with a logged or registered model."""
     from vjepa_mlflow.jobs.predict import predict
 
     rows = predict(model_uri, paths, num_clips=num_clips, output=output)

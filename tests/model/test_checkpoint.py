@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,17 @@ def test_folders_that_hold_no_vjepa2_are_refused(tmp_path: Path, config: str | N
         (tmp_path / "config.json").write_text(config)
     with pytest.raises(UserError, match=reason):
         locate(str(tmp_path))
+
+
+def test_a_hub_id_is_found_with_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the Hub's own cache layout, since tests have no network."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--someone--vjepa2-small"
+    shutil.copytree(locate("tiny").folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    checkpoint = locate("someone/vjepa2-small")
+    assert (checkpoint.name, checkpoint.revision) == ("someone/vjepa2-small", commit)
+    assert checkpoint.frames_per_clip == 16
