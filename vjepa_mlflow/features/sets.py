@@ -55,6 +55,7 @@ class EvaluationSet:
 
     def __init__(self, memory: FeatureMemory, dataset: VideoDataset, split: str):
         self._memory = memory
+        self._read_again = split == "val"  # after every epoch; the test set is read once
         self._clips = [Clip(sample, CENTRED) for sample in dataset.splits[split]]
         self.labels = dataset.label_ids(split)
 
@@ -62,5 +63,5 @@ class EvaluationSet:
         return len(self._clips)
 
     def __iter__(self) -> Iterator[LabelledFeatures]:
-        features = self._memory.read(self._clips, keep=True)
+        features = self._memory.read(self._clips, keep=self._read_again)
         return (LabelledFeatures(f, label) for f, label in zip(features, self.labels, strict=True))
