@@ -1,4 +1,5 @@
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from vjepa_mlflow.data import SPLITS, Sample, VideoDataset, make_dataset
 
 def sample(number: int, label: str, **fields: str | None) -> Sample:
     name = f"{label}/{number}.mp4"
-    return Sample(Path(name), name, label, **({"digest": f"{hash((number, label)) % 2**64:064x}"} | fields))  # type: ignore[arg-type]
+    return Sample(Path(name), name, label, **({"digest": sha256(name.encode()).hexdigest()} | fields))  # type: ignore[arg-type]
 
 
 def many(per_class: int = 12, labels: str = "abc") -> list[Sample]:

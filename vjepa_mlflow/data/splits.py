@@ -79,12 +79,15 @@ def make_dataset(data: str, samples: Sequence[Sample], *, seed: int) -> VideoDat
 
 
 def _draw(data: str, samples: Sequence[Sample], missing: Sequence[str], seed: int) -> list[Sample]:
-    from sklearn.model_selection import StratifiedGroupKFold  # takes seconds, which complete data need not wait for
+    # Imported here: it takes seconds, which data with all its splits need not wait for.
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     pool = [sample for sample in samples if sample.split in (None, "train")]
     groups = _undivided_groups(pool)
     folds = min(FOLDS, _fewest_groups(data, pool, groups, needed=len(missing) + 1))
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    # With a group for each video the splitter for groups stratifies less exactly, in older releases far less.
+    kind = StratifiedKFold if len(set(groups)) == len(groups) else StratifiedGroupKFold
+    splitter = kind(folds, shuffle=True, random_state=seed)
     parts = [part for _, part in splitter.split(pool, [sample.label for sample in pool], groups)]
     splits = ["train"] * len(pool)
     for split, part in zip(missing, parts, strict=False):
