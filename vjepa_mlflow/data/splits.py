@@ -86,9 +86,10 @@ def _draw(data: str, samples: Sequence[Sample], missing: Sequence[str], seed: in
     groups = _undivided_groups(pool)
     folds = min(FOLDS, _fewest_groups(data, pool, groups, needed=len(missing) + 1))
     # With a group for each video the splitter for groups stratifies less exactly, in older releases far less.
-    kind = StratifiedKFold if len(set(groups)) == len(groups) else StratifiedGroupKFold
-    splitter = kind(folds, shuffle=True, random_state=seed)
-    parts = [part for _, part in splitter.split(pool, [sample.label for sample in pool], groups)]
+    shared = len(set(groups)) < len(groups)
+    splitter = (StratifiedGroupKFold if shared else StratifiedKFold)(folds, shuffle=True, random_state=seed)
+    labels = [sample.label for sample in pool]
+    parts = [part for _, part in splitter.split(pool, labels, groups if shared else None)]
     splits = ["train"] * len(pool)
     for split, part in zip(missing, parts, strict=False):
         for index in part:
