@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from vjepa_mlflow import __version__
-from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.recipe import Recipe
 
 
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         if not isinstance(error, MlflowException):
             raise
-        _fail(f"MLflow: {str(error).splitlines()[0]}", status=1)
+        _fail(f"MLflow: {one_line(error)}", status=1)
 
 
 def _fail(reason: str, *, status: int) -> None:

@@ -1,9 +1,15 @@
-"""The one exception for what a user can put right."""
+"""The one exception for what a user can put right, and how any other is told in its line."""
 
 
 class UserError(Exception):
     """A fault in what the user gave: its message is one line naming the value and what was expected.
 
-    The command line prints the message without a traceback and exits with status 1; a run in progress is
+    The command line prints the message without a traceback and exits with status 2; a run in progress is
     marked FAILED with the message as a tag.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

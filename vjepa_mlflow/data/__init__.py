@@ -4,14 +4,13 @@ from vjepa_mlflow.data.demo import draw_clip
 from vjepa_mlflow.data.folders import find_videos
 from vjepa_mlflow.data.listing import DEMO, list_samples, locate_data
 from vjepa_mlflow.data.samples import SPLITS, Sample
-from vjepa_mlflow.data.splits import VideoDataset, check_samples, make_dataset
+from vjepa_mlflow.data.splits import VideoDataset, make_dataset
 
 __all__ = [
     "DEMO",
     "SPLITS",
     "Sample",
     "VideoDataset",
-    "check_samples",
     "draw_clip",
     "find_videos",
     "list_samples",

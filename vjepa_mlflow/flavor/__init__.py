@@ -28,7 +28,6 @@ from mlflow.utils.environment import (
     _CONSTRAINTS_FILE_NAME,
     _PYTHON_ENV_FILE_NAME,
     _REQUIREMENTS_FILE_NAME,
-    _mlflow_conda_env,
     _process_conda_env,
     _process_pip_requirements,
     _PythonEnv,
@@ -43,7 +42,7 @@ from mlflow.utils.model_utils import (
 from mlflow.utils.validation import _validate_model_name
 
 import vjepa_mlflow
-from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.signature import default_signature
 
 if TYPE_CHECKING:
@@ -71,10 +70,6 @@ class LoadedModel(NamedTuple):
 def get_default_pip_requirements() -> list[str]:
     """The installed versions of what a saved model needs, pinned; local parts such as `+cu130` are left out."""
     return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _REQUIRED]
-
-
-def get_default_conda_env() -> dict[str, Any]:
-    return _mlflow_conda_env(additional_pip_deps=get_default_pip_requirements(), install_mlflow=False)
 
 
 def save_model(
@@ -205,7 +200,7 @@ def check_registered_model_name(name: str) -> None:
         if name:
             _validate_model_name(name)
     except MlflowException as error:
-        raise UserError(f"registered_model_name={name}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"registered_model_name={name}: {one_line(error)}") from error
 
 
 def load_model(model_uri: str, dst_path: str | None = None) -> LoadedModel:
@@ -233,9 +228,7 @@ def fetch_checkpoint(model_uri: str) -> "Checkpoint":
         folder = Path(_download_artifact_from_uri(artifact_uri=model_uri))
         configuration = _configuration(folder)
     except (MlflowException, OSError) as error:
-        raise UserError(
-            f"model={model_uri}: {str(error).splitlines()[0]}: expected a model that this project logged"
-        ) from error
+        raise UserError(f"model={model_uri}: {one_line(error)}: expected a model that this project logged") from error
     return from_folder(model_uri, folder / configuration["checkpoint"])
 
 

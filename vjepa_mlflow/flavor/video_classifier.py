@@ -15,7 +15,7 @@ from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow.flavor.signature import DEFAULT_PARAMS, MAX_CLIPS
 from vjepa_mlflow.iteration import batches, map_ahead
-from vjepa_mlflow.model import CENTRED, choose_device, preprocess
+from vjepa_mlflow.model import CENTRED, choose_device, label_names, preprocess
 from vjepa_mlflow.video import VideoError, clip_positions, read_clip
 
 BATCH_SIZE = 8
@@ -42,7 +42,7 @@ class VideoClassifier:
         self._model = model.to(self._device)
         self._processor = processor
         self._stride = stride
-        self._labels = [model.config.id2label[index] for index in sorted(model.config.id2label)]
+        self._labels = label_names(model.config)
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Classifies video files.

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from vjepa_mlflow import flavor
 from vjepa_mlflow.data import find_videos
-from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.signature import MAX_CLIPS
 from vjepa_mlflow.iteration import progress
 
@@ -55,7 +55,7 @@ def _load(model_uri: str) -> mlflow.pyfunc.PyFuncModel:
     try:
         return mlflow.pyfunc.load_model(model_uri)
     except (MlflowException, OSError) as error:
-        raise UserError(f"{model_uri}: {str(error).splitlines()[0]}: expected a logged model") from error
+        raise UserError(f"{model_uri}: {one_line(error)}: expected a logged model") from error
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from huggingface_hub.errors import (
 )
 
 from vjepa_mlflow.digest import sha256
-from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.model import tiny
 
 AUTO = "auto"
@@ -100,4 +100,4 @@ def _download(model: str) -> Path:
     except LocalEntryNotFoundError:
         raise UserError(f"model={model}: not on this machine, and the Hub cannot be reached: {EXPECTED}") from None
     except (HfHubHTTPError, OSError) as error:
-        raise UserError(f"model={model}: download failed: {str(error).splitlines()[0]}") from error
+        raise UserError(f"model={model}: download failed: {one_line(error)}") from error

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
-from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.model.checkpoint import Checkpoint
 from vjepa_mlflow.model.quiet import quiet_transformers
 
@@ -62,13 +62,15 @@ def load_classifier(checkpoint: Checkpoint, labels: list[str], *, seed: int) -> 
                 output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"model={checkpoint.name}: cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise UserError(f"model={checkpoint.name}: cannot be loaded: {one_line(error)}") from error
     # transformers 4 names the mismatched keys; transformers 5 adds their shapes.
     mismatched = {entry if isinstance(entry, str) else entry[0] for entry in report["mismatched_keys"]}
     missing = set(report["missing_keys"]) | mismatched
     if lacking := sorted(key for key in missing if key.startswith("vjepa2.encoder.")):
         raise UserError(f"model={checkpoint.name}: weights missing or of another shape, such as {lacking[0]}")
-    if labels != _labels(checkpoint) or any(key.startswith("classifier.") for key in missing):
+    if labels != label_names(VJEPA2Config.from_pretrained(checkpoint.folder)) or any(
+        key.startswith("classifier.") for key in missing
+    ):
         generator = torch.Generator().manual_seed(seed)
         nn.init.normal_(model.classifier.weight, std=model.config.initializer_range, generator=generator)
         nn.init.zeros_(model.classifier.bias)
@@ -106,6 +108,6 @@ def count_parameters(model: nn.Module) -> ParameterCounts:
     return ParameterCounts(sum(count for count, _ in counts), sum(count for count, trains in counts if trains))
 
 
-def _labels(checkpoint: Checkpoint) -> list[str]:
-    config = VJEPA2ForVideoClassification.config_class.from_pretrained(checkpoint.folder)
+def label_names(config: VJEPA2Config) -> list[str]:
+    """The classes in the order of the outputs."""
     return [config.id2label[index] for index in sorted(config.id2label)]

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from torch.utils.tensorboard import SummaryWriter
 
 from vjepa_mlflow.data import SPLITS, VideoDataset, locate_data
-from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.tracking.versions import library_versions
 
 FAILURE_TAG = "vjepa_mlflow.failure"
@@ -135,8 +135,3 @@ def fail_launched_run(reason: str) -> None:
             client = MlflowClient()
             client.set_tag(run_id, FAILURE_TAG, reason)
             client.set_terminated(run_id, "FAILED")
-
-
-def one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
