@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,26 @@ def cache_folder() -> Path:
     named = os.environ.get("VJEPA_MLFLOW_CACHE")
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(named).expanduser() if named else user_cache / "vjepa-mlflow"
+
+
+TEMPORARY_PREFIX = ".writing-"
+"""Of files that are not complete, and stay so where their writer was killed."""
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file that appears complete or not at all, whoever else writes it at the same time.
+
+    Raises:
+        OSError: the file cannot be written; nothing of it is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def build_once(name: str, build: Callable[[Path], None]) -> Path:

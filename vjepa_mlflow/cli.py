@@ -11,7 +11,7 @@ import click
 
 from vjepa_mlflow import __version__
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.recipe import EXTRACTED, Recipe
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -41,19 +41,28 @@ def _fail(reason: str, *, status: int) -> None:
     sys.exit(status)
 
 
-def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command one option for each field of the recipe."""
-    for option in reversed(dataclasses.fields(Recipe)):
-        choices = option.metadata["choices"]
-        command = click.option(
-            f"--{option.name.replace('_', '-')}",
-            option.name,
-            type=click.Choice(choices) if choices else option.type,
-            default=option.default,
-            show_default=option.default != "",
-            help=option.metadata["help"],
-        )(command)
-    return command
+def recipe_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Gives a command an option for each of these fields of the recipe, or for all of them."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(dataclasses.fields(Recipe)):
+            if not names or option.name in names:
+                command = _recipe_option(option)(command)
+        return command
+
+    return decorate
+
+
+def _recipe_option(option: "dataclasses.Field[Any]") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    choices = option.metadata["choices"]
+    return click.option(
+        f"--{option.name.replace('_', '-')}",
+        option.name,
+        type=click.Choice(choices) if choices else option.type,
+        default=option.default,
+        show_default=option.default != "",
+        help=option.metadata["help"],
+    )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,7 +72,7 @@ def commands() -> None:
 
 
 @commands.command()
-@recipe_options
+@recipe_options()
 def train(**options: Any) -> None:
     """Train the head of a frozen V-JEPA 2 and log the run, the model and its test accuracy to MLflow."""
     recipe = Recipe(**options)
@@ -74,6 +83,35 @@ def train(**options: Any) -> None:
     print(f"Run    {result.run_id}   (mlflow ui)")
     print(f"Model  {result.model_uri}")
     print(f"Serve  mlflow models serve --env-manager local -m {result.model_uri}")
+
+
+@commands.command()
+@recipe_options(*EXTRACTED)
+def extract(**options: Any) -> None:
+    """Encode every clip that a training run with these options reads, and keep the features for it.
+
+    Goes on where it stopped. Under torchrun, each process encodes its share.
+    """
+    recipe = Recipe(**options)
+    from vjepa_mlflow.jobs.extract import extract
+
+    result = extract(recipe)
+    print(f"{result.clips} clips, {result.encoded} encoded, {result.clips - result.encoded} were there")
+
+
+@commands.command()
+@click.option(
+    "--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="Delete what was not used for so long."
+)
+@click.option("--max-size", type=click.FloatRange(min=0), metavar="GIB", help="Delete the longest unused beyond this.")
+def features(older_than: float | None, max_size: float | None) -> None:
+    """Show what the feature store holds, and prune it."""
+    from vjepa_mlflow.jobs.features import describe, prune
+
+    if older_than is not None or max_size is not None:
+        pruned = prune(older_than_days=older_than, max_size_gib=max_size)
+        print(f"Deleted {pruned.entries} features, {pruned.size / 2**30:.2f} GiB")
+    print(describe())
 
 
 @commands.command()

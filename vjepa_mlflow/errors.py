@@ -1,4 +1,8 @@
-"""The one exception for what a user can put right, and how any other is told in its line."""
+"""What the user is told in one line: an error to put right, or a remark while work goes on."""
+
+import sys
+
+from tqdm import tqdm
 
 
 class UserError(Exception):
@@ -13,3 +17,8 @@ def one_line(error: BaseException) -> str:
     """The first line of an error's message, or its kind where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def remark(sentence: str) -> None:
+    """Tells the user on stderr what goes otherwise than expected but goes on."""
+    tqdm.write(sentence, file=sys.stderr)

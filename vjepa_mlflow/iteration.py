@@ -1,4 +1,4 @@
-"""Going through many items: several at once, in batches, with a progress bar."""
+"""Going through many items: several at once, one ahead, in batches, with a progress bar."""
 
 import os
 from collections import deque
@@ -36,6 +36,16 @@ def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], *, ahea
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Yields each item once the next one has been asked for: what a GPU computes for that one goes on meanwhile."""
+    iterator = iter(items)
+    for waiting in iterator:
+        for following in iterator:
+            yield waiting
+            waiting = following
+        yield waiting
 
 
 def progress(items: Iterable[Item], *, total: int, description: str, unit: str) -> Iterator[Item]:

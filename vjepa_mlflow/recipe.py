@@ -13,6 +13,7 @@ from vjepa_mlflow.errors import UserError
 PRECISIONS = ("fp32", "tf32", "bf16")
 BAD_VIDEOS = ("stop", "skip")
 CLASS_WEIGHTS = ("none", "balanced")
+CACHES = ("disk", "memory", "off")
 SCHEDULERS = ("constant", "linear", "cosine")
 
 
@@ -52,6 +53,12 @@ class Recipe:
     bad_videos: str = _option(
         "stop", "What unreadable videos do: stop the run before training, or be skipped.", choices=BAD_VIDEOS
     )
+    cache: str = _option(
+        "disk",
+        "Where the backbone's features are kept: on disk, for later runs too, in memory, or nowhere.",
+        choices=CACHES,
+    )
+    cache_budget: float = _option(0.0, "GiB of features to keep there; 0: half of what is free.")
     registered_model_name: str = _option("", "Register the model under this name; empty: do not.")
 
     def __post_init__(self) -> None:
@@ -59,6 +66,24 @@ class Recipe:
             _check(option.name, getattr(self, option.name), option.metadata["choices"], option.metadata["minimum"])
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UserError(f"learning_rate={self.learning_rate}: expected a number greater than 0")
+        if not (math.isfinite(self.cache_budget) and self.cache_budget >= 0):
+            raise UserError(f"cache_budget={self.cache_budget}: expected a number of GiB, or 0")
+
+
+EXTRACTED = (
+    "data",
+    "model",
+    "epochs",
+    "precision",
+    "views",
+    "stride",
+    "horizontal_flip",
+    "seed",
+    "device",
+    "bad_videos",
+    "cache_budget",
+)
+"""The fields that the features of a run depend on, or how they are made: all that `extract` asks for."""
 
 
 def _check(name: str, value: Any, choices: tuple[str, ...] | None, minimum: int | None) -> None:

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 
 RIGHT, WRONG, QUIET = "#1b7837", "#b2182b", "#555555"
 GAP = 4
@@ -17,7 +16,7 @@ class Prediction(NamedTuple):
     """A test video beside what the model says of it.
 
     Attributes:
-        frames: uint8 RGB of shape (frames, height, width, 3), as `thumbnails` gives them.
+        frames: uint8 RGB of shape (frames, height, width, 3), as `read_thumbnails` gives them.
         true: its label.
         predicted: the most probable label.
         score: that label's probability.
@@ -51,13 +50,6 @@ def plot_curves(epochs: Sequence[dict[str, float]], *, best_epoch: int, test_acc
     accuracy.plot([best_epoch], [test_accuracy], "*", color=RIGHT, markersize=13, label=f"test, {test_accuracy:.2f}")
     accuracy.legend(frameon=False)
     return figure
-
-
-def thumbnails(frames: np.ndarray, *, count: int = 6, height: int = 96) -> np.ndarray:
-    """Picks `count` frames spread over a clip and scales them to `height` pixels."""
-    chosen = frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
-    width = max(1, round(frames.shape[2] * height / frames.shape[1]))
-    return np.stack([np.asarray(Image.fromarray(frame).resize((width, height))) for frame in chosen])
 
 
 def prediction_sheet(predictions: Sequence[Prediction]) -> Figure:

@@ -1,7 +1,16 @@
 """Clips to features, kept and found again."""
 
 from vjepa_mlflow.features.encoder import Clip, Encoder
-from vjepa_mlflow.features.memory import FeatureMemory
-from vjepa_mlflow.features.sets import EvaluationSet, LabelledFeatures, TrainingSet
+from vjepa_mlflow.features.sets import EvaluationSet, LabelledFeatures, TrainingSet, evaluation_clips, training_clips
+from vjepa_mlflow.features.source import FeatureSource
 
-__all__ = ["Clip", "Encoder", "EvaluationSet", "FeatureMemory", "LabelledFeatures", "TrainingSet"]
+__all__ = [
+    "Clip",
+    "Encoder",
+    "EvaluationSet",
+    "FeatureSource",
+    "LabelledFeatures",
+    "TrainingSet",
+    "evaluation_clips",
+    "training_clips",
+]

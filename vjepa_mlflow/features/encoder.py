@@ -1,6 +1,7 @@
-"""Clips to features: decoded ahead in threads, encoded in large batches."""
+"""Clips to features: read ahead in worker processes, encoded in large batches."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -8,13 +9,13 @@ from torch import Tensor
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow.data import Sample
-from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.iteration import batches, map_ahead
-from vjepa_mlflow.model import autocast, preprocess
-from vjepa_mlflow.video import VideoError, View, read_clip
+from vjepa_mlflow.errors import UserError, remark
+from vjepa_mlflow.iteration import batches, one_ahead
+from vjepa_mlflow.model import Backbone, preprocess
+from vjepa_mlflow.video import ClipReader, ClipRequest, VideoError, View
 
 BATCH_SIZE = 16
-"""Clips encoded at once. In fp32 on an H200 the ViT-L then takes 41 ms a clip, and 71 one by one."""
+"""Clips encoded at once on a GPU, halved whenever its memory runs out. An H200 gains nothing from more."""
 
 
 class Clip(NamedTuple):
@@ -24,10 +25,23 @@ class Clip(NamedTuple):
     view: View
 
 
+class ReadClip(NamedTuple):
+    """A clip's uint8 frames, of shape (frames, height, width, 3), and the view to take of them."""
+
+    frames: Tensor
+    view: View
+
+
 class Encoder:
     """The frozen backbone as a function from clips to features.
 
-    Features are the backbone's last hidden state: for the ViT-L 2048 tokens of 1024 values, 8 MiB in fp32.
+    Features are the backbone's last hidden state: for the ViT-L 2048 tokens of 1024 values, 8 MiB in fp32. They depend
+    on the clip alone: batches always have the same size, since matrix products of another size round otherwise.
+
+    Attributes:
+        device: where the features are.
+        batch_size: clips encoded at once.
+        backbone: what encodes them.
     """
 
     def __init__(
@@ -38,35 +52,57 @@ class Encoder:
         stride: int,
         precision: str,
     ):
-        self._model = model
+        self.device = model.device
+        self.batch_size = BATCH_SIZE if self.device.type == "cuda" else 1
+        self.backbone = Backbone(model, precision=precision)
         self._processor = processor
-        self._num_frames = model.config.frames_per_clip
-        self._stride = stride
-        self._precision = precision
+        self._reader = ClipReader(
+            num_frames=model.config.frames_per_clip, stride=stride, pin_memory=self.device.type == "cuda"
+        )
 
-    def encode(self, clips: Iterable[Clip]) -> Iterator[Tensor]:
+    def encode(self, clips: Sequence[Clip]) -> Iterator[Tensor]:
         """Yields the features of each clip in turn, of shape (tokens, hidden size), on the model's device.
 
         Raises:
-            UserError: a video cannot be decoded any more.
+            UserError: a video cannot be decoded any more, or not even one clip fits the GPU's memory.
         """
-        pixels = map_ahead(self._pixels, clips, ahead=2 * BATCH_SIZE)
-        for batch in batches(pixels, BATCH_SIZE):
-            yield from self._forward(torch.stack(batch))
+        # While the consumer works with one batch's features, the GPU is already at the next.
+        encoded = (self.encode_batch(batch) for batch in batches(self._read(clips), self.batch_size))
+        return chain.from_iterable(one_ahead(encoded))
 
-    def _pixels(self, clip: Clip) -> Tensor:
-        try:
-            frames = read_clip(
-                clip.sample.path, num_frames=self._num_frames, stride=self._stride, position=clip.view.position
-            )
-        except VideoError as error:
-            raise UserError(
-                f"{clip.sample.path}: {error}: expected it to be as the check before training found it"
-            ) from error
-        # Here and not with the batch, so that large frames do not wait for one another in memory.
-        return preprocess(self._processor, frames, view=clip.view, device=self._model.device)
+    def _read(self, clips: Sequence[Clip]) -> Iterator[ReadClip]:
+        requests = [ClipRequest(clip.sample.path, clip.view.position) for clip in clips]
+        for clip, frames in zip(clips, self._reader.read(requests), strict=True):
+            if isinstance(frames, VideoError):
+                raise UserError(
+                    f"{clip.sample.path}: {frames}: expected it to be as the check before training found it"
+                ) from frames
+            yield ReadClip(frames, clip.view)
 
-    @torch.no_grad()
-    def _forward(self, pixels: Tensor) -> Tensor:
-        with autocast(self._model.device, self._precision):
-            return self._model.vjepa2(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state
+    def encode_batch(self, clips: Sequence[ReadClip]) -> Tensor:
+        """The features of clips that have been read, of shape (clips, tokens, hidden size)."""
+        features = []
+        remaining = list(clips)
+        while remaining:
+            try:
+                features.append(self._encode(remaining[: self.batch_size]))
+                remaining = remaining[self.batch_size :]
+                continue
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise UserError(
+                        f"device={self.device}: its memory is too small to encode one clip: expected more, or "
+                        f"precision=bf16"
+                    ) from None
+            self.batch_size //= 2
+            torch.cuda.empty_cache()
+            remark(f"GPU memory ran out: {self.batch_size} clips are encoded at once from here on")
+        return torch.cat(features)
+
+    def _encode(self, clips: Sequence[ReadClip]) -> Tensor:
+        pixels = preprocess(
+            self._processor, [clip.frames for clip in clips], views=[clip.view for clip in clips], device=self.device
+        )
+        missing = self.batch_size - len(clips)
+        padded = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1, -1)]) if missing else pixels
+        return self.backbone(padded)[: len(clips)]

@@ -1,45 +1,39 @@
-"""Features kept in memory between epochs."""
+"""Features in memory, a GPU's or the host's, and how much of anything may be kept."""
 
-from collections.abc import Iterator, Sequence
-
-import psutil
+import torch
 from torch import Tensor
-
-from vjepa_mlflow.features.encoder import Clip, Encoder
-from vjepa_mlflow.video import View
-
-SHARE_OF_MEMORY = 0.5
-"""Of the memory free at the start; features beyond it are encoded again whenever they are wanted."""
 
 
 class FeatureMemory:
-    """Encodes each clip once, as far as memory goes."""
+    """Features by name in a device's memory."""
 
-    def __init__(self, encoder: Encoder):
-        self._encoder = encoder
-        self._kept: dict[tuple[str, View], Tensor] = {}
-        self._free = int(SHARE_OF_MEMORY * psutil.virtual_memory().available)
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._kept: dict[str, Tensor] = {}
 
-    def read(self, clips: Sequence[Clip], *, keep: bool) -> Iterator[Tensor]:
-        """Yields the features of each clip in turn, of shape (tokens, hidden size).
+    def __contains__(self, name: str) -> bool:
+        return name in self._kept
 
-        Args:
-            clips: what to encode.
-            keep: whether these clips will be asked for again.
-        """
-        known = [self._kept.get(_key(clip)) for clip in clips]
-        encoded = self._encoder.encode(clip for clip, features in zip(clips, known, strict=True) if features is None)
-        for clip, kept in zip(clips, known, strict=True):
-            features = next(encoded) if kept is None else kept
-            if keep and kept is None:
-                self._keep(clip, features)
-            yield features
+    def read(self, name: str) -> Tensor | None:
+        return self._kept.get(name)
 
-    def _keep(self, clip: Clip, features: Tensor) -> None:
-        if features.nbytes <= self._free:
-            self._kept[_key(clip)] = features.to("cpu", copy=True)
-            self._free -= features.nbytes
+    def write(self, name: str, features: Tensor) -> None:
+        # A copy: a part of a batch would keep the whole batch.
+        self._kept[name] = features.to(self._device, copy=True)
+
+    def finish(self) -> None:
+        """Nothing is on its way: `write` is done when it returns."""
 
 
-def _key(clip: Clip) -> tuple[str, View]:
-    return clip.sample.digest, clip.view
+class Budget:
+    """Bytes that may be used, and are not given back."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self._left = size
+
+    def take(self, wanted: int) -> bool:
+        """Whether so many bytes were left, which are used then."""
+        granted = wanted <= self._left
+        self._left -= wanted if granted else 0
+        return granted

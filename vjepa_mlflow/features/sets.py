@@ -1,17 +1,17 @@
 """The three sets as features and labels, in the order in which they are used."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from vjepa_mlflow.data import VideoDataset
+from vjepa_mlflow.data import Sample, VideoDataset
 from vjepa_mlflow.features.encoder import Clip
-from vjepa_mlflow.features.memory import FeatureMemory
+from vjepa_mlflow.features.source import FeatureSource
 from vjepa_mlflow.model import CENTRED
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.video import View, draw_view
+from vjepa_mlflow.video import draw_view
 
 
 class LabelledFeatures(NamedTuple):
@@ -21,13 +21,38 @@ class LabelledFeatures(NamedTuple):
     label: int
 
 
-class TrainingSet:
-    """The training videos: in each epoch another order, and another view unless the recipe reuses views."""
+def training_clips(samples: Sequence[Sample], recipe: Recipe, epoch: int) -> list[Clip]:
+    """The views of the training videos in an epoch, counted from 1: fresh ones unless the recipe reuses views."""
+    number = (epoch - 1) % recipe.views if recipe.views else epoch - 1
+    return [
+        Clip(
+            sample,
+            draw_view(seed=recipe.seed, sample=sample.digest, number=number, horizontal_flip=recipe.horizontal_flip),
+        )
+        for sample in samples
+    ]
 
-    def __init__(self, memory: FeatureMemory, dataset: VideoDataset, recipe: Recipe):
-        self._memory = memory
+
+def evaluation_clips(samples: Sequence[Sample]) -> list[Clip]:
+    """The centred clip of each video."""
+    return [Clip(sample, CENTRED) for sample in samples]
+
+
+class TrainingSet:
+    """The training videos: in each epoch another order, and other views unless the recipe reuses views.
+
+    Args:
+        source: of the features.
+        dataset: whose training videos.
+        recipe: `seed`, `views` and `horizontal_flip` are used.
+        again: whether more than one run goes through the same epochs in this process.
+    """
+
+    def __init__(self, source: FeatureSource, dataset: VideoDataset, recipe: Recipe, *, again: bool = False):
+        self._source = source
         self._samples = dataset.splits["train"]
         self._recipe = recipe
+        self._again = again or recipe.views > 0
         self.labels = dataset.label_ids("train")
 
     def __len__(self) -> int:
@@ -36,32 +61,23 @@ class TrainingSet:
     def epoch(self, epoch: int) -> Iterator[LabelledFeatures]:
         """Yields the set once, in the order and with the views of an epoch, counted from 1."""
         order = np.random.default_rng([self._recipe.seed, epoch]).permutation(len(self))
-        clips = [Clip(self._samples[index], self._view(index, epoch)) for index in order]
-        features = self._memory.read(clips, keep=self._recipe.views > 0)
+        clips = training_clips([self._samples[index] for index in order], self._recipe, epoch)
+        features = self._source.read(clips, again=self._again)
         return (LabelledFeatures(f, self.labels[index]) for f, index in zip(features, order, strict=True))
-
-    def _view(self, index: int, epoch: int) -> View:
-        number = (epoch - 1) % self._recipe.views if self._recipe.views else epoch - 1
-        return draw_view(
-            seed=self._recipe.seed,
-            sample=self._samples[index].digest,
-            number=number,
-            horizontal_flip=self._recipe.horizontal_flip,
-        )
 
 
 class EvaluationSet:
     """The validation or test videos: always the centred clip, always in the same order."""
 
-    def __init__(self, memory: FeatureMemory, dataset: VideoDataset, split: str):
-        self._memory = memory
-        self._read_again = split == "val"  # after every epoch; the test set is read once
-        self._clips = [Clip(sample, CENTRED) for sample in dataset.splits[split]]
+    def __init__(self, source: FeatureSource, dataset: VideoDataset, split: str):
+        self._source = source
+        self._again = split == "val"  # after every epoch; the test set is read once
+        self._clips = evaluation_clips(dataset.splits[split])
         self.labels = dataset.label_ids(split)
 
     def __len__(self) -> int:
         return len(self._clips)
 
     def __iter__(self) -> Iterator[LabelledFeatures]:
-        features = self._memory.read(self._clips, keep=self._read_again)
+        features = self._source.read(self._clips, again=self._again)
         return (LabelledFeatures(f, label) for f, label in zip(features, self.labels, strict=True))

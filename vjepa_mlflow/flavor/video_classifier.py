@@ -84,7 +84,7 @@ class VideoClassifier:
                 )
             except VideoError as error:
                 raise PredictionError(f"Video {index + 1} of {len(videos)} was refused: {error}.") from error
-            return preprocess(self._processor, frames, view=CENTRED, device=self._device)
+            return preprocess(self._processor, [torch.from_numpy(frames)], views=[CENTRED], device=self._device)[0]
 
         wanted = [(index, position) for index in range(len(videos)) for position in clip_positions(num_clips)]
         clips = map_ahead(pixels, wanted, ahead=2 * BATCH_SIZE)

@@ -1,17 +1,23 @@
 """Everything before the first epoch: checked videos, their splits, a frozen backbone with a new head."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow import data, flavor, model, video
+from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.tracking import RunLog
 
 SHOWN_FAULTS = 20
 URI_SCHEMES = ("models:/", "runs:/")
+
+
+Fault = dict[str, str]
+"""A video that cannot be used: `path`, and `fault`, what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -24,35 +30,33 @@ class Preparation:
     processor: VJEPA2VideoProcessor
 
 
-def prepare(recipe: Recipe, log: RunLog) -> Preparation:
+def prepare(
+    recipe: Recipe, *, on_faults: Callable[[list[Fault]], None] = lambda _: None, share: Share | None = None
+) -> Preparation:
     """Finds the device, the videos and the checkpoint, checks them, and tells what was found.
+
+    Args:
+        recipe: the values of the run.
+        on_faults: is given the videos that cannot be used, if any, before they stop the run.
+        share: this process's share, where several prepare the same.
 
     Raises:
         UserError: one of them is not as expected.
     """
     device = model.choose_device(recipe.device)
-    flavor.check_registered_model_name(recipe.registered_model_name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     samples = data.list_samples(recipe.data)
     checkpoint = _find_checkpoint(recipe)
     print(f"Model: {checkpoint.name} ({checkpoint.revision[:19]}) on {model.describe_device(device)}")
 
-    usable = _check_videos(samples, checkpoint, recipe, log)
+    usable = _check_videos(samples, checkpoint, recipe, on_faults, share)
     dataset = data.make_dataset(recipe.data, usable, seed=recipe.seed)
     _print_dataset(dataset, recipe)
 
     classifier = model.load_classifier(checkpoint, dataset.labels, seed=recipe.seed).to(device)
     counts = model.count_parameters(classifier)
     print(f"Parameters: {counts.total:,} in all, {counts.trainable:,} trained (the head)", flush=True)
-    log.params(
-        {
-            "checkpoint": checkpoint.name,
-            "checkpoint_revision": checkpoint.revision,
-            "total_parameters": counts.total,
-            "trainable_parameters": counts.trainable,
-            "device_name": model.describe_device(device),
-        }
-    )
-    log.dataset(dataset, data=recipe.data)
     return Preparation(checkpoint, dataset, classifier, model.load_processor(checkpoint))
 
 
@@ -62,21 +66,29 @@ def _find_checkpoint(recipe: Recipe) -> model.Checkpoint:
 
 
 def _check_videos(
-    samples: Sequence[data.Sample], checkpoint: model.Checkpoint, recipe: Recipe, log: RunLog
+    samples: Sequence[data.Sample],
+    checkpoint: model.Checkpoint,
+    recipe: Recipe,
+    on_faults: Callable[[list[Fault]], None],
+    share: Share | None,
 ) -> list[data.Sample]:
     """Returns the samples that can be decoded, with their digests; lists the others, and stops if so told."""
     inspections = video.inspect_videos(
-        [sample.path for sample in samples], num_frames=checkpoint.frames_per_clip, stride=recipe.stride
+        [sample.path for sample in samples],
+        num_frames=checkpoint.frames_per_clip,
+        stride=recipe.stride,
+        notes=cache_folder() / "videos" if recipe.cache == "disk" else None,
+        share=share,
     )
     usable = []
-    faults = []
+    faults: list[Fault] = []
     for sample, inspection in zip(samples, inspections, strict=True):
         if inspection.fault is None:
             usable.append(replace(sample, digest=inspection.digest))
         else:
             faults.append({"path": sample.name, "fault": inspection.fault})
     if faults:
-        log.table(faults, "bad_videos.csv")
+        on_faults(faults)
         _print_faults(faults)
         count = f"{len(faults)} of {len(samples)} videos"
         if recipe.bad_videos == "stop":
@@ -91,11 +103,11 @@ def _check_videos(
     return usable
 
 
-def _print_faults(faults: Sequence[dict[str, str]]) -> None:
+def _print_faults(faults: Sequence[Fault]) -> None:
     for fault in faults[:SHOWN_FAULTS]:
         print(f"{fault['path']}: {fault['fault']}")
     if len(faults) > SHOWN_FAULTS:
-        print(f"... and {len(faults) - SHOWN_FAULTS} more, all in the run's artifact bad_videos.csv")
+        print(f"... and {len(faults) - SHOWN_FAULTS} more")
 
 
 def _print_dataset(dataset: data.VideoDataset, recipe: Recipe) -> None:

@@ -4,10 +4,11 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from vjepa_mlflow import data, evaluation, features, flavor, model, training, video
+from vjepa_mlflow import data, evaluation, features, flavor, model, training
+from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.jobs.prepare import Preparation, prepare
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.tracking import run_log
+from vjepa_mlflow.tracking import RunLog, run_log
 
 SHEET_ROWS = 12
 MODEL_NAME = "model"
@@ -38,11 +39,10 @@ def train(recipe: Recipe) -> TrainingResult:
     """
     with run_log() as log, model.matmul_precision(recipe.precision):
         log.params(asdict(recipe))
-        prepared = prepare(recipe, log)
-        encoder = features.Encoder(
-            prepared.classifier, prepared.processor, stride=recipe.stride, precision=recipe.precision
-        )
-        memory = features.FeatureMemory(encoder)
+        flavor.check_registered_model_name(recipe.registered_model_name)
+        prepared = prepare(recipe, on_faults=lambda faults: log.table(faults, "bad_videos.csv"))
+        _log_preparation(log, prepared, recipe)
+        source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
         head = model.Head(prepared.classifier)
         epochs: list[dict[str, float]] = []
 
@@ -53,15 +53,16 @@ def train(recipe: Recipe) -> TrainingResult:
 
         best = training.fit(
             head,
-            train=features.TrainingSet(memory, prepared.dataset, recipe),
-            val=features.EvaluationSet(memory, prepared.dataset, "val"),
+            prepared.classifier.config,
+            train=features.TrainingSet(source, prepared.dataset, recipe),
+            val=features.EvaluationSet(source, prepared.dataset, "val"),
             recipe=recipe,
             on_epoch=on_epoch,
         )
         head.load_state_dict(best.weights)
 
         predictions = training.predict(
-            head, features.EvaluationSet(memory, prepared.dataset, "test"), precision=recipe.precision, name="Test"
+            head, features.EvaluationSet(source, prepared.dataset, "test"), precision=recipe.precision, name="Test"
         )
         tested = training.classification_metrics(*predictions)
         test_metrics = {f"test_{name}": tested[name] for name in ("loss", "accuracy", "top5_accuracy")}
@@ -69,7 +70,7 @@ def train(recipe: Recipe) -> TrainingResult:
         log.metrics(test_metrics, step=best.epoch)
         curves = evaluation.plot_curves(epochs, best_epoch=best.epoch, test_accuracy=tested["accuracy"])
         log.figure(curves, "curves.png", step=best.epoch)
-        sheet = evaluation.prediction_sheet(_sheet_rows(prepared, predictions, stride=recipe.stride))
+        sheet = evaluation.prediction_sheet(_sheet_rows(prepared, predictions, recipe))
         log.figure(sheet, "test_predictions.png", step=best.epoch)
 
         logged = flavor.log_model(
@@ -87,8 +88,22 @@ def train(recipe: Recipe) -> TrainingResult:
         return TrainingResult(log.run_id, model_uri, best.epoch, {**best.metrics, **test_metrics})
 
 
+def _log_preparation(log: RunLog, prepared: Preparation, recipe: Recipe) -> None:
+    counts = model.count_parameters(prepared.classifier)
+    log.params(
+        {
+            "checkpoint": prepared.checkpoint.name,
+            "checkpoint_revision": prepared.checkpoint.revision,
+            "total_parameters": counts.total,
+            "trainable_parameters": counts.trainable,
+            "device_name": model.describe_device(prepared.classifier.device),
+        }
+    )
+    log.dataset(prepared.dataset, data=recipe.data)
+
+
 def _sheet_rows(
-    prepared: Preparation, predictions: training.Predictions, *, stride: int
+    prepared: Preparation, predictions: training.Predictions, recipe: Recipe
 ) -> list[evaluation.Prediction]:
     """Test videos spread evenly over the set, and so over the classes."""
     samples = prepared.dataset.splits["test"]
@@ -96,8 +111,11 @@ def _sheet_rows(
     chosen = torch.linspace(0, len(samples) - 1, min(SHEET_ROWS, len(samples))).round().int().tolist()
     return [
         evaluation.Prediction(
-            frames=evaluation.thumbnails(
-                video.read_clip(samples[row].path, num_frames=prepared.checkpoint.frames_per_clip, stride=stride)
+            frames=evaluation.read_thumbnails(
+                samples[row],
+                num_frames=prepared.checkpoint.frames_per_clip,
+                stride=recipe.stride,
+                kept=cache_folder() / "thumbnails" if recipe.cache == "disk" else None,
             ),
             true=samples[row].label,
             predicted=prepared.dataset.labels[int(predicted[row])],

@@ -11,14 +11,18 @@ from vjepa_mlflow.model.classifier import (
     load_trained,
 )
 from vjepa_mlflow.model.device import autocast, choose_device, describe_device, matmul_precision, training_numerics
+from vjepa_mlflow.model.forward import Backbone, training_head
+from vjepa_mlflow.model.identity import backbone_digest, processor_digest
 from vjepa_mlflow.model.preprocessing import CENTRED, preprocess
 from vjepa_mlflow.model.quiet import quiet_transformers
 
 __all__ = [
     "CENTRED",
+    "Backbone",
     "Checkpoint",
     "Head",
     "autocast",
+    "backbone_digest",
     "choose",
     "choose_device",
     "count_parameters",
@@ -32,6 +36,8 @@ __all__ = [
     "locate",
     "matmul_precision",
     "preprocess",
+    "processor_digest",
     "quiet_transformers",
+    "training_head",
     "training_numerics",
 ]

@@ -7,6 +7,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.ranks import local_rank
 
 
 def choose_device(name: str) -> torch.device:
@@ -16,7 +17,8 @@ def choose_device(name: str) -> torch.device:
         UserError: the name is no device, or the GPU that it asks for is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # Of several processes that torchrun started on a machine, each takes a GPU of its own.
+        return torch.device("cuda", local_rank()) if torch.cuda.device_count() > local_rank() else torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError:

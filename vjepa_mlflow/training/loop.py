@@ -4,21 +4,19 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from transformers import get_scheduler
+from transformers import VJEPA2Config, get_scheduler
 
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.features import EvaluationSet, LabelledFeatures, TrainingSet
+from vjepa_mlflow.features import EvaluationSet, TrainingSet
 from vjepa_mlflow.iteration import batches, progress
-from vjepa_mlflow.model import Head, autocast, training_numerics
+from vjepa_mlflow.model import Head
 from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.training.gradient import WindowGradient
 from vjepa_mlflow.training.metrics import classification_metrics
-
-EVALUATION_BATCH = 16
+from vjepa_mlflow.training.predictions import Predictions, gather, predict
 
 
 @dataclass(frozen=True)
@@ -36,15 +34,9 @@ class BestHead:
     weights: dict[str, Tensor]
 
 
-class Predictions(NamedTuple):
-    """Logits of shape (clips, classes) and class indices of shape (clips,), on the CPU."""
-
-    logits: Tensor
-    labels: Tensor
-
-
 def fit(
     head: Head,
+    config: VJEPA2Config,
     *,
     train: TrainingSet,
     val: EvaluationSet,
@@ -59,6 +51,7 @@ def fit(
 
     Args:
         head: trained in place, on its own device.
+        config: of the model it belongs to.
         train: the training features.
         val: the validation features.
         recipe: the values of the run.
@@ -70,7 +63,11 @@ def fit(
     device = next(head.parameters()).device
     window_size = recipe.gradient_accumulation_steps * recipe.batch_size
     class_weights = _class_weights(train.labels, recipe.class_weights).to(device)
-    optimizer = torch.optim.Adam(head.parameters(), lr=recipe.learning_rate)
+    gradient = WindowGradient(
+        head, config, precision=recipe.precision, window_size=window_size, class_weights=class_weights
+    )
+    # One kernel for all parameters, where PyTorch by itself would take many.
+    optimizer = torch.optim.Adam(head.parameters(), lr=recipe.learning_rate, fused=device.type == "cuda" or None)
     steps = recipe.epochs * math.ceil(len(train) / window_size)
     scheduler = get_scheduler(recipe.scheduler, optimizer, num_warmup_steps=0, num_training_steps=steps)
     best: BestHead | None = None
@@ -84,20 +81,13 @@ def fit(
         )
 
         for window in batches(clips, window_size):
-            window_weight = class_weights[[label for _, label in window]].sum()
-            for micro_batch in batches(window, recipe.batch_size):
-                features, labels = _collate(micro_batch, device)
-                with training_numerics(device, recipe.precision):
-                    logits = head(features)
-                losses = F.cross_entropy(logits.float(), labels, weight=class_weights, reduction="sum")
-                (losses / window_weight).backward()
-                outputs.append(Predictions(logits.detach(), labels))
+            outputs.append(gradient.add(window))
             learning_rate = optimizer.param_groups[0]["lr"]
             optimizer.step()
             scheduler.step()
-            optimizer.zero_grad()
+            optimizer.zero_grad(set_to_none=False)
 
-        trained = classification_metrics(*_gather(outputs))
+        trained = classification_metrics(*gather(outputs))
         seconds = time.perf_counter() - started
         if not math.isfinite(trained["loss"]):
             raise UserError(
@@ -123,21 +113,6 @@ def fit(
     return best
 
 
-@torch.no_grad()
-def predict(head: Head, clips: EvaluationSet, *, precision: str, name: str) -> Predictions:
-    """Runs the head over a set."""
-    device = next(head.parameters()).device
-    head.eval()
-    outputs = []
-    bar = progress(clips, total=len(clips), description=name, unit="clip")
-    for batch in batches(bar, EVALUATION_BATCH):
-        features, labels = _collate(batch, device)
-        with autocast(device, precision):
-            outputs.append(Predictions(head(features), labels))
-    head.train()
-    return _gather(outputs)
-
-
 def _rank(metrics: dict[str, float]) -> tuple[float, float]:
     return metrics["val_accuracy"], -metrics["val_loss"]
 
@@ -146,16 +121,6 @@ def _class_weights(labels: list[int], kind: str) -> Tensor:
     counts = torch.bincount(torch.tensor(labels)).float()
     # The formula of scikit-learn's class_weight="balanced".
     return len(labels) / (len(counts) * counts) if kind == "balanced" else torch.ones_like(counts)
-
-
-def _collate(batch: list[LabelledFeatures], device: torch.device) -> tuple[Tensor, Tensor]:
-    features = torch.stack([clip.features.to(device) for clip in batch])
-    return features, torch.tensor([clip.label for clip in batch], device=device)
-
-
-def _gather(outputs: list[Predictions]) -> Predictions:
-    logits, labels = zip(*outputs, strict=True)
-    return Predictions(torch.cat(logits).float().cpu(), torch.cat(labels).cpu())
 
 
 def _copy_weights(head: Head) -> dict[str, Tensor]:

@@ -2,10 +2,13 @@
 
 from vjepa_mlflow.video.decode import VideoError, VideoInfo, VideoSource, read_clip, read_info
 from vjepa_mlflow.video.preflight import Inspection, inspect_videos
+from vjepa_mlflow.video.reader import ClipReader, ClipRequest
 from vjepa_mlflow.video.sampling import clip_positions
 from vjepa_mlflow.video.views import View, draw_view
 
 __all__ = [
+    "ClipReader",
+    "ClipRequest",
     "Inspection",
     "VideoError",
     "VideoInfo",

@@ -11,6 +11,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from vjepa_mlflow.video.sampling import Stretch, choose_stretch
@@ -169,20 +170,21 @@ def _from_time(first: VideoFrame, others: Iterator[VideoFrame], earliest: Fracti
 
 def _take(frames: Iterator[VideoFrame], stretch: Stretch, *, skip: int) -> tuple[list[np.ndarray], int]:
     """Takes every `stride`-th frame after the first `skip`, until the stretch is complete or the video ends."""
+    reformatter = VideoReformatter()  # one for all frames: making its tables costs more than converting a frame
     taken: list[np.ndarray] = []
     decoded = 0
     for index, frame in enumerate(frames):
         if index < skip:
             continue
         if decoded % stretch.stride == 0:
-            taken.append(_upright_rgb(frame, like=taken[0] if taken else None))
+            taken.append(_upright_rgb(frame, reformatter, like=taken[0] if taken else None))
         decoded += 1
         if len(taken) == stretch.count:
             break
     return taken, decoded
 
 
-def _upright_rgb(frame: VideoFrame, like: np.ndarray | None) -> np.ndarray:
+def _upright_rgb(frame: VideoFrame, reformatter: VideoReformatter, *, like: np.ndarray | None) -> np.ndarray:
     """Converts a frame to RGB and applies the rotation that PyAV only reports.
 
     A stream may change its frame size on the way (WebRTC recordings do): `like` is the first frame, whose size holds.
@@ -192,4 +194,4 @@ def _upright_rgb(frame: VideoFrame, like: np.ndarray | None) -> np.ndarray:
     if like is not None:
         height, width = like.shape[:2]
         size = {"width": width, "height": height} if quarter_turns % 2 == 0 else {"width": height, "height": width}
-    return np.rot90(frame.to_ndarray(format="rgb24", **size), k=quarter_turns)
+    return np.rot90(reformatter.reformat(frame, format="rgb24", **size).to_ndarray(), k=quarter_turns)

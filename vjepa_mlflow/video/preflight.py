@@ -1,12 +1,20 @@
 """A look at every video before anything depends on it."""
 
-from collections.abc import Sequence
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from vjepa_mlflow.cache import write_atomically
 from vjepa_mlflow.digest import sha256
-from vjepa_mlflow.iteration import map_ahead, progress
+from vjepa_mlflow.iteration import progress
+from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.video.decode import VideoError, read_clip
+from vjepa_mlflow.workers import WorkerPool
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -24,16 +32,74 @@ class Inspection:
     fault: str | None
 
 
-def inspect_videos(paths: Sequence[Path], *, num_frames: int, stride: int) -> list[Inspection]:
-    """Opens every file, decodes its centred clip and digests its content, several files at once."""
+def inspect_videos(
+    paths: Sequence[Path], *, num_frames: int, stride: int, notes: Path | None = None, share: Share | None = None
+) -> list[Inspection]:
+    """Opens every file, decodes its centred clip and digests its content, several files at once.
 
-    def inspect(path: Path) -> Inspection:
+    Args:
+        paths: the files.
+        num_frames: frames of the clip.
+        stride: frames from one sampled frame to the next.
+        notes: a folder that remembers the digests of good files, which are then not opened again until their size or
+            their modification time changes; None remembers nothing.
+        share: the files to begin with, where other processes begin with others and leave notes of them.
+    """
+    found: dict[int, Inspection] = {}
+    opened: list[int] = []
+
+    def unknown() -> Iterator[Path]:
+        order = (share or Share()).first(len(paths))
+        for index in progress(order, total=len(paths), description="Checking videos", unit="video"):
+            digest = _read_note(inspect.note(paths[index]))
+            if digest is None:
+                opened.append(index)
+                yield paths[index]
+            else:
+                found[index] = Inspection(paths[index], digest, fault=None)
+
+    inspect = _Inspect(num_frames, stride, notes)
+    inspections = list(WorkerPool(inspect).map(unknown()))
+    found.update(zip(opened, inspections, strict=True))
+    return [found[index] for index in range(len(paths))]
+
+
+@dataclass(frozen=True)
+class _Inspect:
+    num_frames: int
+    stride: int
+    notes: Path | None
+
+    def __call__(self, path: Path) -> Inspection:
         try:
-            read_clip(path, num_frames=num_frames, stride=stride)
-            return Inspection(path, sha256([path]), fault=None)
+            note = self.note(path)  # taken first: what changes while it is read is read again the next time
+            read_clip(path, num_frames=self.num_frames, stride=self.stride)
+            digest = sha256([path])
         except VideoError as error:
             return Inspection(path, "", fault=str(error))
         except OSError as error:
             return Inspection(path, "", fault=f"it cannot be read ({error.strerror})")
+        _write_note(note, digest)
+        return Inspection(path, digest, fault=None)
 
-    return list(progress(map_ahead(inspect, paths), total=len(paths), description="Checking videos", unit="video"))
+    def note(self, path: Path) -> Path | None:
+        """Where the digest of the file as it is now would be noted."""
+        if self.notes is None or not path.is_file():
+            return None
+        status = path.stat()
+        now = f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}\n{self.num_frames}\n{self.stride}"
+        name = hashlib.sha256(now.encode(errors="surrogateescape")).hexdigest()
+        return self.notes / name[:2] / name
+
+
+def _read_note(note: Path | None) -> str | None:
+    with suppress(OSError, UnicodeDecodeError):
+        if note is not None and _DIGEST.fullmatch(text := note.read_text()):
+            return text
+    return None
+
+
+def _write_note(note: Path | None, digest: str) -> None:
+    with suppress(OSError):  # without it the file is only inspected again
+        if note is not None:
+            write_atomically(note, digest.encode())

@@ -1,0 +1,109 @@
+"""What the benchmarks share: the machine, the data, the model and the clock."""
+
+import datetime
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import torch
+from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+from vjepa_mlflow.data import VideoDataset, list_samples, make_dataset
+from vjepa_mlflow.iteration import usable_cpus
+from vjepa_mlflow.model import Checkpoint, choose_device, describe_device, load_classifier, load_processor, locate
+from vjepa_mlflow.video import inspect_videos
+
+RANDOM_VITL = "random-vitl"
+LIBRARIES = ("torch", "transformers", "av", "numpy")
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """What the figures hold for."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "device": describe_device(device),
+        "cpu_cores": str(usable_cpus()),
+        "memory_gib": f"{psutil.virtual_memory().total / 2**30:.0f}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+def find_device(name: str) -> torch.device:
+    device = choose_device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
+def find_checkpoint(name: str) -> Checkpoint:
+    """A checkpoint by its name, or the ViT-L with random weights, which is made in a temporary folder."""
+    return random_vitl() if name == RANDOM_VITL else locate(name)
+
+
+def random_vitl() -> Checkpoint:
+    """The architecture of the card's checkpoint. What weights a model has does not change its speed."""
+    folder = Path(tempfile.gettempdir()) / "vjepa-mlflow-random-vitl"
+    if not (folder / "preprocessor_config.json").exists() and not (folder / "video_preprocessor_config.json").exists():
+        torch.manual_seed(0)
+        config = VJEPA2Config(frames_per_clip=16, crop_size=256, num_labels=174)
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+            model = VJEPA2ForVideoClassification(config)
+        model.save_pretrained(folder)
+        size = {"height": 256, "width": 256}
+        VJEPA2VideoProcessor(crop_size=size, size={"shortest_edge": 292}).save_pretrained(folder)
+    return Checkpoint(RANDOM_VITL, folder, revision="random")
+
+
+def load(
+    checkpoint: Checkpoint, labels: list[str], device: torch.device
+) -> tuple[VJEPA2ForVideoClassification, VJEPA2VideoProcessor]:
+    return load_classifier(checkpoint, labels, seed=0).to(device), load_processor(checkpoint)
+
+
+def read_dataset(data: str, *, num_frames: int, stride: int, limit: int | None) -> VideoDataset:
+    """The data as a training run splits it; with a limit, so many videos of each split's beginning and end."""
+    samples = list_samples(data)
+    found = inspect_videos([sample.path for sample in samples], num_frames=num_frames, stride=stride)
+    usable = [replace(sample, digest=one.digest) for sample, one in zip(samples, found, strict=True) if one.digest]
+    dataset = make_dataset(data, usable, seed=0)
+    if limit is None:
+        return dataset
+    splits = {name: split[:: max(1, len(split) // limit)][:limit] for name, split in dataset.splits.items()}
+    return VideoDataset(dataset.labels, splits, dataset.drawn)
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """How long an action takes, the GPU's work included."""
+    synchronize()
+    started = time.perf_counter()
+    action()
+    synchronize()
+    return time.perf_counter() - started
+
+
+def synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def reset_peak_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory() -> float | None:
+    """GiB of the GPU's memory that were in use at most since the last reset; None without a GPU."""
+    return torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
+
+
+def write_json(path: str | None, results: object) -> None:
+    if path is not None:
+        Path(path).write_text(json.dumps(results, indent=2) + "\n")

@@ -1,0 +1,263 @@
+"""The recipe, end to end from video files: the card's loop beside ours, one after the other on the same clips.
+
+    python -m benchmarks.recipe --data FOLDER --model random-vitl --json recipe.json
+
+(a) the card's loop in fp32; for each precision (b) ours with an empty store, (c) ours again with the store of (b),
+(d) a number of trials with other learning rates on the features of (c), and how fast files are encoded when that is all
+there is to do. Everything compiled is compiled before, and that time told apart: it is spent once a machine.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from benchmarks import card_loop, common
+from vjepa_mlflow.data import VideoDataset
+from vjepa_mlflow.features import EvaluationSet, FeatureSource, TrainingSet, evaluation_clips, training_clips
+from vjepa_mlflow.model import Head, load_processor, matmul_precision
+from vjepa_mlflow.recipe import PRECISIONS, Recipe
+from vjepa_mlflow.training import BestHead, classification_metrics, fit, predict
+
+ENCODING_SECONDS = 8
+"""About how long files are encoded to see how busy that keeps the GPU."""
+
+
+@dataclass
+class Run:
+    """One way to train, measured."""
+
+    name: str
+    precision: str
+    seconds: float
+    train_clips: int
+    peak_memory_gib: float | None
+    metrics: dict[str, object]
+    extra: dict[str, object] = field(default_factory=dict)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="demo")
+    parser.add_argument("--model", default="tiny", help=f"a checkpoint, or {common.RANDOM_VITL}")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--learning-rate", type=float, default=1e-5)
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--limit", type=int, help="videos of each split")
+    parser.add_argument("--json")
+    options = parser.parse_args()
+
+    device = common.find_device(options.device)
+    checkpoint = common.find_checkpoint(options.model)
+    recipe = Recipe(data=options.data, epochs=options.epochs, learning_rate=options.learning_rate)
+    dataset = common.read_dataset(
+        options.data, num_frames=checkpoint.frames_per_clip, stride=recipe.stride, limit=options.limit
+    )
+    benchmark = Benchmark(checkpoint, dataset, recipe, device)
+    sizes = {name: len(samples) for name, samples in dataset.splits.items()}
+    results: dict[str, object] = {
+        "machine": common.machine(device),
+        "model": options.model,
+        "data": options.data,
+        "videos": sizes,
+        "epochs": options.epochs,
+        "trials": options.trials,
+    }
+    print(results, flush=True)
+    runs = [benchmark.card()]
+    show(runs[0], runs[0])
+    for precision in options.precision:
+        for run in benchmark.ours(precision, trials=options.trials):
+            runs.append(run)
+            show(run, runs[0])
+    results["runs"] = [vars(run) for run in runs]
+    common.write_json(options.json, results)
+
+
+def show(run: Run, card: Run) -> None:
+    """Prints a run as a line of the table."""
+    trials = int(run.extra.get("trials", 1))  # type: ignore[call-overload]
+    ratio = card.seconds * trials / run.seconds
+    memory = "" if run.peak_memory_gib is None else f"{run.peak_memory_gib:5.1f} GiB"
+    rate = run.train_clips / run.seconds
+    print(
+        f"{run.name:24s} {run.precision:5s} {run.seconds:8.2f} s  {rate:7.1f} clips/s  {ratio:6.2f} x  {memory}  "
+        f"{run.metrics}  {run.extra}",
+        flush=True,
+    )
+
+
+class Benchmark:
+    """The ways to train on one dataset, from the same first weights."""
+
+    def __init__(self, checkpoint, dataset: VideoDataset, recipe: Recipe, device: torch.device):
+        self.dataset, self.recipe, self.device = dataset, recipe, device
+        self.model, self.processor = common.load(checkpoint, dataset.labels, device)
+        self.cpu_processor = load_processor(checkpoint)
+        self.head = Head(self.model)
+        self.first = {name: value.clone() for name, value in self.head.state_dict().items()}
+        self.train_clips = len(dataset.splits["train"]) * recipe.epochs
+
+    def card(self) -> Run:
+        self.head.load_state_dict(self.first)
+        samples = self.dataset.splits["train"]
+        labels = np.array(self.dataset.label_ids("train"))
+        epochs = []
+        for epoch in range(1, self.recipe.epochs + 1):
+            order = np.random.default_rng([self.recipe.seed, epoch]).permutation(len(samples))
+            clips = training_clips([samples[index] for index in order], self.recipe, epoch)
+            epochs.append(self._card_clips(clips, labels[order].tolist()))
+        sets = {
+            name: self._card_clips(evaluation_clips(self.dataset.splits[name]), self.dataset.label_ids(name))
+            for name in ("val", "test")
+        }
+        metrics: dict[str, object] = {}
+
+        def train() -> None:
+            metrics.update(
+                card_loop.train(
+                    self.model,
+                    epochs=epochs,
+                    val=sets["val"],
+                    test=sets["test"],
+                    learning_rate=self.recipe.learning_rate,
+                    accumulation=self.recipe.gradient_accumulation_steps,
+                )
+            )
+
+        common.reset_peak_memory()
+        took = common.seconds(train)
+        return Run("card's loop", "fp32", took, self.train_clips, common.peak_memory(), metrics)
+
+    def _card_clips(self, clips, labels) -> card_loop.Clips:
+        return card_loop.Clips(clips, labels, self.cpu_processor, self.recipe.stride)
+
+    def ours(self, precision: str, *, trials: int) -> Iterator[Run]:
+        recipe = Recipe(**{**vars(self.recipe), "precision": precision, "cache": "disk"})
+        with matmul_precision(precision), temporary_cache():
+            with temporary_cache():
+                warm_up = common.seconds(lambda: self._train(recipe.__class__(**{**vars(recipe), "epochs": 1})))
+            for name in ("ours, empty store", "ours, full store"):
+                common.reset_peak_memory()
+                metrics: dict[str, object] = {}
+                took = common.seconds(lambda: metrics.update(self._train(recipe)))  # noqa: B023
+                extra: dict[str, object] = {"first_epoch_with_compiling_s": warm_up} if "empty" in name else {}
+                yield Run(name, precision, took, self.train_clips, common.peak_memory(), metrics, extra)
+            yield self._trials(recipe, trials)
+            yield self._encode(recipe)
+
+    def _train(self, recipe: Recipe) -> dict[str, object]:
+        source = FeatureSource(self.model, self.processor, recipe)
+        return self._fit(recipe, source, again=False)
+
+    def _fit(self, recipe: Recipe, source: FeatureSource, *, again: bool) -> dict[str, object]:
+        self.head.load_state_dict(self.first)
+        epochs: list[dict[str, float]] = []
+        best: BestHead = fit(
+            self.head,
+            self.model.config,
+            train=TrainingSet(source, self.dataset, recipe, again=again),
+            val=EvaluationSet(source, self.dataset, "val"),
+            recipe=recipe,
+            on_epoch=lambda _, metrics: epochs.append(metrics),
+        )
+        self.head.load_state_dict(best.weights)
+        test = EvaluationSet(source, self.dataset, "test")
+        tested = classification_metrics(*predict(self.head, test, precision=recipe.precision, name="Test"))
+        return {
+            "train_loss": [metrics["train_loss"] for metrics in epochs],
+            "val_accuracy": [metrics["val_accuracy"] for metrics in epochs],
+            "test_accuracy": tested["accuracy"],
+        }
+
+    def _trials(self, recipe: Recipe, trials: int) -> Run:
+        """All trials, the first of which encodes what the store lacks: it is empty at the start."""
+        accuracies = []
+
+        def sweep() -> None:
+            source = FeatureSource(self.model, self.processor, recipe)
+            for rate in np.geomspace(1e-6, 1e-2, trials):
+                tried = Recipe(**{**vars(recipe), "learning_rate": float(rate)})
+                accuracies.append(max(self._fit(tried, source, again=True)["val_accuracy"]))  # type: ignore[call-overload]
+
+        common.reset_peak_memory()
+        with temporary_cache():
+            took = common.seconds(sweep)
+        metrics = {"best_val_accuracy": max(accuracies)}
+        clips = self.train_clips * trials
+        return Run(
+            f"{trials} trials, empty store",
+            recipe.precision,
+            took,
+            clips,
+            common.peak_memory(),
+            metrics,
+            {"trials": trials},
+        )
+
+    def _encode(self, recipe: Recipe) -> Run:
+        """Files to features and nothing else, in the steady state: with workers running, nothing kept."""
+        source = FeatureSource(self.model, self.processor, Recipe(**{**vars(recipe), "cache": "off"}))
+        samples = self.dataset.splits["train"]
+        first = source.read(training_clips(samples, recipe, 1), again=False)
+        pace = common.seconds(lambda: [None for _ in first]) / len(samples)
+        passes = max(1, round(ENCODING_SECONDS / (pace * len(samples))))
+        clips = [clip for number in range(passes) for clip in training_clips(samples, recipe, 1 + number)]
+        common.reset_peak_memory()
+        with gpu_load(self.device) as load:
+            took = common.seconds(lambda: [None for _ in source.read(clips, again=False)])
+        extra: dict[str, object] = {
+            "gpu_busy": float(np.mean(load)) if load else None,
+            "ms_per_clip": 1e3 * took / len(clips),
+        }
+        return Run("encoding from files", recipe.precision, took, len(clips), common.peak_memory(), {}, extra)
+
+
+@contextmanager
+def temporary_cache() -> Iterator[None]:
+    """An empty cache for the block. The benchmarks leave the user's alone."""
+    before = os.environ.get("VJEPA_MLFLOW_CACHE")
+    folder = tempfile.mkdtemp(prefix="vjepa-mlflow-benchmark-")
+    os.environ["VJEPA_MLFLOW_CACHE"] = folder
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if before is None:
+            del os.environ["VJEPA_MLFLOW_CACHE"]
+        else:
+            os.environ["VJEPA_MLFLOW_CACHE"] = before
+
+
+@contextmanager
+def gpu_load(device: torch.device) -> Iterator[list[float]]:
+    """Collects, ten times a second, the share of time in which the GPU ran a kernel, as NVML reports it."""
+    samples: list[float] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        time.sleep(1)  # NVML looks back
+        while not done.wait(0.1):
+            samples.append(torch.cuda.utilization(device) / 100)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    if device.type == "cuda":
+        watcher.start()
+    try:
+        yield samples
+    finally:
+        done.set()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""A few small frames of a video, kept so that a run whose features are there opens no video for its pictures."""
+
+import io
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vjepa_mlflow.cache import write_atomically
+from vjepa_mlflow.data import Sample
+from vjepa_mlflow.video import read_clip
+
+
+def read_thumbnails(sample: Sample, *, num_frames: int, stride: int, kept: Path | None) -> np.ndarray:
+    """Frames spread over a video's centred clip.
+
+    Args:
+        sample: the video.
+        num_frames: frames of the clip.
+        stride: frames from one sampled frame to the next.
+        kept: a folder for what was made before; None keeps nothing.
+
+    Returns:
+        uint8 RGB of shape (frames, height, width, 3).
+
+    Raises:
+        VideoError: the video has to be read and cannot be.
+    """
+    file = None if kept is None else kept / sample.digest[:2] / f"{sample.digest}-{num_frames}-{stride}.npy"
+    with suppress(OSError, ValueError):
+        if file is not None:
+            return np.asarray(np.load(file, allow_pickle=False))
+    small = thumbnails(read_clip(sample.path, num_frames=num_frames, stride=stride))
+    with suppress(OSError):  # without it the video is only read again
+        if file is not None:
+            write_atomically(file, _to_bytes(small))
+    return small
+
+
+def thumbnails(frames: np.ndarray, *, count: int = 6, height: int = 96) -> np.ndarray:
+    """Picks `count` frames spread over a clip and scales them to `height` pixels."""
+    chosen = frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
+    width = max(1, round(frames.shape[2] * height / frames.shape[1]))
+    return np.stack([np.asarray(Image.fromarray(frame).resize((width, height))) for frame in chosen])
+
+
+def _to_bytes(frames: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, frames, allow_pickle=False)
+    return buffer.getvalue()

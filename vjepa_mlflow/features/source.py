@@ -1,0 +1,120 @@
+"""Where features come from: memory, the store, or else the encoder."""
+
+from collections.abc import Iterator, Sequence
+
+import psutil
+import torch
+from torch import Tensor
+from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+from vjepa_mlflow.errors import remark
+from vjepa_mlflow.features.encoder import Clip, Encoder
+from vjepa_mlflow.features.memory import Budget, FeatureMemory
+from vjepa_mlflow.features.names import FeatureSpace
+from vjepa_mlflow.features.store import FeatureStore, free_space, store_folder
+from vjepa_mlflow.features.transfer import to_device
+from vjepa_mlflow.iteration import map_ahead
+from vjepa_mlflow.model import backbone_digest, processor_digest
+from vjepa_mlflow.recipe import Recipe
+
+SHARE = 0.5
+"""Of the memory or the disk that is free at the start: what features may take where no budget is given."""
+
+
+class FeatureSource:
+    """The features of any clips, each encoded once as far as the recipe's cache goes.
+
+    Near, in the memory of the model's device, are features that are read again in this process. Far, in the store or
+    in the host's memory, is what the near memory has no room for, and with `cache=disk` everything, for other runs.
+
+    Args:
+        model: whose backbone encodes.
+        processor: its preprocessing.
+        recipe: `precision`, `stride`, `cache` and `cache_budget` are used.
+    """
+
+    def __init__(self, model: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor, recipe: Recipe):
+        self.encoder = Encoder(model, processor, stride=recipe.stride, precision=recipe.precision)
+        self._device = model.device
+        self._space = FeatureSpace(
+            backbone=backbone_digest(model),
+            processor=processor_digest(processor),
+            num_frames=model.config.frames_per_clip,
+            stride=recipe.stride,
+            precision=recipe.precision,
+            form=self.encoder.backbone.form,
+        )
+        self._near = FeatureMemory(self._device)
+        self._near_budget = Budget(0 if recipe.cache == "off" else int(SHARE * _free_memory(self._device)))
+        self._far: FeatureStore | FeatureMemory
+        if recipe.cache == "disk":
+            self._far, free = FeatureStore(self._space), free_space(store_folder())
+        else:
+            host = torch.device("cpu")
+            self._far, free = FeatureMemory(host), _free_memory(host) if recipe.cache == "memory" else 0
+        self._far_budget = Budget(int(recipe.cache_budget * 2**30) or int(SHARE * free))
+        self._full = recipe.cache == "off"  # then there is nothing to tell
+
+    def missing(self, clips: Sequence[Clip]) -> list[Clip]:
+        """The clips whose features would have to be encoded."""
+        return [clip for clip in clips if not self._has(self._space.entry(clip))]
+
+    def _has(self, name: str) -> bool:
+        return name in self._near or name in self._far
+
+    def read(self, clips: Sequence[Clip], *, again: bool) -> Iterator[Tensor]:
+        """Yields the features of each clip in turn, of shape (tokens, hidden size), on the model's device.
+
+        Args:
+            clips: whose features are wanted.
+            again: whether they will be read again in this process.
+
+        Raises:
+            UserError: a video cannot be decoded any more, or the store's disk is full.
+        """
+        done = 0
+        try:
+            while done < len(clips):
+                for features in self._read_until_lost(clips[done:], again):
+                    yield features
+                    done += 1
+        finally:
+            self._far.finish()
+
+    def _read_until_lost(self, clips: Sequence[Clip], again: bool) -> Iterator[Tensor]:
+        """Like `read`, but ends where kept features turn out to be damaged, or to have been deleted meanwhile."""
+        names = [self._space.entry(clip) for clip in clips]
+        kept = [self._has(name) for name in names]
+        encoded = self.encoder.encode([clip for clip, found in zip(clips, kept, strict=True) if not found])
+        loaded = map_ahead(self._load, [name for name, found in zip(names, kept, strict=True) if found])
+        for name, found in zip(names, kept, strict=True):
+            features = next(loaded) if found else next(encoded)
+            if features is None:
+                return
+            self._keep(name, features, again=again, new=not found)
+            yield features
+
+    def _load(self, name: str) -> Tensor | None:
+        near = self._near.read(name)
+        if near is not None:
+            return near
+        far = self._far.read(name)
+        return None if far is None else to_device(far, self._device)
+
+    def _keep(self, name: str, features: Tensor, *, again: bool, new: bool) -> None:
+        if again and name not in self._near and self._near_budget.take(features.nbytes):
+            self._near.write(name, features)
+        lasts = isinstance(self._far, FeatureStore)
+        if new and (lasts or (again and name not in self._near)):
+            if self._far_budget.take(features.nbytes):
+                self._far.write(name, features)
+            elif not self._full:
+                self._full = True
+                remark(
+                    f"The cache's budget of {self._far_budget.size / 2**30:.1f} GiB is used up: further clips are "
+                    f"encoded whenever they are needed (cache_budget)"
+                )
+
+
+def _free_memory(device: torch.device) -> int:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available

@@ -1,0 +1,203 @@
+"""Features on disk: a folder that processes and machines may share, and that may be deleted at any time."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, write_atomically
+from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.features.names import FeatureSpace
+from vjepa_mlflow.features.transfer import to_host, when_computed
+
+SUFFIX = ".safetensors"
+DESCRIPTION = "space.json"
+DAY = 24 * 3600
+WRITERS = 4
+WAITING_WRITES = 64
+"""Features that wait to be written before the encoder has to wait for the disk."""
+
+
+def store_folder() -> Path:
+    """Where all features are kept: a folder for each space."""
+    return cache_folder() / "features"
+
+
+class FeatureStore:
+    """The features of one space, one safetensors file for each clip's, named by what they depend on.
+
+    A file appears complete or not at all. It holds its own name and the digest of its values, and is deleted and taken
+    for missing when it does not agree with them.
+    """
+
+    def __init__(self, space: FeatureSpace):
+        self.folder = store_folder() / space.name
+        self._description = json.dumps(asdict(space), indent=2).encode()
+        self._pool = ThreadPoolExecutor(WRITERS)
+        self._writes: deque[Future[None]] = deque()
+
+    def __contains__(self, name: str) -> bool:
+        return self._path(name).is_file()
+
+    def read(self, name: str) -> Tensor | None:
+        """Features of shape (tokens, hidden size) on the CPU, or None where there are none that can be trusted."""
+        path = self._path(name)
+        features = _read_verified(path, name)
+        with suppress(OSError):
+            if features is None:
+                path.unlink(missing_ok=True)
+            elif time.time() - path.stat().st_mtime > DAY:
+                path.touch()  # pruning by age goes by the last use
+        return features
+
+    def write(self, name: str, features: Tensor) -> None:
+        """Writes features in the background; waits for others where too many are on their way.
+
+        Raises:
+            UserError: the disk is full, or the folder cannot be written to.
+        """
+        self._writes.append(self._pool.submit(self._write, name, features, when_computed(features)))
+        while len(self._writes) > WAITING_WRITES:
+            self._writes.popleft().result()
+
+    def finish(self) -> None:
+        """Waits until everything is written. Raises what `write` raises."""
+        while self._writes:
+            self._writes.popleft().result()
+
+    def _write(self, name: str, features: Tensor, computed: torch.cuda.Event | None) -> None:
+        try:
+            if not self.folder.is_dir():
+                write_atomically(self.folder / DESCRIPTION, self._description)
+            write_atomically(self._path(name), _to_bytes(name, to_host(features, computed)))
+        except OSError as error:
+            raise UserError(
+                f"feature store {self.folder}: cannot be written ({error.strerror}, "
+                f"{free_space(self.folder) / 2**30:.1f} GiB free): expected room; `vjepa-mlflow features` prunes it, "
+                f"VJEPA_MLFLOW_CACHE names another folder, cache=memory does without"
+            ) from error
+
+    def _path(self, name: str) -> Path:
+        return self.folder / name[:2] / f"{name}{SUFFIX}"
+
+
+def _to_bytes(name: str, features: Tensor) -> bytes:
+    return save({"features": features}, metadata={"name": name, "sha256": _digest(features)})
+
+
+def _read_verified(path: Path, name: str) -> Tensor | None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            features: Tensor = file.get_tensor("features")
+    except (OSError, SafetensorError):
+        return None
+    intact = metadata.get("name") == name and metadata.get("sha256") == _digest(features)
+    return features if intact else None
+
+
+def _digest(features: Tensor) -> str:
+    return hashlib.sha256(features.contiguous().flatten().view(torch.uint8).numpy().data).hexdigest()
+
+
+def free_space(folder: Path) -> int:
+    """Bytes free where a folder is or would be made."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One clip's stored features."""
+
+    path: Path
+    size: int
+    used: float
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The stored features of one space.
+
+    Attributes:
+        folder: its folder.
+        description: the attributes of its `FeatureSpace`; empty where they cannot be read.
+        entries: its features, the longest unused first.
+    """
+
+    folder: Path
+    description: dict[str, object]
+    entries: list[Entry]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all entries."""
+        return sum(entry.size for entry in self.entries)
+
+
+def list_contents() -> list[Contents]:
+    """What the store holds, space by space."""
+    folders = sorted(path for path in store_folder().glob("*") if path.is_dir())
+    return [Contents(folder, _describe(folder), sorted(_entries(folder), key=_last_use)) for folder in folders]
+
+
+def choose_old(contents: Iterable[Contents], *, older_than: float | None, max_size: float | None) -> list[Entry]:
+    """The entries to prune.
+
+    Args:
+        contents: of the store.
+        older_than: those that were not used for so many seconds.
+        max_size: those that were unused for longest, until the rest has so many bytes.
+    """
+    entries = sorted((entry for space in contents for entry in space.entries), key=_last_use)
+    size = sum(entry.size for entry in entries)
+    chosen = []
+    for entry in entries:
+        too_old = older_than is not None and time.time() - entry.used > older_than
+        too_much = max_size is not None and size > max_size
+        if too_old or too_much:
+            chosen.append(entry)
+            size -= entry.size
+    return chosen
+
+
+def remove(entries: Iterable[Entry]) -> None:
+    """Deletes entries, what killed writers left, and folders that are empty then."""
+    for entry in entries:
+        entry.path.unlink(missing_ok=True)
+    for left in store_folder().rglob(f"{TEMPORARY_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > DAY:
+                left.unlink()
+    for space in list_contents():
+        if not space.entries:
+            shutil.rmtree(space.folder, ignore_errors=True)
+
+
+def _last_use(entry: Entry) -> float:
+    return entry.used
+
+
+def _describe(folder: Path) -> dict[str, object]:
+    with suppress(OSError, ValueError):
+        return dict(json.loads((folder / DESCRIPTION).read_text()))
+    return {}
+
+
+def _entries(folder: Path) -> Iterator[Entry]:
+    for path in folder.glob(f"*/*{SUFFIX}"):
+        with suppress(OSError):  # another process may have pruned it
+            status = path.stat()
+            yield Entry(path, status.st_size, status.st_mtime)

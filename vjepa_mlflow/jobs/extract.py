@@ -1,0 +1,57 @@
+"""Filling the feature store and nothing else, alone or as one of several processes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vjepa_mlflow import features, model
+from vjepa_mlflow.data import VideoDataset
+from vjepa_mlflow.iteration import progress
+from vjepa_mlflow.jobs.prepare import prepare
+from vjepa_mlflow.ranks import launched_share
+from vjepa_mlflow.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class ExtractionResult:
+    """What an extraction came to.
+
+    Attributes:
+        clips: this process's share.
+        encoded: those of it that were not in the store yet.
+    """
+
+    clips: int
+    encoded: int
+
+
+def extract(recipe: Recipe) -> ExtractionResult:
+    """Encodes every clip that a training run of this recipe reads, and keeps its features in the store.
+
+    What is there already is not encoded again, so an extraction that was interrupted goes on where it stopped. Under
+    `torchrun` each process encodes its share; they meet in the store alone.
+
+    Raises:
+        UserError: something in the recipe or in what it names is not as expected, or the disk is full.
+    """
+    share = launched_share()
+    with model.matmul_precision(recipe.precision):
+        prepared = prepare(recipe, share=share)
+        source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
+        clips = list(share.of(list(_all_clips(prepared.dataset, recipe))))
+        missing = source.missing(clips)
+        encoded = source.read(missing, again=False)
+        for _ in progress(encoded, total=len(missing), description="Encoding", unit="clip"):
+            pass
+    return ExtractionResult(len(clips), len(missing))
+
+
+def _all_clips(dataset: VideoDataset, recipe: Recipe) -> Iterator[features.Clip]:
+    """In the order of need, so that a budget that does not reach all serves first what every epoch reads."""
+    yield from features.evaluation_clips(dataset.splits["val"])
+    yield from features.evaluation_clips(dataset.splits["test"])
+    for epoch in range(1, _distinct_epochs(recipe) + 1):
+        yield from features.training_clips(dataset.splits["train"], recipe, epoch)
+
+
+def _distinct_epochs(recipe: Recipe) -> int:
+    return min(recipe.epochs, recipe.views or recipe.epochs)

@@ -1,0 +1,114 @@
+"""Which form of the frozen encoder, and of the head in training, computes here."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from transformers import VJEPA2Config, VJEPA2ForVideoClassification
+
+from vjepa_mlflow.errors import remark
+from vjepa_mlflow.model.classifier import Head
+from vjepa_mlflow.model.device import autocast, matmul_precision, training_numerics
+from vjepa_mlflow.model.lean import (
+    LeanEncoder,
+    LeanHead,
+    flexible_attention,
+    fused_attention,
+    knows,
+    plain_attention,
+)
+
+TOLERANCE = 0.05
+"""Largest difference between the lean encoder and transformers' in fp32, as a share of the features' norm. The ViT-L
+with random weights has 0.007 in bf16, and transformers' own bf16 has 0.013."""
+
+
+class Backbone:
+    """The frozen encoder: pixels to features.
+
+    In `bf16` and `tf32` on a GPU it is the lean one, if that agrees with transformers' on this checkpoint; otherwise
+    it is transformers'.
+
+    Attributes:
+        dtype: of the features: bfloat16 for `bf16`, otherwise float32.
+        form: `lean` or `transformers`.
+    """
+
+    def __init__(self, model: VJEPA2ForVideoClassification, *, precision: str):
+        self._model = model
+        self._precision = precision
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._lean = self._make_lean() if precision != "fp32" and model.device.type == "cuda" else None
+        self.form = "transformers" if self._lean is None else "lean"
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Pixels of shape (clips, frames, 3, height, width) to features of shape (clips, tokens, hidden size)."""
+        return self._transformers(pixels) if self._lean is None else self._lean(pixels)
+
+    def _transformers(self, pixels: Tensor) -> Tensor:
+        with autocast(pixels.device, self._precision):
+            hidden = self._model.vjepa2(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state
+        return hidden.to(self.dtype)
+
+    def _make_lean(self) -> LeanEncoder | None:
+        if not knows(self._model.config):
+            remark("The fast encoder does not know this checkpoint's configuration: transformers' is used")
+            return None
+        attend = fused_attention if self._precision == "bf16" else plain_attention
+        lean = LeanEncoder(self._model, dtype=self.dtype, attend=attend)
+        difference = compare_encoders(self._model, lean)
+        if not difference <= TOLERANCE:
+            remark(
+                f"The fast encoder's features are {difference:.1%} off transformers' on this checkpoint (expected at "
+                f"most {TOLERANCE:.0%}): transformers' is used"
+            )
+            return None
+        lean.compile()
+        return lean
+
+
+@torch.no_grad()
+def compare_encoders(model: VJEPA2ForVideoClassification, encode: Callable[[Tensor], Tensor]) -> float:
+    """How far an encoder's features of one random clip are from those of transformers in fp32.
+
+    Returns:
+        The norm of the difference as a share of the features' norm.
+    """
+    config = model.config
+    shape = (1, config.frames_per_clip, config.in_chans, config.crop_size, config.crop_size)
+    pixels = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(model.device)
+    found = encode(pixels).float()
+    with matmul_precision("fp32"):
+        expected = model.vjepa2(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+def training_head(head: Head, config: VJEPA2Config, *, precision: str) -> Callable[[Tensor], Tensor]:
+    """The head's forward pass for training, from features to fp32 logits; its gradients are the same every time.
+
+    On a GPU it is the lean one; on the CPU, and where that does not know the configuration, transformers'.
+    """
+    if next(head.parameters()).device.type == "cpu" or not knows(config):
+        return _TransformersHead(head, precision)
+    attend, dtype = plain_attention, torch.float32
+    if precision == "bf16":
+        attend, dtype = (flexible_attention if _flexible(config) else plain_attention), torch.bfloat16
+    lean = LeanHead(head, config, dtype=dtype, attend=attend)
+    lean.compile()
+    return lean
+
+
+def _flexible(config: VJEPA2Config) -> bool:
+    """Whether FlexAttention has kernels for heads of this size."""
+    return config.hidden_size // config.num_attention_heads in (16, 32, 64, 128)
+
+
+class _TransformersHead:
+    def __init__(self, head: Head, precision: str):
+        self._head = head
+        self._precision = precision
+
+    def __call__(self, features: Tensor) -> Tensor:
+        with training_numerics(features.device, self._precision):
+            return self._head(features.float()).float()

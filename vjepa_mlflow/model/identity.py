@@ -1,0 +1,55 @@
+"""Names for what features depend on in a model, made from its content and not from where it came from."""
+
+import hashlib
+import json
+
+import torch
+from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+_CONFIGURATION = (
+    "crop_size",
+    "frames_per_clip",
+    "hidden_act",
+    "hidden_size",
+    "in_chans",
+    "layer_norm_eps",
+    "mlp_ratio",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "patch_size",
+    "qkv_bias",
+    "tubelet_size",
+)
+_PREPROCESSING = (
+    "crop_size",
+    "do_center_crop",
+    "do_normalize",
+    "do_rescale",
+    "do_resize",
+    "image_mean",
+    "image_std",
+    "resample",
+    "rescale_factor",
+    "size",
+)
+
+
+def backbone_digest(model: VJEPA2ForVideoClassification) -> str:
+    """SHA-256 of the encoder's weights and of what its configuration says about it, hexadecimal.
+
+    Models that were trained from the same checkpoint have the same one: the head is not part of it.
+    """
+    configuration = {name: getattr(model.config, name) for name in _CONFIGURATION}
+    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
+    for name, weight in sorted(model.vjepa2.encoder.state_dict().items()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def processor_digest(processor: VJEPA2VideoProcessor) -> str:
+    """SHA-256 of the preprocessing's values, hexadecimal."""
+    values = processor.to_dict()
+    return hashlib.sha256(
+        json.dumps({name: values.get(name) for name in _PREPROCESSING}, sort_keys=True, default=dict).encode()
+    ).hexdigest()

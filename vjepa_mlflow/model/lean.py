@@ -1,0 +1,329 @@
+"""V-JEPA 2's transformer block with less work around its matrix products, for a GPU.
+
+The checkpoint's own weights, and the function that transformers computes with them. What differs: the rotary tables are
+computed once, in fp32 (transformers computes the angles in the activations' own format); the residual stream stays
+fp32; query, key and value are one product; everything between the products is compiled into a few kernels.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch._dynamo.config as dynamo
+import torch._inductor.config as inductor
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.flex_attention import flex_attention
+from transformers import VJEPA2Config, VJEPA2ForVideoClassification
+
+from vjepa_mlflow.errors import one_line, remark
+
+MOST_SHAPES = 64
+"""Shapes that a function is compiled for: windows of several sizes in a sweep, and the encoder."""
+
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Queries, keys and values of shape (clips, heads, tokens, head size) to values of the same shape."""
+
+
+Layer = Any
+"""A module of transformers, whose parts are known by name and not by type."""
+
+
+class Rotary(NamedTuple):
+    """Cosines and signed sines of shape (tokens, head size), in fp32: `x * cos + swap_pairs(x) * sin` rotates x."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+class Affine(NamedTuple):
+    """Weight and bias of a linear layer or of a layer norm."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+class BlockWeights(NamedTuple):
+    """One transformer block; `qkv` stacks query, key and value. Tensors alone, so that all blocks share one kernel."""
+
+    norm1: Affine
+    qkv: Affine
+    out: Affine
+    norm2: Affine
+    fc1: Affine
+    fc2: Affine
+
+
+class PoolWeights(NamedTuple):
+    """The pooler's cross-attention; `kv` stacks key and value."""
+
+    norm1: Affine
+    query: Affine
+    kv: Affine
+    norm2: Affine
+    fc1: Affine
+    fc2: Affine
+
+
+class Sizes(NamedTuple):
+    """What a block is compiled for, besides the shape of its input."""
+
+    heads: int
+    eps: float
+    dtype: torch.dtype
+    attend: Attention
+
+
+def knows(config: VJEPA2Config) -> bool:
+    """Whether a model of this configuration computes what this module computes."""
+    return (
+        config.hidden_act == "gelu"
+        and bool(config.qkv_bias)
+        and config.hidden_size % config.num_attention_heads == 0
+        and config.attention_dropout == 0
+        and config.frames_per_clip % config.tubelet_size == 0
+    )
+
+
+def block(hidden: Tensor, weights: BlockWeights, rotary: Rotary | None, sizes: Sizes) -> Tensor:
+    """Hidden states of shape (clips, tokens, hidden size), fp32, through one block; the products are in `dtype`."""
+    clips, tokens, size = hidden.shape
+    qkv = _linear(_norm(hidden, weights.norm1, sizes), weights.qkv)
+    query, key, value = qkv.view(clips, tokens, 3, sizes.heads, size // sizes.heads).unbind(2)
+    if rotary is not None:
+        query, key = _rotate(query, rotary), _rotate(key, rotary)
+    attended = sizes.attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+    hidden = hidden + _exact_linear(attended.transpose(1, 2).reshape(clips, tokens, size), weights.out)
+    return hidden + _mlp(_norm(hidden, weights.norm2, sizes), weights.fc1, weights.fc2)
+
+
+def pool(hidden: Tensor, query: Tensor, weights: PoolWeights, sizes: Sizes) -> Tensor:
+    """The pooler's cross-attention, one query over all tokens: the result is of shape (clips, hidden size)."""
+    clips, tokens, size = hidden.shape
+    head_size = size // sizes.heads
+    kv = _linear(_norm(hidden, weights.norm1, sizes), weights.kv).float()
+    key, value = kv.view(clips, tokens, 2, sizes.heads, head_size).unbind(2)
+    asked = F.linear(query, *weights.query).view(sizes.heads, head_size)
+    shares = ((asked * key).sum(-1) * head_size**-0.5).softmax(dim=1)  # clips, tokens, heads
+    pooled = query + (shares[..., None] * value).sum(dim=1).flatten(1)
+    return pooled + _mlp(_norm(pooled, weights.norm2, sizes), weights.fc1, weights.fc2)
+
+
+def _norm(hidden: Tensor, norm: Affine, sizes: Sizes) -> Tensor:
+    return F.layer_norm(hidden, norm.weight.shape, *norm, sizes.eps).to(sizes.dtype)
+
+
+def _linear(inputs: Tensor, layer: Affine) -> Tensor:
+    return F.linear(inputs, layer.weight.to(inputs.dtype), layer.bias.to(inputs.dtype))
+
+
+def _exact_linear(inputs: Tensor, layer: Affine) -> Tensor:
+    """With the bias added in fp32, where compilation makes it free: it joins what comes next."""
+    return F.linear(inputs, layer.weight.to(inputs.dtype)).float() + layer.bias
+
+
+def _mlp(inputs: Tensor, fc1: Affine, fc2: Affine) -> Tensor:
+    return _exact_linear(F.gelu(_exact_linear(inputs, fc1)).to(inputs.dtype), fc2)
+
+
+def _rotate(heads: Tensor, rotary: Rotary) -> Tensor:
+    """Rotates queries or keys of shape (clips, tokens, heads, head size)."""
+    exact = heads.float()
+    swapped = exact.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return (exact * rotary.cos[:, None] + swapped * rotary.sin[:, None]).to(heads.dtype)
+
+
+def make_rotary(config: VJEPA2Config, device: torch.device) -> Rotary:
+    """The tables of a configuration's position encoding: a third of each head for time, height and width each.
+
+    As in transformers' `VJEPA2RopeAttention`, the frequencies of a third are repeated as a whole and not pairwise.
+    """
+    grid = config.crop_size // config.patch_size
+    tokens = torch.arange(config.frames_per_clip // config.tubelet_size * grid * grid, device=device)
+    head_size = config.hidden_size // config.num_attention_heads
+    third = 2 * (head_size // 3 // 2)
+    frequencies = 1 / 10000 ** (torch.arange(third // 2, device=device) / (third / 2))
+    axes = [tokens // (grid * grid), tokens % (grid * grid) // grid, tokens % grid]
+    angles = [axis[:, None] * frequencies.repeat(2) for axis in axes]
+    unrotated = torch.zeros(len(tokens), head_size - 3 * third, device=device)
+    table = torch.cat([*angles, unrotated], dim=-1)
+    signs = torch.tensor([-1.0, 1.0], device=device).repeat(head_size // 2)
+    return Rotary(table.cos(), table.sin() * signs)
+
+
+class LeanEncoder:
+    """The frozen encoder of a classifier: pixels to features.
+
+    Args:
+        model: on its device.
+        dtype: of the products, and of the features.
+        attend: `fused_attention` or another.
+    """
+
+    def __init__(self, model: VJEPA2ForVideoClassification, *, dtype: torch.dtype, attend: Attention):
+        config, encoder = model.config, model.vjepa2.encoder
+        patches = encoder.embeddings.patch_embeddings.proj
+        self._patch_size, self._tubelet_size = config.patch_size, config.tubelet_size
+        self._patches = Affine(patches.weight.detach().flatten(1).to(dtype), patches.bias.detach())
+        self._rotary = make_rotary(config, model.device)
+        self._blocks = [_encoder_block(layer, dtype) for layer in encoder.layer]
+        self._norm = _affine(encoder.layernorm)
+        self._sizes = Sizes(config.num_attention_heads, config.layer_norm_eps, dtype, attend)
+        self._block: Callable[..., Tensor] = block
+
+    def compile(self) -> None:
+        self._block = compiled(block)
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Pixels of shape (clips, frames, 3, height, width) to features of shape (clips, tokens, hidden size)."""
+        hidden = _exact_linear(self._tubelets(pixels).to(self._sizes.dtype), self._patches)
+        for weights in self._blocks:
+            hidden = self._block(hidden, weights, self._rotary, self._sizes)
+        return _norm(hidden, self._norm, self._sizes)
+
+    def _tubelets(self, pixels: Tensor) -> Tensor:
+        """The pixels of each tubelet in a row: what the embedding's convolution sees at each of its places."""
+        side, depth = self._patch_size, self._tubelet_size
+        parts = pixels.unflatten(1, (-1, depth)).unflatten(-2, (-1, side)).unflatten(-1, (-1, side))
+        # clips, time, frame, channel, row, y, column, x -> clips, time, row, column, channel, frame, y, x
+        return parts.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
+
+
+class LeanHead:
+    """The head of a classifier, for training: features to logits, with gradients for the head's own parameters.
+
+    Args:
+        head: pooler and classifier.
+        config: their model's.
+        dtype: of the products.
+        attend: one whose gradients are the same every time: `plain_attention` or `flexible_attention`.
+    """
+
+    def __init__(self, head: Layer, config: VJEPA2Config, *, dtype: torch.dtype, attend: Attention):
+        self._head = head
+        self._sizes = Sizes(config.num_attention_heads, config.layer_norm_eps, dtype, attend)
+        self._block: Callable[..., Tensor] = block
+        self._pool: Callable[..., Tensor] = pool
+
+    def compile(self) -> None:
+        self._block, self._pool = compiled(block), compiled(pool)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Features of shape (clips, tokens, hidden size) to logits of shape (clips, classes), fp32."""
+        # With a gradient that nobody asks for, the first layer is compiled as the others are, and not once more.
+        pooler, hidden = self._head.pooler, features.detach().float().requires_grad_()
+        for layer in pooler.self_attention_layers:
+            hidden = self._block(hidden, _pooler_block(layer), None, self._sizes)
+        weights = _pool_weights(pooler.cross_attention_layer)
+        return self._head.classifier(self._pool(hidden, pooler.query_tokens.flatten(), weights, self._sizes))
+
+
+def _affine(layer: Layer) -> Affine:
+    return Affine(layer.weight, layer.bias)
+
+
+def _stacked(*layers: Layer) -> Affine:
+    return Affine(torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers]))
+
+
+def _encoder_block(layer: Layer, dtype: torch.dtype) -> BlockWeights:
+    attention, mlp = layer.attention, layer.mlp
+    qkv = _stacked(attention.query, attention.key, attention.value)
+    weights = BlockWeights(
+        _affine(layer.norm1), qkv, _affine(attention.proj), _affine(layer.norm2), _affine(mlp.fc1), _affine(mlp.fc2)
+    )
+    # Norms and biases stay as they are; the weights of products are cast once.
+    cast = {name: weights._asdict()[name].weight.detach().to(dtype) for name in ("qkv", "out", "fc1", "fc2")}
+    return weights._replace(**{name: Affine(weight, weights._asdict()[name].bias) for name, weight in cast.items()})
+
+
+def _pooler_block(layer: Layer) -> BlockWeights:
+    attention, mlp = layer.self_attn, layer.mlp
+    qkv = _stacked(attention.q_proj, attention.k_proj, attention.v_proj)
+    return BlockWeights(
+        _affine(layer.layer_norm1),
+        qkv,
+        _affine(attention.out_proj),
+        _affine(layer.layer_norm2),
+        _affine(mlp.fc1),
+        _affine(mlp.fc2),
+    )
+
+
+def _pool_weights(layer: Layer) -> PoolWeights:
+    attention, mlp = layer.cross_attn, layer.mlp
+    return PoolWeights(
+        _affine(layer.layer_norm1),
+        _affine(attention.q_proj),
+        _stacked(attention.k_proj, attention.v_proj),
+        _affine(layer.layer_norm2),
+        _affine(mlp.fc1),
+        _affine(mlp.fc2),
+    )
+
+
+def fused_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """The fastest kernel there is: on an H200 cuDNN's, 0.9 ms a clip of the ViT-L where flash attention takes 1.4."""
+    kernels = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    with sdpa_kernel(kernels, set_priority=True):
+        return F.scaled_dot_product_attention(query, key, value)
+
+
+def plain_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention written out. It keeps the scores, and its gradients are the same every time."""
+    scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+    return scores.softmax(dim=-1) @ value
+
+
+def flexible_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """PyTorch's FlexAttention: a fused kernel whose gradients, unlike the others', are the same every time.
+
+    It is one only where it is compiled; elsewhere this is `plain_attention`.
+    """
+    if not torch.compiler.is_compiling():
+        return plain_attention(query, key, value)
+    return flex_attention(query, key, value)
+
+
+@functools.cache
+def compiled(function: Callable[..., Tensor]) -> "Compiled":
+    """One compiled form of a function in a process, since compiling takes seconds."""
+    return Compiled(function)
+
+
+class Compiled:
+    """A function compiled for fixed shapes; called as it is, with a remark, where this machine cannot compile.
+
+    Its first argument is the hidden states, its last the `Sizes`.
+    """
+
+    def __init__(self, function: Callable[..., Tensor]):
+        self._function = function
+        # Without benchmarks, which may choose other kernels, and so other roundings, the next time.
+        options: dict[str, Any] = {"deterministic": True} if hasattr(inductor, "deterministic") else {}
+        self._compiled = torch.compile(function, dynamic=False, fullgraph=True, options=options)
+        self._works: dict[tuple[object, ...], bool] = {}
+
+    def __call__(self, hidden: Tensor, *arguments: Any) -> Tensor:
+        shape = (hidden.shape, hidden.device, hidden.requires_grad, torch.is_grad_enabled(), arguments[-1])
+        if shape not in self._works:
+            return self._first_call(shape, hidden, *arguments)
+        return (self._compiled if self._works[shape] else self._function)(hidden, *arguments)
+
+    def _first_call(self, shape: tuple[object, ...], *arguments: Any) -> Tensor:
+        try:
+            with warnings.catch_warnings(), dynamo.patch(recompile_limit=MOST_SHAPES):
+                warnings.simplefilter("ignore")
+                result = self._compiled(*arguments)
+            self._works[shape] = True
+            return result
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of many kinds: no C compiler, no Triton, a release that fails on this function
+            remark(f"Not compiled, and so slower: {one_line(error)}")
+            self._works[shape] = False
+        return self._function(*arguments)

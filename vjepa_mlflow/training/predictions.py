@@ -1,0 +1,47 @@
+"""Logits of a set, and the batches they are made of."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vjepa_mlflow.features import EvaluationSet, LabelledFeatures
+from vjepa_mlflow.iteration import batches, progress
+from vjepa_mlflow.model import Head, autocast
+
+EVALUATION_BATCH = 16
+
+
+class Predictions(NamedTuple):
+    """Logits of shape (clips, classes) and class indices of shape (clips,)."""
+
+    logits: Tensor
+    labels: Tensor
+
+
+@torch.no_grad()
+def predict(head: Head, clips: EvaluationSet, *, precision: str, name: str) -> Predictions:
+    """Runs the head over a set, as transformers does; the predictions are on the CPU."""
+    device = next(head.parameters()).device
+    head.eval()
+    outputs = []
+    bar = progress(clips, total=len(clips), description=name, unit="clip")
+    for batch in batches(bar, EVALUATION_BATCH):
+        features, labels = collate(batch, device)
+        with autocast(device, precision):
+            outputs.append(Predictions(head(features.float()), labels))
+    head.train()
+    return gather(outputs)
+
+
+def collate(batch: Sequence[LabelledFeatures], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Features of shape (clips, tokens, hidden size) and class indices of shape (clips,)."""
+    features = torch.stack([clip.features for clip in batch])
+    return features, torch.tensor([clip.label for clip in batch]).to(device, non_blocking=True)
+
+
+def gather(outputs: Sequence[Predictions]) -> Predictions:
+    """All predictions one after the other, on the CPU."""
+    logits, labels = zip(*outputs, strict=True)
+    return Predictions(torch.cat(logits).float().cpu(), torch.cat(labels).cpu())

@@ -1,0 +1,49 @@
+"""Clips of many files, read ahead in worker processes."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vjepa_mlflow.video.decode import VideoError, read_clip
+from vjepa_mlflow.workers import WorkerPool
+
+
+class ClipRequest(NamedTuple):
+    """A clip of a file, at a position from 0 (its start) to 1 (its end)."""
+
+    path: Path
+    position: float
+
+
+class ClipReader:
+    """Reads clips in worker processes, a few ahead of whoever takes them.
+
+    Args:
+        num_frames: frames of a clip.
+        stride: frames from one sampled frame to the next.
+        pin_memory: into page-locked memory, for a GPU.
+    """
+
+    def __init__(self, *, num_frames: int, stride: int, pin_memory: bool):
+        self._pool = WorkerPool(_Read(num_frames, stride), pin_memory=pin_memory)
+
+    def read(self, requests: Iterable[ClipRequest]) -> Iterator[Tensor | VideoError]:
+        """Yields uint8 RGB frames of shape (frames, height, width, 3), or what is wrong with the file."""
+        return self._pool.map(requests)
+
+
+@dataclass(frozen=True)
+class _Read:
+    num_frames: int
+    stride: int
+
+    def __call__(self, request: ClipRequest) -> Tensor | VideoError:
+        try:
+            frames = read_clip(request.path, num_frames=self.num_frames, stride=self.stride, position=request.position)
+        except VideoError as error:
+            return error
+        return torch.from_numpy(frames)
