@@ -10,6 +10,7 @@ from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow.data import Sample
 from vjepa_mlflow.errors import UserError, remark
+from vjepa_mlflow.features.transfer import preprocess_beside
 from vjepa_mlflow.iteration import batches, one_ahead
 from vjepa_mlflow.model import Backbone, preprocess
 from vjepa_mlflow.video import ClipReader, ClipRequest, VideoError, View
@@ -100,9 +101,13 @@ class Encoder:
         return torch.cat(features)
 
     def _encode(self, clips: Sequence[ReadClip]) -> Tensor:
-        pixels = preprocess(
-            self._processor, [clip.frames for clip in clips], views=[clip.view for clip in clips], device=self.device
-        )
+        pixels = self._preprocess(clips)
         missing = self.batch_size - len(clips)
         padded = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1, -1)]) if missing else pixels
         return self.backbone(padded)[: len(clips)]
+
+    def _preprocess(self, clips: Sequence[ReadClip]) -> Tensor:
+        frames, views = [clip.frames for clip in clips], [clip.view for clip in clips]
+        return preprocess_beside(
+            lambda: preprocess(self._processor, frames, views=views, device=self.device), self.device
+        )

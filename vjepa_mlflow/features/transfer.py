@@ -1,14 +1,30 @@
-"""Features to and from the GPU beside what it computes. On the CPU nothing needs to move."""
+"""Work and copies on the GPU beside its main work. On the CPU there is nothing to it."""
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 
 @functools.cache
-def _copying(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)
+def _side_stream(device: torch.device, purpose: str) -> torch.cuda.Stream:  # noqa: ARG001, one for each purpose
+    return torch.cuda.Stream(device, priority=-1)
+
+
+def preprocess_beside(make: Callable[[], Tensor], device: torch.device) -> Tensor:
+    """Makes a tensor on a stream of its own, so that waiting for it does not wait for the encoder's work.
+
+    The video processor copies its constants to the GPU, and each copy waits until its stream is done.
+    """
+    if device.type == "cpu":
+        return make()
+    main, side = torch.cuda.current_stream(device), _side_stream(device, "preprocessing")
+    with torch.cuda.stream(side):
+        made = make()
+    main.wait_stream(side)
+    made.record_stream(main)
+    return made
 
 
 def when_computed(features: Tensor) -> torch.cuda.Event | None:
@@ -24,7 +40,7 @@ def to_host(features: Tensor, computed: torch.cuda.Event | None) -> Tensor:
     """A copy in the host's memory. Blocks the calling thread, which should not be the one that feeds the GPU."""
     if computed is None:
         return features
-    stream = _copying(features.device)
+    stream = _side_stream(features.device, "copying")
     with torch.cuda.stream(stream):
         stream.wait_event(computed)
         copy = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
@@ -39,7 +55,7 @@ def to_device(features: Tensor, device: torch.device) -> Tensor:
     """A copy in the device's memory. Blocks the calling thread, which should not be the one that feeds the GPU."""
     if device.type == "cpu":
         return features
-    with torch.cuda.stream(_copying(device)):
+    with torch.cuda.stream(_side_stream(device, "copying")):
         copy = features.pin_memory().to(device, non_blocking=True)
         done = torch.cuda.Event()
         done.record()

@@ -4,7 +4,10 @@ import hashlib
 import json
 
 import torch
+from torch import Tensor
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+from vjepa_mlflow.iteration import map_ahead
 
 _CONFIGURATION = (
     "crop_size",
@@ -40,10 +43,15 @@ def backbone_digest(model: VJEPA2ForVideoClassification) -> str:
     Models that were trained from the same checkpoint have the same one: the head is not part of it.
     """
     configuration = {name: getattr(model.config, name) for name in _CONFIGURATION}
-    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
-    for name, weight in sorted(model.vjepa2.encoder.state_dict().items()):
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
+    weights = sorted(model.vjepa2.encoder.state_dict().items())
+    parts = [json.dumps(configuration, sort_keys=True), *map_ahead(_weight_digest, weights)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _weight_digest(named: tuple[str, Tensor]) -> str:
+    name, weight = named
+    digest = hashlib.sha256(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+    digest.update(weight.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -58,11 +58,12 @@ class BlockWeights(NamedTuple):
 
 
 class PoolWeights(NamedTuple):
-    """The pooler's cross-attention; `kv` stacks key and value."""
+    """The pooler's cross-attention."""
 
     norm1: Affine
     query: Affine
-    kv: Affine
+    key: Affine
+    value: Affine
     norm2: Affine
     fc1: Affine
     fc2: Affine
@@ -101,14 +102,20 @@ def block(hidden: Tensor, weights: BlockWeights, rotary: Rotary | None, sizes: S
 
 
 def pool(hidden: Tensor, query: Tensor, weights: PoolWeights, sizes: Sizes) -> Tensor:
-    """The pooler's cross-attention, one query over all tokens: the result is of shape (clips, hidden size)."""
-    clips, tokens, size = hidden.shape
-    head_size = size // sizes.heads
-    kv = _linear(_norm(hidden, weights.norm1, sizes), weights.kv).float()
-    key, value = kv.view(clips, tokens, 2, sizes.heads, head_size).unbind(2)
-    asked = F.linear(query, *weights.query).view(sizes.heads, head_size)
-    shares = ((asked * key).sum(-1) * head_size**-0.5).softmax(dim=1)  # clips, tokens, heads
-    pooled = query + (shares[..., None] * value).sum(dim=1).flatten(1)
+    """The pooler's cross-attention, one query over all tokens: the result is of shape (clips, hidden size).
+
+    With a single query it is cheaper to bring the query to the tokens than all tokens to keys and values: the key's
+    weight is multiplied into the query, and the value's is applied to the tokens' mean. The key's bias adds the same to
+    all scores, and softmax forgets it.
+    """
+    head_size = len(query) // sizes.heads
+    normed = _norm(hidden, weights.norm1, sizes)
+    asked = F.linear(query, *weights.query).view(sizes.heads, 1, head_size)
+    asked = (asked @ weights.key.weight.view(sizes.heads, head_size, -1)).squeeze(1)  # heads, hidden size
+    shares = (F.linear(normed, asked.to(sizes.dtype)).float() * head_size**-0.5).softmax(dim=1)  # clips, tokens, heads
+    means = (shares.to(sizes.dtype).transpose(1, 2) @ normed).float()  # clips, heads, hidden size
+    values = means.transpose(0, 1) @ weights.value.weight.view(sizes.heads, head_size, -1).transpose(1, 2)
+    pooled = query + values.transpose(0, 1).flatten(1) + weights.value.bias
     return pooled + _mlp(_norm(pooled, weights.norm2, sizes), weights.fc1, weights.fc2)
 
 
@@ -259,7 +266,8 @@ def _pool_weights(layer: Layer) -> PoolWeights:
     return PoolWeights(
         _affine(layer.layer_norm1),
         _affine(attention.q_proj),
-        _stacked(attention.k_proj, attention.v_proj),
+        _affine(attention.k_proj),
+        _affine(attention.v_proj),
         _affine(layer.layer_norm2),
         _affine(mlp.fc1),
         _affine(mlp.fc2),
@@ -304,6 +312,7 @@ class Compiled:
     def __init__(self, function: Callable[..., Tensor]):
         self._function = function
         # Without benchmarks, which may choose other kernels, and so other roundings, the next time.
+        dynamo.recompile_limit = max(dynamo.recompile_limit, MOST_SHAPES)
         options: dict[str, Any] = {"deterministic": True} if hasattr(inductor, "deterministic") else {}
         self._compiled = torch.compile(function, dynamic=False, fullgraph=True, options=options)
         self._works: dict[tuple[object, ...], bool] = {}
@@ -316,7 +325,7 @@ class Compiled:
 
     def _first_call(self, shape: tuple[object, ...], *arguments: Any) -> Tensor:
         try:
-            with warnings.catch_warnings(), dynamo.patch(recompile_limit=MOST_SHAPES):
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 result = self._compiled(*arguments)
             self._works[shape] = True

@@ -26,7 +26,7 @@ class BestHead:
     Attributes:
         epoch: counted from 1.
         metrics: that epoch's.
-        weights: a copy of the head's state dict, on the CPU.
+        weights: a copy of the head's state dict, on its device.
     """
 
     epoch: int
@@ -124,4 +124,4 @@ def _class_weights(labels: list[int], kind: str) -> Tensor:
 
 
 def _copy_weights(head: Head) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in head.state_dict().items()}
+    return {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
