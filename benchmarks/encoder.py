@@ -121,9 +121,8 @@ def heads(model, precisions, windows):
                 optimizer = torch.optim.Adam(head.parameters(), lr=1e-5, fused=model.device.type == "cuda" or None)
 
                 def step() -> None:
-                    gradient.add(clips[:window])  # noqa: B023
+                    gradient.compute(clips[:window])  # noqa: B023
                     optimizer.step()  # noqa: B023
-                    optimizer.zero_grad(set_to_none=False)  # noqa: B023
 
                 row = {"precision": precision, "window": window, "ms": milliseconds(step, clips=window)}
             print(row, flush=True)

@@ -158,19 +158,7 @@ class Benchmark:
 
     def _train(self, recipe: Recipe) -> dict[str, object]:
         source = FeatureSource(self.model, self.processor, recipe)
-        return self._fit(recipe, source, again=False)
-
-    def _fit(self, recipe: Recipe, source: FeatureSource, *, again: bool) -> dict[str, object]:
-        self.head.load_state_dict(self.first)
-        epochs: list[dict[str, float]] = []
-        best: BestHead = fit(
-            self.head,
-            self.model.config,
-            train=TrainingSet(source, self.dataset, recipe, again=again),
-            val=EvaluationSet(source, self.dataset, "val"),
-            recipe=recipe,
-            on_epoch=lambda _, metrics: epochs.append(metrics),
-        )
+        best, epochs = self._fit(recipe, source, again=False)
         self.head.load_state_dict(best.weights)
         test = EvaluationSet(source, self.dataset, "test")
         tested = classification_metrics(*predict(self.head, test, precision=recipe.precision, name="Test"))
@@ -180,6 +168,19 @@ class Benchmark:
             "test_accuracy": tested["accuracy"],
         }
 
+    def _fit(self, recipe: Recipe, source: FeatureSource, *, again: bool) -> tuple[BestHead, list[dict[str, float]]]:
+        self.head.load_state_dict(self.first)
+        epochs: list[dict[str, float]] = []
+        best = fit(
+            self.head,
+            self.model.config,
+            train=TrainingSet(source, self.dataset, recipe, again=again),
+            val=EvaluationSet(source, self.dataset, "val"),
+            recipe=recipe,
+            on_epoch=lambda _, metrics: epochs.append(metrics),
+        )
+        return best, epochs
+
     def _trials(self, recipe: Recipe, trials: int) -> Run:
         """All trials, the first of which encodes what the store lacks: it is empty at the start."""
         accuracies = []
@@ -188,7 +189,8 @@ class Benchmark:
             source = FeatureSource(self.model, self.processor, recipe)
             for rate in np.geomspace(1e-6, 1e-2, trials):
                 tried = Recipe(**{**vars(recipe), "learning_rate": float(rate)})
-                accuracies.append(max(self._fit(tried, source, again=True)["val_accuracy"]))  # type: ignore[call-overload]
+                best, _ = self._fit(tried, source, again=True)
+                accuracies.append(best.metrics["val_accuracy"])
 
         common.reset_peak_memory()
         with temporary_cache():

@@ -26,7 +26,7 @@ def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], *, ahea
     workers = usable_cpus()
     ahead = ahead or 2 * workers
     waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(workers)  # which starts no thread before there is work
     try:
         for item in items:
             waiting.append(pool.submit(function, item))

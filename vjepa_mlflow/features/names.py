@@ -1,5 +1,6 @@
 """Names of features, made from everything that they depend on."""
 
+import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -30,14 +31,17 @@ class FeatureSpace:
     precision: str
     form: str
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
-        return _digest({"version": FORMAT_VERSION, **asdict(self)})[:16]
+        return _digest(json.dumps({"version": FORMAT_VERSION, **asdict(self)}, sort_keys=True))[:16]
 
     def entry(self, clip: Clip) -> str:
         """The name of a clip's features: the space, the video's content and the view. 64 hexadecimal digits."""
-        return _digest({"space": self.name, "video": clip.sample.digest, **asdict(clip.view)})
+        view = clip.view
+        return _digest(
+            f"{self.name} {clip.sample.digest} {view.position!r} {view.crop_y!r} {view.crop_x!r} {view.flip}"
+        )
 
 
-def _digest(values: dict[str, object]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

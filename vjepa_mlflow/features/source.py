@@ -57,10 +57,7 @@ class FeatureSource:
 
     def missing(self, clips: Sequence[Clip]) -> list[Clip]:
         """The clips whose features would have to be encoded."""
-        return [clip for clip in clips if not self._has(self._space.entry(clip))]
-
-    def _has(self, name: str) -> bool:
-        return name in self._near or name in self._far
+        return [clip for clip in clips if self._place(self._space.entry(clip)) == "encoder"]
 
     def read(self, clips: Sequence[Clip], *, again: bool) -> Iterator[Tensor]:
         """Yields the features of each clip in turn, of shape (tokens, hidden size), on the model's device.
@@ -84,22 +81,26 @@ class FeatureSource:
     def _read_until_lost(self, clips: Sequence[Clip], again: bool) -> Iterator[Tensor]:
         """Like `read`, but ends where kept features turn out to be damaged, or to have been deleted meanwhile."""
         names = [self._space.entry(clip) for clip in clips]
-        kept = [self._has(name) for name in names]
-        encoded = self.encoder.encode([clip for clip, found in zip(clips, kept, strict=True) if not found])
-        loaded = map_ahead(self._load, [name for name, found in zip(names, kept, strict=True) if found])
-        for name, found in zip(names, kept, strict=True):
-            features = next(loaded) if found else next(encoded)
+        places = [self._place(name) for name in names]
+        wanted = list(zip(clips, names, places, strict=True))
+        origins: dict[str, Iterator[Tensor | None]] = {
+            "near": (self._near.read(name) for _, name, place in wanted if place == "near"),
+            "far": map_ahead(self._load, [name for _, name, place in wanted if place == "far"]),
+            "encoder": self.encoder.encode([clip for clip, _, place in wanted if place == "encoder"]),
+        }
+        for name, place in zip(names, places, strict=True):
+            features = next(origins[place])
             if features is None:
                 return
-            self._keep(name, features, again=again, new=not found)
+            self._keep(name, features, again=again, new=place == "encoder")
             yield features
 
+    def _place(self, name: str) -> str:
+        return "near" if name in self._near else "far" if name in self._far else "encoder"
+
     def _load(self, name: str) -> Tensor | None:
-        near = self._near.read(name)
-        if near is not None:
-            return near
-        far = self._far.read(name)
-        return None if far is None else to_device(far, self._device)
+        features = self._far.read(name)
+        return None if features is None else to_device(features, self._device)
 
     def _keep(self, name: str, features: Tensor, *, again: bool, new: bool) -> None:
         if again and name not in self._near and self._near_budget.take(features.nbytes):

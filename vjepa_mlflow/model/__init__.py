@@ -1,5 +1,6 @@
 """A checkpoint to a frozen backbone and a head."""
 
+from vjepa_mlflow.model.captured import Captured, warm_up
 from vjepa_mlflow.model.checkpoint import Checkpoint, choose, from_folder, locate
 from vjepa_mlflow.model.classifier import (
     Head,
@@ -19,6 +20,7 @@ from vjepa_mlflow.model.quiet import quiet_transformers
 __all__ = [
     "CENTRED",
     "Backbone",
+    "Captured",
     "Checkpoint",
     "Head",
     "autocast",
@@ -40,4 +42,5 @@ __all__ = [
     "quiet_transformers",
     "training_head",
     "training_numerics",
+    "warm_up",
 ]

@@ -17,15 +17,16 @@ def choose_device(name: str) -> torch.device:
         UserError: the name is no device, or the GPU that it asks for is not there.
     """
     if name == "auto":
-        # Of several processes that torchrun started on a machine, each takes a GPU of its own.
-        return torch.device("cuda", local_rank()) if torch.cuda.device_count() > local_rank() else torch.device("cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(f"device={name}: expected auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", local_rank())  # of the processes that torchrun starts, each has its own
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"device={name}: expected auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if device.type == "cuda" and device.index >= torch.cuda.device_count():
         raise UserError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA GPUs: expected auto or cpu")
     return device
 

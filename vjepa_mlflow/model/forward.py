@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 from vjepa_mlflow.errors import remark
+from vjepa_mlflow.model.captured import Captured, warm_up
 from vjepa_mlflow.model.classifier import Head
 from vjepa_mlflow.model.device import autocast, matmul_precision, training_numerics
 from vjepa_mlflow.model.lean import (
@@ -39,12 +40,19 @@ class Backbone:
         self._precision = precision
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._lean = self._make_lean() if precision != "fp32" and model.device.type == "cuda" else None
+        self._captured: Captured | None = None
+        self._captured_shape: torch.Size | None = None
         self.form = "transformers" if self._lean is None else "lean"
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Tensor:
         """Pixels of shape (clips, frames, 3, height, width) to features of shape (clips, tokens, hidden size)."""
-        return self._transformers(pixels) if self._lean is None else self._lean(pixels)
+        if self._lean is None:
+            return self._transformers(pixels)
+        if self._captured is None or self._captured_shape != pixels.shape:
+            warm_up(self._lean, pixels)
+            self._captured, self._captured_shape = Captured(self._lean, pixels), pixels.shape
+        return self._captured(pixels).clone()
 
     def _transformers(self, pixels: Tensor) -> Tensor:
         with autocast(pixels.device, self._precision):

@@ -1,6 +1,6 @@
 """The gradient of a window, from as many of its clips at once as fit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from transformers import VJEPA2Config
 
 from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.features import LabelledFeatures
-from vjepa_mlflow.model import Head, training_head
+from vjepa_mlflow.model import Captured, Head, training_head, warm_up
 from vjepa_mlflow.training.predictions import Predictions
 
 AT_ONCE = 16
@@ -45,87 +45,62 @@ class WindowGradient:
         self._forward = training_head(head, config, precision=precision)
         self._class_weights = class_weights
         self._at_once = min(window_size, at_once)
-        self._passes: _Pass | _CapturedPass | None = None
+        self._captured: Captured | None = None
 
-    def add(self, window: Sequence[LabelledFeatures]) -> Predictions:
-        """Adds the gradient of a window's loss to the head's, which must be zero, and returns its predictions.
+    def compute(self, window: Sequence[LabelledFeatures]) -> Predictions:
+        """Sets the head's gradient to that of a window's loss, and returns its predictions.
 
         Raises:
             UserError: not even one clip fits the GPU's memory.
         """
         while True:
             try:
-                return self._add(window)
+                return self._compute(window)
             except torch.OutOfMemoryError:
                 if self._at_once == 1:
                     raise UserError(
                         "the GPU's memory is too small to train with one clip at once: expected more, or precision=bf16"
                     ) from None
             self._at_once //= 2
-            self._passes = None
+            self._captured = None
             self._head.zero_grad()
             torch.cuda.empty_cache()
             remark(f"GPU memory ran out: {self._at_once} clips go through the head at once from here on")
 
-    def _add(self, window: Sequence[LabelledFeatures]) -> Predictions:
+    def _compute(self, window: Sequence[LabelledFeatures]) -> Predictions:
         labels = torch.tensor([clip.label for clip in window]).to(self._class_weights.device, non_blocking=True)
         weights = self._class_weights[labels]
         weights = weights / weights.sum()
-        logits = []
+        logits: list[Tensor] = []
         for start in range(0, len(window), self._at_once):
             part = slice(start, start + self._at_once)
             features = torch.stack([clip.features for clip in window[part]])
-            if self._passes is None:
-                self._passes = self._make_pass(features)
-            logits.append(self._passes(features, labels[part], weights[part]))
+            before = self._gradients() if logits else []
+            logits.append(self._pass(features, labels[part], weights[part]))
+            for parameter, gradient in before:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
         return Predictions(torch.cat(logits), labels)
 
-    def _make_pass(self, features: Tensor) -> "_Pass | _CapturedPass":
+    def _gradients(self) -> list[tuple[torch.nn.Parameter, Tensor]]:
+        parameters = self._head.parameters()
+        return [(parameter, parameter.grad.clone()) for parameter in parameters if parameter.grad is not None]
+
+    def _pass(self, features: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """Sets the head's gradient to that of some clips' weighted losses, and returns their logits."""
         if features.device.type == "cpu":
-            return _Pass(self._forward)
-        return _CapturedPass(self._forward, features, size=self._at_once)
+            self._head.zero_grad()
+            return self._backward(features, labels, weights)
+        count, missing = len(features), self._at_once - len(features)
+        # A graph has fixed shapes: fewer clips are filled up with others that weigh nothing.
+        features = torch.cat([features, features[-1:].expand(missing, -1, -1)]) if missing else features
+        labels, weights = F.pad(labels, (0, missing)), F.pad(weights, (0, missing))
+        if self._captured is None:
+            warm_up(self._backward, features, labels, weights)
+            self._head.zero_grad()  # the graph's own gradients are written anew by each replay
+            self._captured = Captured(self._backward, features, labels, weights)
+        return self._captured(features, labels, weights)[:count].clone()
 
-
-class _Pass:
-    """One forward and backward pass."""
-
-    def __init__(self, forward: Callable[[Tensor], Tensor]):
-        self._forward = forward
-
-    def __call__(self, features: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        """Adds the gradient of the weighted sum of the clips' losses to the head's and returns the logits."""
+    def _backward(self, features: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         logits = self._forward(features)
         (F.cross_entropy(logits, labels, reduction="none") * weights).sum().backward()
         return logits.detach()
-
-
-class _CapturedPass:
-    """The same, recorded once and replayed as a CUDA graph: launching its kernels would take longer than running them.
-
-    A graph has fixed shapes. Fewer clips are filled up with others that weigh nothing.
-    """
-
-    def __init__(self, forward: Callable[[Tensor], Tensor], features: Tensor, *, size: int):
-        self._features = features.new_zeros(size, *features.shape[1:])
-        self._labels = torch.zeros(size, dtype=torch.long, device=features.device)
-        self._weights = torch.zeros(size, device=features.device)  # so that the passes below add nothing
-        once = _Pass(forward)
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(2):  # compiles what is to be compiled, and makes the gradients that the graph adds to
-                once(self._features, self._labels, self._weights)
-        torch.cuda.current_stream().wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
-        # Other threads go on loading features meanwhile: only this one's calls are part of the graph.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._logits = once(self._features, self._labels, self._weights)
-
-    def __call__(self, features: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        count = len(features)
-        self._features[:count].copy_(features)
-        self._labels[:count].copy_(labels)
-        self._weights.zero_()
-        self._weights[:count].copy_(weights)
-        self._graph.replay()
-        return self._logits[:count].clone()

@@ -81,11 +81,10 @@ def fit(
         )
 
         for window in batches(clips, window_size):
-            outputs.append(gradient.add(window))
+            outputs.append(gradient.compute(window))
             learning_rate = optimizer.param_groups[0]["lr"]
             optimizer.step()
             scheduler.step()
-            optimizer.zero_grad(set_to_none=False)
 
         trained = classification_metrics(*gather(outputs))
         seconds = time.perf_counter() - started

@@ -24,6 +24,10 @@ SEEK_FROM = 256
 fast: encoders set key frames up to 250 frames apart."""
 
 
+# Since version 17 PyAV converts each frame in several threads; clips are converted side by side already.
+_ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
+
 class VideoError(Exception):
     """A video that cannot be read. The message says what is wrong and never names the file."""
 
@@ -194,4 +198,4 @@ def _upright_rgb(frame: VideoFrame, reformatter: VideoReformatter, *, like: np.n
     if like is not None:
         height, width = like.shape[:2]
         size = {"width": width, "height": height} if quarter_turns % 2 == 0 else {"width": height, "height": width}
-    return np.rot90(reformatter.reformat(frame, format="rgb24", **size).to_ndarray(), k=quarter_turns)
+    return np.rot90(reformatter.reformat(frame, format="rgb24", **size, **_ONE_THREAD).to_ndarray(), k=quarter_turns)

@@ -1,8 +1,8 @@
 """Views: how a clip is taken from its video and from its frames."""
 
+import hashlib
+import struct
 from dataclasses import dataclass
-
-import numpy as np
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ def draw_view(*, seed: int, sample: str, number: int, horizontal_flip: bool) -> 
     Returns:
         The same view whenever the arguments are the same, in any process.
     """
-    random = np.random.default_rng([seed, number, int(sample, 16)])
-    position, crop_y, crop_x, coin = random.random(4)
-    return View(float(position), float(crop_y), float(crop_x), flip=horizontal_flip and coin < 0.5)
+    position, crop_y, crop_x, coin = _uniform(f"{seed} {number} {sample}")
+    return View(position, crop_y, crop_x, flip=horizontal_flip and coin < 0.5)
+
+
+def _uniform(name: str) -> tuple[float, ...]:
+    """Four numbers from 0 to 1, drawn by a name: hashed, since NumPy may change its generators, and seeds them slowly."""
+    return tuple(number / 2**64 for number in struct.unpack("<4Q", hashlib.sha256(name.encode()).digest()))
