@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from vjepa_mlflow.cache import build_once, cache_folder
+from vjepa_mlflow.cache import build_once, cache_folder, write_atomically
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +49,19 @@ def test_builds_at_once_end_in_one_whole_folder() -> None:
         assert len(set(pool.map(lambda _: build_once("thing", build), range(8)))) == 1
     assert len(list((cache_folder() / "thing").iterdir())) == 50
     assert [path.name for path in cache_folder().iterdir()] == ["thing"]
+
+
+def test_a_file_is_written_whole_and_replaces_another(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    for content in (b"first", b"second"):
+        write_atomically(path, content)
+        assert path.read_bytes() == content
+    assert [file.name for file in path.parent.iterdir()] == ["file"]
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    (tmp_path / "file" / "inside").touch()
+    with pytest.raises(OSError):  # noqa: PT011, of several kinds
+        write_atomically(tmp_path / "file", b"content")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]

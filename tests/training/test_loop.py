@@ -10,7 +10,7 @@ from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 from vjepa_mlflow import Recipe, UserError
 from vjepa_mlflow.features import LabelledFeatures
 from vjepa_mlflow.model import Head, freeze_backbone
-from vjepa_mlflow.training import BestHead, fit, predict
+from vjepa_mlflow.training import BestHead, fit, gradient, predict
 
 CLASSES = 3
 CLIPS = 10
@@ -63,6 +63,7 @@ def run(
     epochs: list[dict[str, float]] = []
     best = fit(
         Head(model),
+        model.config,
         train=train,  # type: ignore[arg-type]
         val=val,  # type: ignore[arg-type]
         recipe=Recipe(**recipe),  # type: ignore[arg-type]
@@ -129,6 +130,29 @@ def test_a_window_means_the_same_however_it_is_divided(batch_size: int, accumula
         gradient_accumulation_steps=accumulation,
     )
     card_loop(plain, clips, epochs=1, learning_rate=1e-3, accumulation=4)
+    for name, tensor in head_weights(plain).items():
+        assert torch.allclose(head_weights(divided)[name], tensor, rtol=0, atol=2e-5), name
+
+
+def test_a_window_at_once_and_clip_by_clip_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once, one_by_one = tiny_model(), tiny_model()
+    clips = Clips(at_once)
+    _, expected = run(at_once, clips, clips, epochs=3, learning_rate=1e-4)
+    monkeypatch.setattr(gradient, "AT_ONCE", 1)
+    _, epochs = run(one_by_one, clips, clips, epochs=3, learning_rate=1e-4)
+    for first, second in zip(expected, epochs, strict=True):
+        for name in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):
+            assert first[name] == pytest.approx(second[name], abs=1e-6)
+    for name, tensor in head_weights(one_by_one).items():
+        assert torch.allclose(head_weights(at_once)[name], tensor, rtol=0, atol=1e-6), name
+
+
+def test_a_window_larger_than_what_goes_at_once_keeps_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradient, "AT_ONCE", 3)
+    divided, plain = tiny_model(), tiny_model()
+    clips = Clips(plain, count=11)
+    run(divided, clips, clips, epochs=1, learning_rate=1e-3, gradient_accumulation_steps=8)
+    card_loop(plain, clips, epochs=1, learning_rate=1e-3, accumulation=8)
     for name, tensor in head_weights(plain).items():
         assert torch.allclose(head_weights(divided)[name], tensor, rtol=0, atol=2e-5), name
 

@@ -96,7 +96,8 @@ def test_content_decodes_like_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("degrees", "turns"), [(0, 0), (90, 1), (180, 2), (-90, 3)])
 def test_rotation_is_applied(degrees: int, turns: int) -> None:
     frame = _Frame(np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3), degrees)
-    assert np.array_equal(decode._upright_rgb(frame, like=None), np.rot90(frame.image, turns))  # type: ignore[arg-type]
+    upright = decode._upright_rgb(frame, _Reformatter(), like=None)  # type: ignore[arg-type]
+    assert np.array_equal(upright, np.rot90(frame.image, turns))
 
 
 class _Frame:
@@ -105,8 +106,13 @@ class _Frame:
     def __init__(self, image: np.ndarray, rotation: int):
         self.image, self.rotation = image, rotation
 
-    def to_ndarray(self, **_: object) -> np.ndarray:
+    def to_ndarray(self) -> np.ndarray:
         return self.image
+
+
+class _Reformatter:
+    def reformat(self, frame: _Frame, **_: object) -> _Frame:
+        return frame
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 import hashlib
+import os
 from pathlib import Path
 
+import pytest
 from helpers import write_video
 
-from vjepa_mlflow.video import inspect_videos
+from vjepa_mlflow.ranks import Share
+from vjepa_mlflow.video import Inspection, inspect_videos
 
 
 def test_every_file_is_reported_in_its_place(tmp_path: Path) -> None:
@@ -14,3 +17,57 @@ def test_every_file_is_reported_in_its_place(tmp_path: Path) -> None:
     assert [inspection.path.name for inspection in found] == ["good.mp4", "empty.mp4", "missing.mp4"]
     assert [inspection.fault is None for inspection in found] == [True, False, False]
     assert found[0].digest == hashlib.sha256(good.read_bytes()).hexdigest()
+
+
+def video_and_notes(tmp_path: Path) -> tuple[Path, Path]:
+    return write_video(tmp_path / "clip.mp4"), tmp_path / "notes"
+
+
+def inspect(path: Path, notes: Path | None, *, stride: int = 4, share: Share | None = None) -> Inspection:
+    (found,) = inspect_videos([path], num_frames=16, stride=stride, notes=notes, share=share)
+    return found
+
+
+def spoil(path: Path) -> None:
+    """Replaces a video by something that is none, in a way that only who opens it can see."""
+    status = path.stat()
+    path.write_bytes(b"x" * status.st_size)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_file_that_was_noted_is_not_opened_again(tmp_path: Path) -> None:
+    path, notes = video_and_notes(tmp_path)
+    first = inspect(path, notes)
+    spoil(path)
+    assert inspect(path, notes) == first
+    assert inspect(path, None).fault is not None
+    assert inspect(path, notes, stride=2).fault is not None  # which reads other frames
+
+
+def test_a_file_that_changed_is_opened_again(tmp_path: Path) -> None:
+    path, notes = video_and_notes(tmp_path)
+    before = inspect(path, notes)
+    write_video(path, frames=50)
+    after = inspect(path, notes)
+    assert after.fault is None
+    assert after.digest != before.digest
+
+
+def test_bad_files_and_bad_notes_are_not_remembered(tmp_path: Path) -> None:
+    path, notes = video_and_notes(tmp_path)
+    expected = inspect(path, notes)
+    (note,) = (file for file in notes.rglob("*") if file.is_file())
+    note.write_text("nonsense")
+    assert inspect(path, notes) == expected
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    assert inspect(empty, notes).fault == "it is empty"
+    assert len([file for file in notes.rglob("*") if file.is_file()]) == 1
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_every_rank_finds_all_in_their_places(tmp_path: Path, rank: int) -> None:
+    paths = [write_video(tmp_path / f"{number}.mp4", frames=30 + number) for number in range(5)]
+    found = inspect_videos(paths, num_frames=16, stride=4, notes=tmp_path / "notes", share=Share(rank, 3))
+    assert [inspection.path for inspection in found] == paths
+    assert len({inspection.digest for inspection in found}) == 5

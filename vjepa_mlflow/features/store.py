@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, write_atomically
@@ -98,13 +98,19 @@ def _to_bytes(name: str, features: Tensor) -> bytes:
 
 def _read_verified(path: Path, name: str) -> Tensor | None:
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            features: Tensor = file.get_tensor("features")
-    except (OSError, SafetensorError):
+        content = path.read_bytes()  # not mapped: a file that shrinks under a mapping kills the process
+        features = load(content)["features"]
+        metadata = _metadata(content)
+    except (OSError, SafetensorError, KeyError):
         return None
     intact = metadata.get("name") == name and metadata.get("sha256") == _digest(features)
     return features if intact else None
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """What a safetensors file says about itself: its header is JSON, after the header's length in eight bytes."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return dict(header.get("__metadata__", {}))
 
 
 def _digest(features: Tensor) -> str:

@@ -28,7 +28,6 @@ class WindowGradient:
         precision: the recipe's.
         window_size: clips of a full window.
         class_weights: of shape (classes,), on the head's device.
-        at_once: clips in one pass, at most.
     """
 
     def __init__(
@@ -39,12 +38,11 @@ class WindowGradient:
         precision: str,
         window_size: int,
         class_weights: Tensor,
-        at_once: int = AT_ONCE,
     ):
         self._head = head
         self._forward = training_head(head, config, precision=precision)
         self._class_weights = class_weights
-        self._at_once = min(window_size, at_once)
+        self._at_once = min(window_size, AT_ONCE)
         self._captured: Captured | None = None
 
     def compute(self, window: Sequence[LabelledFeatures]) -> Predictions:

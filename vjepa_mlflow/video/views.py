@@ -39,5 +39,5 @@ def draw_view(*, seed: int, sample: str, number: int, horizontal_flip: bool) -> 
 
 
 def _uniform(name: str) -> tuple[float, ...]:
-    """Four numbers from 0 to 1, drawn by a name: hashed, since NumPy may change its generators, and seeds them slowly."""
+    """Four numbers from 0 to 1, drawn by a name: hashed, since NumPy may change its generators and seeds slowly."""
     return tuple(number / 2**64 for number in struct.unpack("<4Q", hashlib.sha256(name.encode()).digest()))

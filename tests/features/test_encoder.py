@@ -1,0 +1,59 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import VJEPA2ForVideoClassification
+
+from vjepa_mlflow import UserError
+from vjepa_mlflow.data import VideoDataset
+from vjepa_mlflow.features import Clip, Encoder
+from vjepa_mlflow.model import CENTRED, load_processor, locate, preprocess
+from vjepa_mlflow.video import View, read_clip
+
+
+@pytest.fixture(scope="module")
+def encoder(model: VJEPA2ForVideoClassification) -> Encoder:
+    return Encoder(model, load_processor(locate("tiny")), stride=4, precision="fp32")
+
+
+def test_features_are_the_backbones_last_hidden_state(
+    dataset: VideoDataset, encoder: Encoder, model: VJEPA2ForVideoClassification
+) -> None:
+    clips = [Clip(sample, View(position=0.2, crop_x=0.1)) for sample in dataset.splits["train"][:3]]
+    features = list(encoder.encode(clips))
+    assert len(features) == 3
+    for clip, feature in zip(clips, features, strict=True):
+        frames = torch.from_numpy(read_clip(clip.sample.path, num_frames=16, stride=4, position=0.2))
+        processor = load_processor(locate("tiny"))
+        pixels = preprocess(processor, [frames], views=[clip.view], device=torch.device("cpu"))
+        with torch.no_grad():
+            expected = model.vjepa2(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state[0]
+        assert torch.equal(feature, expected)
+        assert not feature.requires_grad
+
+
+def test_a_clips_features_do_not_depend_on_the_others(dataset: VideoDataset, encoder: Encoder) -> None:
+    clips = [Clip(sample, CENTRED) for sample in dataset.splits["train"][:5]]
+    together = list(encoder.encode(clips))
+    backwards = list(encoder.encode(clips[::-1]))[::-1]
+    alone = [next(encoder.encode([clip])) for clip in clips]
+    for features in zip(together, backwards, alone, strict=True):
+        assert torch.equal(features[0], features[1])
+        assert torch.equal(features[0], features[2])
+
+
+def test_nothing_is_asked_of_the_workers_for_no_clips(encoder: Encoder) -> None:
+    assert list(encoder.encode([])) == []
+
+
+def test_bf16_features_are_bf16(dataset: VideoDataset, model: VJEPA2ForVideoClassification) -> None:
+    encoder = Encoder(model, load_processor(locate("tiny")), stride=4, precision="bf16")
+    (features,) = encoder.encode([Clip(dataset.splits["val"][0], CENTRED)])
+    assert features.dtype == torch.bfloat16
+
+
+def test_a_video_that_vanishes_later_is_named(tmp_path: Path, dataset: VideoDataset, encoder: Encoder) -> None:
+    gone = replace(dataset.splits["train"][0], path=tmp_path / "gone.mp4")
+    with pytest.raises(UserError, match=r"gone\.mp4: there is no such file"):
+        list(encoder.encode([Clip(gone, CENTRED)]))

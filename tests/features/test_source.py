@@ -1,0 +1,156 @@
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import VJEPA2ForVideoClassification
+
+from vjepa_mlflow import Recipe
+from vjepa_mlflow.data import VideoDataset
+from vjepa_mlflow.features import Clip, FeatureSource
+from vjepa_mlflow.model import CENTRED, load_processor, locate
+from vjepa_mlflow.video import View
+
+
+def make_source(model: VJEPA2ForVideoClassification, **recipe: object) -> FeatureSource:
+    return FeatureSource(model, load_processor(locate("tiny")), Recipe(**recipe))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def clips(dataset: VideoDataset) -> list[Clip]:
+    return [Clip(sample, view) for sample in dataset.splits["train"][:4] for view in (CENTRED, View(position=0.1))]
+
+
+def count_encoded(source: FeatureSource, monkeypatch: pytest.MonkeyPatch) -> list[Clip]:
+    """The real encoder, with a list of what it was asked for."""
+    asked: list[Clip] = []
+    encode = source.encoder.encode
+
+    def counting(clips: Sequence[Clip]) -> object:
+        asked.extend(clips)
+        return encode(clips)
+
+    monkeypatch.setattr(source.encoder, "encode", counting)
+    return asked
+
+
+def read(source: FeatureSource, clips: Sequence[Clip], *, again: bool = False) -> list[torch.Tensor]:
+    return list(source.read(clips, again=again))
+
+
+def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+    return len(first) == len(second) and all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def stored_files(cache: Path) -> list[Path]:
+    return sorted((cache / "features").rglob("*.safetensors"))
+
+
+def test_cached_features_are_the_encoders_bit_for_bit(
+    model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = read(make_source(model, cache="off"), clips)
+    assert stored_files(own_cache) == []
+    assert same(read(make_source(model, cache="memory"), clips, again=True), expected)
+    assert stored_files(own_cache) == []
+    first = make_source(model)
+    assert same(read(first, clips), expected)
+    assert len(stored_files(own_cache)) == len(clips)
+    second = make_source(model)
+    asked = count_encoded(second, monkeypatch)
+    assert same(read(second, clips, again=True), expected)
+    assert same(read(second, clips[::-1], again=True), expected[::-1])
+    assert asked == []
+    assert second.missing(clips) == []
+
+
+@pytest.mark.parametrize(("cache", "encoded"), [("disk", 1), ("memory", 1), ("off", 2)])
+def test_what_is_read_again_is_encoded_once_unless_nothing_is_kept(
+    model: VJEPA2ForVideoClassification,
+    clips: list[Clip],
+    own_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cache: str,
+    encoded: int,
+) -> None:
+    source = make_source(model, cache=cache)
+    asked = count_encoded(source, monkeypatch)
+    for _ in range(2):
+        read(source, clips, again=True)
+    assert asked == clips * encoded
+
+
+def test_a_reading_may_mix_what_is_there_and_what_is_not(
+    model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = read(make_source(model, cache="off"), clips)
+    source = make_source(model)
+    read(source, clips[::3])
+    read(source, clips[1:2], again=True)
+    asked = count_encoded(source, monkeypatch)
+    assert same(read(source, clips), expected)
+    assert asked == [clip for clip in clips if clip not in (*clips[::3], clips[1])]
+
+
+def test_the_same_clip_twice_in_one_reading_is_no_trouble(
+    model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path
+) -> None:
+    a, b = clips[:2]
+    first, second, third = read(make_source(model), [a, a, b], again=True)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)
+
+
+@pytest.mark.parametrize("lost", ["all", "some", "damaged"])
+def test_a_store_that_is_deleted_or_damaged_meanwhile_costs_only_time(
+    model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path, lost: str
+) -> None:
+    source = make_source(model)
+    expected = read(source, clips)
+    features = []
+    for number, one in enumerate(source.read(clips * 8, again=False)):  # longer than what is read ahead
+        features.append(one)
+        if number == 3:
+            files = stored_files(own_cache)
+            if lost == "all":
+                shutil.rmtree(own_cache / "features")
+            elif lost == "some":
+                for file in files[::2]:
+                    file.unlink()
+            else:
+                for file in files[::2]:
+                    file.write_bytes(file.read_bytes()[:-100])
+    assert same(features, expected * 8)
+
+
+def test_what_does_not_fit_the_budget_is_encoded_again_and_told(
+    model: VJEPA2ForVideoClassification,
+    clips: list[Clip],
+    own_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    expected = read(make_source(model, cache="off"), clips)
+    size = expected[0].nbytes
+    source = make_source(model, cache_budget=3.5 * size / 2**30)
+    asked = count_encoded(source, monkeypatch)
+    for _ in range(2):
+        assert same(read(source, clips), expected)
+    assert len(stored_files(own_cache)) == 3
+    assert asked == clips + clips[3:]
+    told = capsys.readouterr().err
+    assert told.count("The cache's budget of 0.0 GiB is used up") == 1
+    assert "cache_budget" in told
+
+
+def test_precision_stride_and_weights_each_have_features_of_their_own(
+    model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path
+) -> None:
+    read(make_source(model), clips[:1])
+    for changes in ({"precision": "bf16"}, {"stride": 2}):
+        other = make_source(model, **changes)
+        assert other.missing(clips[:1]) == clips[:1]
+        read(other, clips[:1])
+    assert len(stored_files(own_cache)) == 3
+    assert make_source(model, learning_rate=1.0, seed=7).missing(clips[:1]) == []

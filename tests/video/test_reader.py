@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import numpy as np
+import torch
+from helpers import write_video
+
+from vjepa_mlflow.video import ClipReader, ClipRequest, VideoError, read_clip
+
+
+def test_clips_are_those_that_read_clip_reads_in_the_order_asked_for(tmp_path: Path) -> None:
+    paths = [write_video(tmp_path / f"{number}.mp4", frames=80 + number) for number in range(3)]
+    requests = [ClipRequest(path, position) for position in (0.0, 0.7) for path in paths]
+    reader = ClipReader(num_frames=16, stride=4, pin_memory=False)
+    for _ in range(2):
+        for request, frames in zip(requests, reader.read(requests), strict=True):
+            expected = read_clip(request.path, num_frames=16, stride=4, position=request.position)
+            assert isinstance(frames, torch.Tensor)
+            assert np.array_equal(frames.numpy(), expected)
+
+
+def test_what_is_wrong_with_a_file_is_returned_and_the_rest_is_read(tmp_path: Path) -> None:
+    good, bad = write_video(tmp_path / "good.mp4"), tmp_path / "bad.mp4"
+    bad.write_bytes(b"not a video")
+    reader = ClipReader(num_frames=16, stride=4, pin_memory=False)
+    first, second, third = reader.read([ClipRequest(path, 0.5) for path in (good, bad, good)])
+    assert isinstance(second, VideoError)
+    assert "cannot be decoded" in str(second)
+    assert isinstance(first, torch.Tensor)
+    assert isinstance(third, torch.Tensor)
+    assert torch.equal(first, third)
