@@ -13,22 +13,19 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from benchmarks import card_loop, common
 from vjepa_mlflow.data import VideoDataset
-from vjepa_mlflow.features import EvaluationSet, FeatureSource, TrainingSet, evaluation_clips, training_clips
-from vjepa_mlflow.model import Head, load_processor, matmul_precision
+from vjepa_mlflow.features import Clip, EvaluationSet, FeatureSource, TrainingSet, evaluation_clips, training_clips
+from vjepa_mlflow.model import Checkpoint, Head, load_processor, matmul_precision
 from vjepa_mlflow.recipe import PRECISIONS, Recipe
 from vjepa_mlflow.training import BestHead, classification_metrics, fit, predict
-
-ENCODING_SECONDS = 8
-"""About how long files are encoded to see how busy that keeps the GPU."""
 
 
 @dataclass
@@ -52,7 +49,9 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--learning-rate", type=float, default=1e-5)
-    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=20, help="of which the cost is told")
+    parser.add_argument("--measured-trials", type=int, help="how many of them are run; all unless fewer are asked for")
+    parser.add_argument("--encoding-seconds", type=float, default=8, help="how long about files are encoded alone")
     parser.add_argument("--limit", type=int, help="videos of each split")
     parser.add_argument("--json")
     options = parser.parse_args()
@@ -74,20 +73,17 @@ def main() -> None:
         "trials": options.trials,
     }
     print(results, flush=True)
-    runs = [benchmark.card()]
-    show(runs[0], runs[0])
-    for precision in options.precision:
-        for run in benchmark.ours(precision, trials=options.trials):
-            runs.append(run)
-            show(run, runs[0])
-    results["runs"] = [vars(run) for run in runs]
-    common.write_json(options.json, results)
+    runs: list[Run] = []
+    for run in benchmark.runs(options):
+        runs.append(run)
+        show(run, runs[0], trials=options.trials)
+        results["runs"] = [vars(one) for one in runs]
+        common.write_json(options.json, results)
 
 
-def show(run: Run, card: Run) -> None:
-    """Prints a run as a line of the table."""
-    trials = int(run.extra.get("trials", 1))  # type: ignore[call-overload]
-    ratio = card.seconds * trials / run.seconds
+def show(run: Run, card: Run, *, trials: int) -> None:
+    """Prints a run as a line of the table: beside so many card's loops where it is so many trials."""
+    ratio = card.seconds * (trials if "trials" in run.name else 1) / run.seconds
     memory = "" if run.peak_memory_gib is None else f"{run.peak_memory_gib:5.1f} GiB"
     rate = run.train_clips / run.seconds
     print(
@@ -100,13 +96,22 @@ def show(run: Run, card: Run) -> None:
 class Benchmark:
     """The ways to train on one dataset, from the same first weights."""
 
-    def __init__(self, checkpoint, dataset: VideoDataset, recipe: Recipe, device: torch.device):
+    def __init__(self, checkpoint: Checkpoint, dataset: VideoDataset, recipe: Recipe, device: torch.device):
         self.dataset, self.recipe, self.device = dataset, recipe, device
         self.model, self.processor = common.load(checkpoint, dataset.labels, device)
         self.cpu_processor = load_processor(checkpoint)
         self.head = Head(self.model)
         self.first = {name: value.clone() for name, value in self.head.state_dict().items()}
         self.train_clips = len(dataset.splits["train"]) * recipe.epochs
+
+    def runs(self, options: argparse.Namespace) -> Iterator[Run]:
+        yield self.card()
+        for precision in options.precision:
+            recipe = replace(self.recipe, precision=precision)
+            with matmul_precision(precision):
+                yield from self._cold_and_warm(recipe)
+                yield self._trials(recipe, options.trials, options.measured_trials or options.trials)
+                yield self._encode(recipe, options.encoding_seconds)
 
     def card(self) -> Run:
         self.head.load_state_dict(self.first)
@@ -142,19 +147,17 @@ class Benchmark:
     def _card_clips(self, clips, labels) -> card_loop.Clips:
         return card_loop.Clips(clips, labels, self.cpu_processor, self.recipe.stride)
 
-    def ours(self, precision: str, *, trials: int) -> Iterator[Run]:
-        recipe = Recipe(**{**vars(self.recipe), "precision": precision, "cache": "disk"})
-        with matmul_precision(precision), temporary_cache():
-            with temporary_cache():
-                warm_up = common.seconds(lambda: self._train(recipe.__class__(**{**vars(recipe), "epochs": 1})))
+    def _cold_and_warm(self, recipe: Recipe) -> Iterator[Run]:
+        with temporary_cache():
+            compiling = common.seconds(lambda: self._train(replace(recipe, epochs=1)))
+        extra: dict[str, object] = {"first_epoch_with_compiling_s": compiling}
+        with temporary_cache():
             for name in ("ours, empty store", "ours, full store"):
                 common.reset_peak_memory()
                 metrics: dict[str, object] = {}
                 took = common.seconds(lambda: metrics.update(self._train(recipe)))  # noqa: B023
-                extra: dict[str, object] = {"first_epoch_with_compiling_s": warm_up} if "empty" in name else {}
-                yield Run(name, precision, took, self.train_clips, common.peak_memory(), metrics, extra)
-            yield self._trials(recipe, trials)
-            yield self._encode(recipe)
+                yield Run(name, recipe.precision, took, self.train_clips, common.peak_memory(), metrics, extra)
+                extra = {}
 
     def _train(self, recipe: Recipe) -> dict[str, object]:
         source = FeatureSource(self.model, self.processor, recipe)
@@ -181,48 +184,50 @@ class Benchmark:
         )
         return best, epochs
 
-    def _trials(self, recipe: Recipe, trials: int) -> Run:
-        """All trials, the first of which encodes what the store lacks: it is empty at the start."""
-        accuracies = []
+    def _trials(self, recipe: Recipe, trials: int, measured: int) -> Run:
+        """Trials with other learning rates, the first of which encodes everything: the store is empty at the start.
 
-        def sweep() -> None:
-            source = FeatureSource(self.model, self.processor, recipe)
-            for rate in np.geomspace(1e-6, 1e-2, trials):
-                tried = Recipe(**{**vars(recipe), "learning_rate": float(rate)})
-                best, _ = self._fit(tried, source, again=True)
-                accuracies.append(best.metrics["val_accuracy"])
-
+        Where fewer are run than asked for, the others are taken to last as long as those after the first.
+        """
+        accuracies, took = [], []
         common.reset_peak_memory()
         with temporary_cache():
-            took = common.seconds(sweep)
-        metrics = {"best_val_accuracy": max(accuracies)}
+            source = FeatureSource(self.model, self.processor, recipe)
+            for rate in np.geomspace(1e-6, 1e-2, measured):
+                tried = replace(recipe, learning_rate=float(rate))
+                results = []
+                took.append(common.seconds(lambda: results.append(self._fit(tried, source, again=True))))  # noqa: B023
+                accuracies.append(results[0][0].metrics["val_accuracy"])
+        total = took[0] + (trials - 1) * float(np.mean(took[1:])) if trials > 1 else took[0]
+        metrics: dict[str, object] = {"best_val_accuracy": max(accuracies)}
+        extra: dict[str, object] = {"measured": measured, "first_s": took[0], "others_s": took[1:]}
         clips = self.train_clips * trials
         return Run(
-            f"{trials} trials, empty store",
-            recipe.precision,
-            took,
-            clips,
-            common.peak_memory(),
-            metrics,
-            {"trials": trials},
+            f"{trials} trials, empty store", recipe.precision, total, clips, common.peak_memory(), metrics, extra
         )
 
-    def _encode(self, recipe: Recipe) -> Run:
+    def _encode(self, recipe: Recipe, duration: float) -> Run:
         """Files to features and nothing else, in the steady state: with workers running, nothing kept."""
-        source = FeatureSource(self.model, self.processor, Recipe(**{**vars(recipe), "cache": "off"}))
+        source = FeatureSource(self.model, self.processor, replace(recipe, cache="off"))
         samples = self.dataset.splits["train"]
-        first = source.read(training_clips(samples, recipe, 1), again=False)
-        pace = common.seconds(lambda: [None for _ in first]) / len(samples)
-        passes = max(1, round(ENCODING_SECONDS / (pace * len(samples))))
-        clips = [clip for number in range(passes) for clip in training_clips(samples, recipe, 1 + number)]
+        read(source, training_clips(samples, recipe, 1))
+        pace = common.seconds(lambda: read(source, training_clips(samples, recipe, 2)))
+        passes = max(1, round(duration / pace))
+        clips = [clip for number in range(passes) for clip in training_clips(samples, recipe, 3 + number)]
         common.reset_peak_memory()
         with gpu_load(self.device) as load:
-            took = common.seconds(lambda: [None for _ in source.read(clips, again=False)])
+            took = common.seconds(lambda: read(source, clips))
         extra: dict[str, object] = {
-            "gpu_busy": float(np.mean(load)) if load else None,
             "ms_per_clip": 1e3 * took / len(clips),
+            "gpu_busy": float(np.mean(load)) if load else None,
         }
         return Run("encoding from files", recipe.precision, took, len(clips), common.peak_memory(), {}, extra)
+
+
+def read(source: FeatureSource, clips: Sequence[Clip]) -> None:
+    """Encodes clips and forgets them."""
+    for _ in source.read(clips, again=False):
+        pass
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """`MLproject` and `conda.yaml`: that they say what the package says, and that `mlflow run` runs them."""
 
-import dataclasses
 import shlex
 import stat
 import subprocess
@@ -24,9 +23,15 @@ else:
     import tomli as tomllib
 
 
-@pytest.fixture(scope="module")
-def main_entry() -> dict:
-    return yaml.safe_load((REPOSITORY / "MLproject").read_text())["entry_points"]["main"]
+COMMANDS = {"main": "train", "extract": "extract"}
+"""The command that each entry point runs."""
+
+
+@pytest.fixture(params=COMMANDS)
+def entry(request: pytest.FixtureRequest) -> tuple[str, dict]:
+    project = yaml.safe_load((REPOSITORY / "MLproject").read_text())
+    assert set(project["entry_points"]) == set(COMMANDS)
+    return COMMANDS[request.param], project["entry_points"][request.param]
 
 
 def test_conda_installs_what_the_package_depends_on() -> None:
@@ -36,25 +41,28 @@ def test_conda_installs_what_the_package_depends_on() -> None:
     assert pip == project["dependencies"]
 
 
-def test_the_projects_parameters_are_the_recipes_fields_with_their_defaults(main_entry: dict) -> None:
-    options = {parameter.name: parameter for parameter in commands.commands["train"].params if parameter.name != "help"}
-    context = click.Context(commands.commands["train"])
+def test_the_projects_parameters_are_the_commands_options_with_their_defaults(entry: tuple[str, dict]) -> None:
+    name, point = entry
+    command = commands.commands[name]
+    options = {parameter.name: parameter for parameter in command.params if parameter.name != "help"}
+    context = click.Context(command)
     defaults = {
         name: options[name].type.convert(str(parameter["default"]), options[name], context)
-        for name, parameter in main_entry["parameters"].items()
+        for name, parameter in point["parameters"].items()
     }
-    assert defaults == dataclasses.asdict(Recipe())
-    assert list(defaults) == [field.name for field in dataclasses.fields(Recipe)]
+    assert list(defaults) == list(options)
+    assert defaults == {name: getattr(Recipe(), name) for name in options}
     kinds = {int: "int", float: "float", str: "string", bool: "string"}
-    for field in dataclasses.fields(Recipe):
-        assert main_entry["parameters"][field.name]["type"] == kinds[type(field.default)]
+    for name, parameter in point["parameters"].items():
+        assert parameter["type"] == kinds[type(getattr(Recipe(), name))]
 
 
-def test_the_projects_command_passes_every_parameter_on(main_entry: dict) -> None:
-    words = shlex.split(main_entry["command"])
-    assert words[:4] == ["python", "-m", "vjepa_mlflow", "train"]
+def test_the_projects_command_passes_every_parameter_on(entry: tuple[str, dict]) -> None:
+    name, point = entry
+    words = shlex.split(point["command"])
+    assert words[:4] == ["python", "-m", "vjepa_mlflow", name]
     passed = dict(zip(words[4::2], words[5::2], strict=True))
-    assert passed == {f"--{name.replace('_', '-')}": f"{{{name}}}" for name in main_entry["parameters"]}
+    assert passed == {f"--{name.replace('_', '-')}": f"{{{name}}}" for name in point["parameters"]}
 
 
 def mlflow_run(*arguments: str, folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:
@@ -85,6 +93,17 @@ def test_mlflow_run_trains_on_the_demo(tracking: str) -> None:
     (model,) = mlflow.search_logged_models(output_format="list")
     assert model.source_run_id == run.info.run_id
     assert "Best epoch" in done.stdout
+
+
+def test_mlflow_run_extracts_before_it_trains(tracking: str, small_data: Path, tmp_path: Path) -> None:
+    parameters = ["-P", "epochs=1", "-P", f"data={small_data}", "-P", "model=tiny"]
+    cache = str(tmp_path / "cache")
+    done = mlflow_run(
+        "-e", "extract", "--env-manager", "local", *parameters, folder=Path.cwd(), VJEPA_MLFLOW_CACHE=cache
+    )
+    assert done.returncode == 0, done.stderr
+    assert "18 clips, 18 encoded, 0 were there" in done.stdout
+    assert only_run().info.status == "FINISHED"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vjepa_mlflow.errors import UserError
     from vjepa_mlflow.flavor import load_model, log_model, save_model
+    from vjepa_mlflow.jobs.extract import ExtractionResult, extract
     from vjepa_mlflow.jobs.predict import predict
     from vjepa_mlflow.jobs.train import TrainingResult, train
     from vjepa_mlflow.recipe import Recipe
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ExtractionResult": "vjepa_mlflow.jobs.extract",
     "Recipe": "vjepa_mlflow.recipe",
     "TrainingResult": "vjepa_mlflow.jobs.train",
     "UserError": "vjepa_mlflow.errors",
+    "extract": "vjepa_mlflow.jobs.extract",
     "load_model": "vjepa_mlflow.flavor",
     "log_model": "vjepa_mlflow.flavor",
     "predict": "vjepa_mlflow.jobs.predict",
@@ -27,9 +30,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "ExtractionResult",
     "Recipe",
     "TrainingResult",
     "UserError",
+    "extract",
     "load_model",
     "log_model",
     "predict",

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import torch
 from helpers import free_port, server
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -199,3 +201,42 @@ def test_what_the_recipe_names_wrongly_fails_the_run(tracking: str, recipe: Reci
     (run,) = mlflow.search_runs(output_format="list")
     assert run.info.status == "FAILED"
     assert reason in run.data.tags[FAILURE_TAG]
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "own-cache"))
+    return tmp_path / "own-cache"
+
+
+def without_rates(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name != "clips_per_second"}
+
+
+def test_a_second_run_opens_no_video_and_is_the_same(
+    tracking: str, own_cache: Path, recipe: Recipe, small_data: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(small_data, tmp_path / "data"))
+    first = train(replace(recipe, data=str(data)))
+    for video in data.rglob("*.mp4"):  # spoilt in a way that only who opens them can see
+        status = video.stat()
+        video.write_bytes(b"x" * status.st_size)
+        os.utime(video, ns=(status.st_atime_ns, status.st_mtime_ns))
+    second = train(replace(recipe, data=str(data)))
+    assert without_rates(second.metrics) == without_rates(first.metrics)
+    heads = [flavor.load_model(result.model_uri).model.classifier.weight for result in (first, second)]
+    assert torch.equal(*heads)
+
+
+def test_the_run_is_the_same_wherever_features_are_kept(tracking: str, own_cache: Path, recipe: Recipe) -> None:
+    kept = [train(replace(recipe, cache=cache, views=1)) for cache in ("disk", "memory", "off")]
+    assert without_rates(kept[0].metrics) == without_rates(kept[1].metrics) == without_rates(kept[2].metrics)
+    heads = [flavor.load_model(result.model_uri).model.classifier.weight for result in kept]
+    assert torch.equal(heads[0], heads[1])
+    assert torch.equal(heads[0], heads[2])
+
+
+def test_nothing_is_written_to_the_cache_unless_it_is_the_disks(tracking: str, own_cache: Path, recipe: Recipe) -> None:
+    for cache in ("memory", "off"):
+        train(replace(recipe, cache=cache, epochs=1))
+        assert {path.name for path in own_cache.iterdir()} == {"tiny-1"}

@@ -7,7 +7,6 @@ import mlflow
 import pytest
 import torch
 from mlflow import MlflowClient
-from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow import Recipe, flavor, train
 
@@ -15,18 +14,6 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
 ]
-
-
-@pytest.fixture(scope="module")
-def vit_large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The architecture of the card's base checkpoint."""
-    folder = tmp_path_factory.mktemp("vit-large")
-    torch.manual_seed(0)
-    with torch.device("cuda"):
-        model = VJEPA2ForVideoClassification(VJEPA2Config(frames_per_clip=16, crop_size=256, num_labels=174))
-    model.save_pretrained(folder)
-    VJEPA2VideoProcessor(crop_size={"height": 256, "width": 256}, size={"shortest_edge": 292}).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -59,3 +46,13 @@ def test_the_gpu_agrees_with_the_cpu(tracking: str, recipe: Recipe) -> None:
     on_gpu, on_cpu = (train(replace(tiny, device=device)) for device in ("cuda", "cpu"))
     for name in ("train_loss", "val_loss", "test_loss"):
         assert on_gpu.metrics[name] == pytest.approx(on_cpu.metrics[name], abs=1e-3)
+
+
+def test_a_run_from_the_store_is_the_run_that_filled_it(
+    tracking: str, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "cache"))
+    bf16 = replace(recipe, precision="bf16", learning_rate=1e-4)
+    cold, warm, off = (train(replace(bf16, cache=cache)) for cache in ("disk", "disk", "off"))
+    for other in (warm, off):
+        assert {**cold.metrics, "clips_per_second": 0} == {**other.metrics, "clips_per_second": 0}

@@ -23,6 +23,7 @@ from vjepa_mlflow.features.transfer import to_host, when_computed
 
 SUFFIX = ".safetensors"
 DESCRIPTION = "space.json"
+IDENTITY = "name_and_sha256"
 DAY = 24 * 3600
 WRITERS = 4
 WAITING_WRITES = 64
@@ -93,7 +94,8 @@ class FeatureStore:
 
 
 def _to_bytes(name: str, features: Tensor) -> bytes:
-    return save({"features": features}, metadata={"name": name, "sha256": _digest(features)})
+    # One value, since safetensors writes several in any order: the same features are the same bytes.
+    return save({"features": features}, metadata={IDENTITY: _identity(name, features)})
 
 
 def _read_verified(path: Path, name: str) -> Tensor | None:
@@ -103,8 +105,7 @@ def _read_verified(path: Path, name: str) -> Tensor | None:
         metadata = _metadata(content)
     except (OSError, SafetensorError, KeyError):
         return None
-    intact = metadata.get("name") == name and metadata.get("sha256") == _digest(features)
-    return features if intact else None
+    return features if metadata.get(IDENTITY) == _identity(name, features) else None
 
 
 def _metadata(content: bytes) -> dict[str, str]:
@@ -113,8 +114,8 @@ def _metadata(content: bytes) -> dict[str, str]:
     return dict(header.get("__metadata__", {}))
 
 
-def _digest(features: Tensor) -> str:
-    return hashlib.sha256(features.contiguous().flatten().view(torch.uint8).numpy().data).hexdigest()
+def _identity(name: str, features: Tensor) -> str:
+    return f"{name} {hashlib.sha256(features.contiguous().flatten().view(torch.uint8).numpy().data).hexdigest()}"
 
 
 def free_space(folder: Path) -> int:

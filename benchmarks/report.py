@@ -1,0 +1,201 @@
+"""RESULTS.md and its plot, from what the benchmarks wrote.
+
+python -m benchmarks.report recipe.json encoder.json
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+Run = dict[str, Any]
+FEATURE_MIB = {"fp32": 8, "tf32": 8, "bf16": 4}
+"""Of one clip of the ViT-L: 2048 tokens of 1024 values."""
+CLIPS = {"10 thousand": 10**4, "1 million": 10**6, "100 million": 10**8}
+GPUS = (1, 8, 64)
+COLOURS = {"fp32": "#7f7f7f", "tf32": "#d95f02", "bf16": "#1f5fa8"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("encoder", type=Path)
+    options = parser.parse_args()
+    write(options.recipe, options.encoder, Path(__file__).parent)
+
+
+def write(recipe_file: Path, encoder_file: Path, folder: Path) -> None:
+    """Writes RESULTS.md and speed.png to a folder, with the notes of NOTES.md at the end where there are any."""
+    recipe, encoder = json.loads(recipe_file.read_text()), json.loads(encoder_file.read_text())
+    notes = Path(__file__).parent / "NOTES.md"
+    parts = [
+        "# Results",
+        machine(recipe),
+        "## The recipe, end to end from video files",
+        *recipe_tables(recipe),
+        "![Time of a run and of a sweep](speed.png)",
+        "## The encoder and the head alone",
+        *encoder_tables(encoder),
+        "## How large may it get",
+        *sizing(recipe["runs"]),
+        *([notes.read_text().strip()] if notes.exists() else []),
+    ]
+    (folder / "RESULTS.md").write_text("\n\n".join(parts) + "\n")
+    plot(recipe).savefig(folder / "speed.png", dpi=150)
+
+
+def machine(recipe: Run) -> str:
+    about = recipe["machine"]
+    libraries = ", ".join(f"{name} {about[name]}" for name in ("python", "torch", "transformers", "av"))
+    videos = ", ".join(f"{count} {split}" for split, count in recipe["videos"].items())
+    return (
+        f"{about['date']}, {about['device']}, {about['cpu_cores']} CPU cores; {libraries}. Model `{recipe['model']}`; "
+        f"{videos} videos; {recipe['epochs']} epochs with fresh views. Written by `python -m benchmarks.report` from "
+        f"what `benchmarks.recipe` and `benchmarks.encoder` measured."
+    )
+
+
+def table(names: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [names, ["---"] * len(names), *rows])
+
+
+def recipe_tables(recipe: Run) -> Iterator[str]:
+    card, *ours = recipe["runs"]
+    trained = [run for run in ours if run["name"].startswith("ours")]
+    rows = []
+    for run in [card, *trained]:
+        compiled = run["extra"].get("first_epoch_with_compiling_s")
+        rows.append(
+            [
+                run["name"],
+                run["precision"],
+                f"{run['seconds']:.2f}",
+                f"{run['train_clips'] / run['seconds']:.1f}",
+                f"{card['seconds'] / run['seconds']:.1f}",
+                "" if run["peak_memory_gib"] is None else f"{run['peak_memory_gib']:.1f}",
+                f"{run['metrics']['train_loss'][-1]:.4f}",
+                f"{max(run['metrics']['val_accuracy']):.3f}",
+                f"{run['metrics']['test_accuracy']:.3f}",
+                "" if compiled is None else f"{compiled:.1f}",
+            ]
+        )
+    yield table(
+        ["", "precision", "seconds", "clips/s", "times faster", "GPU memory, GiB", "last training loss",
+         "best validation accuracy", "test accuracy", "first epoch in this process, s"],
+        rows,
+    )  # fmt: skip
+    yield (
+        "A run is 5 epochs, a validation after each and the test, from files to the tested head; loading the model is "
+        "left out on both sides. The last column is an epoch before the clock started: it holds whatever is compiled "
+        "once in a process (and kept on disk for the next), and is not part of the seconds."
+    )
+    rows = [
+        [
+            run["precision"],
+            f"{run['seconds']:.1f}",
+            f"{card['seconds'] * recipe['trials'] / run['seconds']:.1f}",
+            f"{run['extra']['first_s']:.2f}",
+            f"{sum(run['extra']['others_s']) / len(run['extra']['others_s']):.2f}",
+            str(run["extra"]["measured"]),
+        ]
+        for run in ours
+        if "trials" in run["name"]
+    ]
+    yield f"{recipe['trials']} trials beside {recipe['trials']} of the card's loops (one timed, multiplied):"
+    yield table(["precision", "seconds", "times faster", "first trial", "each other trial", "trials run"], rows)
+    yield "Encoding from files, nothing else to do, in the steady state:"
+    rows = [
+        [
+            run["precision"],
+            f"{run['extra']['ms_per_clip']:.2f}",
+            f"{run['train_clips'] / run['seconds']:.1f}",
+            "" if run["extra"]["gpu_busy"] is None else f"{run['extra']['gpu_busy']:.0%}",
+        ]
+        for run in ours
+        if run["name"] == "encoding from files"
+    ]
+    yield table(["precision", "ms a clip", "clips/s", "GPU busy (NVML)"], rows)
+
+
+def encoder_tables(encoder: Run) -> Iterator[str]:
+    ceiling = encoder["ceiling_ms"]
+    rows = []
+    for row in encoder["encoder"]:
+        share = f"{ceiling['both'] / row['ms']:.0%}" if ceiling and row["precision"] == "bf16" else ""
+        name = row["encoder"] + ("" if row["encoder"] == row["form"] else f" ({row['form']})")
+        rows.append([name, row["precision"], str(row["batch"]), f"{row['ms']:.2f}", f"{row['error']:.2%}", share])
+    yield table(["encoder", "precision", "batch", "ms a clip", "error against fp32", "of the ceiling"], rows)
+    if ceiling:
+        yield (
+            f"The ceiling: the matrix products of one clip take {ceiling['products']:.2f} ms in bf16 at this "
+            f"GPU's measured speed, its attention {ceiling['attention']:.2f} ms with the fastest kernel, both "
+            f"{ceiling['both']:.2f} ms. The error is the norm of the difference as a share of the norm."
+        )
+    rows = [[row["precision"], str(row["window"]), f"{row['ms']:.2f}"] for row in encoder["head"]]
+    yield "The head: forward, backward, Adam and feeding, a clip, windows executed at once:"
+    yield table(["precision", "window", "ms a clip"], rows)
+
+
+def sizing(runs: list[Run]) -> Iterator[str]:
+    paces = {
+        run["precision"]: run["seconds"] / run["train_clips"] for run in runs if run["name"] == "encoding from files"
+    }
+    yield (
+        "Computed from the pace of encoding from files above, for one view of each clip; wall time supposes as many "
+        "CPU cores for each GPU as here, and a shared folder that takes what they write. ViT-L features."
+    )
+    rows = []
+    for precision, pace in paces.items():
+        for name, clips in CLIPS.items():
+            hours = clips * pace / 3600
+            walls = [f"{duration(hours / gpus)}" for gpus in GPUS]
+            store = clips * FEATURE_MIB[precision] / 2**20
+            write_rate = FEATURE_MIB[precision] / pace / 1024
+            rows.append([name, precision, f"{hours:,.1f}", f"{store:,.2f}", *walls, f"{write_rate:.2f}"])
+    walls = [f"wall time, {gpus} GPU{'s' if gpus > 1 else ''}" for gpus in GPUS]
+    yield table(["clips", "precision", "GPU-hours", "store, TiB", *walls, "GiB/s a GPU"], rows)
+
+
+def duration(hours: float) -> str:
+    if hours < 1:
+        return f"{hours * 60:.1f} min"
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+def plot(recipe: Run) -> Figure:
+    """How long a run and a sweep take, on a logarithmic axis, with the ratio at each bar."""
+    card, *ours = recipe["runs"]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    bars = [("card's loop", "fp32", card["seconds"])]
+    bars += [(run["name"], run["precision"], run["seconds"]) for run in ours if run["name"].startswith("ours")]
+    sweeps = [(f"{recipe['trials']} card's loops", "fp32", card["seconds"] * recipe["trials"])]
+    sweeps += [(run["name"], run["precision"], run["seconds"]) for run in ours if "trials" in run["name"]]
+    for axes, title, shown in zip(
+        figure.subplots(1, 2),
+        ("One run of 5 epochs", f"A sweep of {recipe['trials']} trials"),
+        (bars, sweeps),
+        strict=True,
+    ):
+        names = [f"{name}, {precision}" for name, precision, _ in shown]
+        colours = ["#222222", *(COLOURS[precision] for _, precision, _ in shown[1:])]
+        drawn = axes.barh(names, [seconds for *_, seconds in shown], color=colours)
+        ratios = [
+            f" {seconds:.1f} s" + ("" if not index else f"  ({shown[0][2] / seconds:.0f}x)")
+            for index, (*_, seconds) in enumerate(shown)
+        ]
+        axes.bar_label(drawn, ratios, fontsize=8)
+        axes.set_xscale("log")
+        axes.set_xlim(right=shown[0][2] * 6)
+        axes.invert_yaxis()
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("seconds", fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+if __name__ == "__main__":
+    main()

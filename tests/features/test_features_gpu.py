@@ -1,0 +1,121 @@
+"""Encoding at the real size on a CUDA GPU, with random weights."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import environment
+from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+from vjepa_mlflow.data import VideoDataset
+from vjepa_mlflow.features import Clip, Encoder
+from vjepa_mlflow.model import CENTRED, Backbone, from_folder, load_classifier, load_processor, matmul_precision
+from vjepa_mlflow.model.forward import compare_encoders
+from vjepa_mlflow.video import View
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+]
+
+
+@pytest.fixture(scope="module")
+def large(vit_large: Path) -> VJEPA2ForVideoClassification:
+    return load_classifier(from_folder("large", vit_large), ["a", "b"], seed=0).to("cuda:0")
+
+
+@pytest.fixture(scope="module")
+def processor(vit_large: Path) -> VJEPA2VideoProcessor:
+    return load_processor(from_folder("large", vit_large))
+
+
+@pytest.fixture
+def clips(dataset: VideoDataset) -> list[Clip]:
+    return [Clip(sample, view) for sample in dataset.splits["train"] for view in (CENTRED, View(position=0.1))]
+
+
+@pytest.mark.parametrize(("precision", "form"), [("fp32", "transformers"), ("tf32", "lean"), ("bf16", "lean")])
+def test_the_lean_encoder_is_taken_and_errs_no_more_than_transformers(
+    large: VJEPA2ForVideoClassification, precision: str, form: str
+) -> None:
+    with matmul_precision(precision):
+        backbone = Backbone(large, precision=precision)
+        ours, transformers = compare_encoders(large, backbone), compare_encoders(large, backbone._transformers)
+    assert backbone.form == form
+    assert ours <= 1.02 * transformers
+
+
+def test_a_configuration_that_is_not_known_falls_back_and_says_so(
+    large: VJEPA2ForVideoClassification, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(large.config, "hidden_act", "gelu_new")
+    assert Backbone(large, precision="bf16").form == "transformers"
+    assert "does not know this checkpoint's configuration" in capsys.readouterr().err
+
+
+def test_an_encoder_that_does_not_agree_falls_back_and_says_so(
+    large: VJEPA2ForVideoClassification, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(large.config, "layer_norm_eps", 1.0)  # which transformers' modules no longer look at
+    assert Backbone(large, precision="bf16").form == "transformers"
+    assert "off transformers' on this checkpoint" in capsys.readouterr().err
+
+
+def test_a_clips_features_do_not_depend_on_the_others(
+    large: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor, clips: list[Clip]
+) -> None:
+    encoder = Encoder(large, processor, stride=4, precision="bf16")
+    together = list(encoder.encode(clips))
+    backwards = list(encoder.encode(clips[::-1]))[::-1]
+    alone = next(encoder.encode(clips[3:4]))
+    assert all(torch.equal(a, b) for a, b in zip(together, backwards, strict=True))
+    assert torch.equal(alone, together[3])
+
+
+@pytest.fixture
+def little_memory(large: VJEPA2ForVideoClassification) -> Iterator[None]:
+    """Leaves 2 GiB beside the model, less than 16 clips need."""
+    torch.cuda.empty_cache()
+    _, total = torch.cuda.mem_get_info()
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated() + 2 * 2**30) / total)
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_when_memory_runs_out_the_batch_is_halved(
+    large: VJEPA2ForVideoClassification,
+    processor: VJEPA2VideoProcessor,
+    clips: list[Clip],
+    little_memory: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    encoder = Encoder(large, processor, stride=4, precision="fp32")
+    features = list(encoder.encode(clips))
+    assert encoder.batch_size < 16
+    assert len(features) == len(clips)
+    assert f"GPU memory ran out: {encoder.batch_size} clips" in capsys.readouterr().err
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    expected = list(Encoder(large, processor, stride=4, precision="fp32").encode(clips))
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(features, expected, strict=True))
+
+
+def test_two_processes_fill_the_store_as_one_does_byte_for_byte(
+    vit_large: Path, small_data: Path, tmp_path: Path
+) -> None:
+    arguments = ["-m", "vjepa_mlflow", "extract", "--data", str(small_data), "--model", str(vit_large)]
+    arguments += ["--epochs", "2", "--precision", "bf16", "--device", "cuda:0"]
+    launchers = {
+        "one": [sys.executable],
+        "two": [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"],
+    }
+    stores = {}
+    for name, launcher in launchers.items():
+        cache = tmp_path / name
+        subprocess.run([*launcher, *arguments], env=environment(VJEPA_MLFLOW_CACHE=str(cache)), check=True)
+        files = (cache / "features").rglob("*.safetensors")
+        stores[name] = {str(file.relative_to(cache)): file.read_bytes() for file in files}
+    assert len(stores["one"]) == 28
+    assert stores["one"] == stores["two"]

@@ -1,0 +1,48 @@
+"""The benchmarks run on a CPU too, and their report is made of what they wrote."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from helpers import REPOSITORY, environment
+
+from benchmarks import report
+
+
+def run(program: str, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", program, *arguments],
+        cwd=REPOSITORY,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_recipe_beside_the_cards_loop_and_the_report(small_data: Path, tmp_path: Path) -> None:
+    recipe, encoder = tmp_path / "recipe.json", tmp_path / "encoder.json"
+    arguments = ["--data", str(small_data), "--epochs", "2", "--trials", "3", "--measured-trials", "2"]
+    run("benchmarks.recipe", *arguments, "--encoding-seconds", "0.1", "--json", str(recipe))
+    card, *ours = json.loads(recipe.read_text())["runs"]
+    assert card["name"] == "card's loop"
+    assert {run["precision"] for run in ours} == {"fp32", "tf32", "bf16"}
+    for one in ours:
+        assert one["seconds"] > 0
+        if one["precision"] == "fp32" and one["name"].startswith("ours"):
+            for mine, theirs in zip(one["metrics"]["train_loss"], card["metrics"]["train_loss"], strict=True):
+                assert abs(mine - theirs) < 1e-5
+            assert one["metrics"]["val_accuracy"] == card["metrics"]["val_accuracy"]
+            assert one["metrics"]["test_accuracy"] == card["metrics"]["test_accuracy"]
+
+    run("benchmarks.encoder", "--batch-size", "2", "--window", "2", "--json", str(encoder))
+    measured = json.loads(encoder.read_text())
+    assert {row["encoder"] for row in measured["encoder"]} == {"ours", "transformers"}
+    assert all(row["ms"] > 0 for row in measured["encoder"] + measured["head"])
+
+    report.write(recipe, encoder, tmp_path)
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "| card's loop | fp32 |" in text
+    assert "100 million" in text
+    assert (tmp_path / "speed.png").stat().st_size > 10_000
