@@ -1,8 +1,10 @@
 """The model card's loop, as its user would have written it: the baseline that everything is compared with."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import av
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -12,26 +14,57 @@ from vjepa_mlflow.features import Clip
 from vjepa_mlflow.iteration import usable_cpus
 from vjepa_mlflow.model import matmul_precision, preprocess
 from vjepa_mlflow.video import read_clip
+from vjepa_mlflow.video.sampling import choose_stretch
 
 WORKERS = 8
+
+
+Reader = Callable[[Clip, int, int], np.ndarray]
+"""A clip, its number of frames and their stride to uint8 RGB frames of shape (frames, height, width, 3)."""
+
+
+def tutorial_reader(clip: Clip, num_frames: int, stride: int) -> np.ndarray:
+    """PyAV as tutorials use it: every frame from the first on, and those that are wanted as arrays."""
+    frames = []
+    with av.open(str(clip.sample.path)) as container:
+        stream = container.streams.video[0]
+        stretch = choose_stretch(stream.frames, num_frames, stride, clip.view.position)
+        wanted = range(stretch.start, stretch.start + stretch.span, stretch.stride)
+        for index, frame in enumerate(container.decode(stream)):
+            if index in wanted:
+                frames.append(frame.to_ndarray(format="rgb24"))
+            if index >= wanted[-1]:
+                break
+    return np.stack(frames + [frames[-1]] * (num_frames - len(frames)))
+
+
+def our_reader(clip: Clip, num_frames: int, stride: int) -> np.ndarray:
+    return read_clip(clip.sample.path, num_frames=num_frames, stride=stride, position=clip.view.position)
 
 
 class Clips(Dataset):
     """Decodes and preprocesses a clip in a loader's worker, on the CPU."""
 
-    def __init__(self, clips: Sequence[Clip], labels: Sequence[int], processor: VJEPA2VideoProcessor, stride: int):
-        self._clips, self._labels, self._processor, self._stride = clips, labels, processor, stride
-        self._num_frames = 16
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        labels: Sequence[int],
+        processor: VJEPA2VideoProcessor,
+        *,
+        num_frames: int,
+        stride: int,
+        reader: Reader,
+    ):
+        self._clips, self._labels, self._processor = clips, labels, processor
+        self._num_frames, self._stride, self._reader = num_frames, stride, reader
 
     def __len__(self) -> int:
         return len(self._clips)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         clip = self._clips[index]
-        frames = read_clip(
-            clip.sample.path, num_frames=self._num_frames, stride=self._stride, position=clip.view.position
-        )
-        pixels = preprocess(self._processor, [torch.from_numpy(frames)], views=[clip.view], device=torch.device("cpu"))
+        frames = torch.from_numpy(self._reader(clip, self._num_frames, self._stride))
+        pixels = preprocess(self._processor, [frames], views=[clip.view], device=torch.device("cpu"))
         return pixels[0], self._labels[index]
 
 

@@ -64,9 +64,8 @@ def table(names: list[str], rows: list[list[str]]) -> str:
 
 def recipe_tables(recipe: Run) -> Iterator[str]:
     card, *ours = recipe["runs"]
-    trained = [run for run in ours if run["name"].startswith("ours")]
     rows = []
-    for run in [card, *trained]:
+    for run in [card, *(run for run in ours if run["metrics"].get("train_loss"))]:
         compiled = run["extra"].get("first_epoch_with_compiling_s")
         rows.append(
             [
@@ -154,19 +153,21 @@ def sizing(runs: list[Run]) -> Iterator[str]:
             walls = [f"{duration(hours / gpus)}" for gpus in GPUS]
             store = clips * FEATURE_MIB[precision] / 2**20
             write_rate = FEATURE_MIB[precision] / pace / 1024
-            rows.append([name, precision, f"{hours:,.1f}", f"{store:,.2f}", *walls, f"{write_rate:.2f}"])
+            rows.append([name, precision, f"{hours:,.2f}", f"{store:,.2f}", *walls, f"{write_rate:.2f}"])
     walls = [f"wall time, {gpus} GPU{'s' if gpus > 1 else ''}" for gpus in GPUS]
     yield table(["clips", "precision", "GPU-hours", "store, TiB", *walls, "GiB/s a GPU"], rows)
 
 
 def duration(hours: float) -> str:
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
     if hours < 1:
         return f"{hours * 60:.1f} min"
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 def plot(recipe: Run) -> Figure:
-    """How long a run and a sweep take, on a logarithmic axis, with the ratio at each bar."""
+    """How long a run and a sweep take, with the ratio at each bar."""
     card, *ours = recipe["runs"]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     bars = [("card's loop", "fp32", card["seconds"])]
@@ -187,8 +188,7 @@ def plot(recipe: Run) -> Figure:
             for index, (*_, seconds) in enumerate(shown)
         ]
         axes.bar_label(drawn, ratios, fontsize=8)
-        axes.set_xscale("log")
-        axes.set_xlim(right=shown[0][2] * 6)
+        axes.set_xlim(right=shown[0][2] * 1.35)
         axes.invert_yaxis()
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("seconds", fontsize=9)

@@ -59,7 +59,7 @@ def environment(**changes: str) -> dict[str, str]:
     return {
         **base,
         "PATH": f"{scripts}{os.pathsep}{base['PATH']}",
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *filter(None, [base.get("PYTHONPATH")])]),
         **changes,
     }
 

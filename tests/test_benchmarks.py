@@ -25,8 +25,11 @@ def test_the_recipe_beside_the_cards_loop_and_the_report(small_data: Path, tmp_p
     recipe, encoder = tmp_path / "recipe.json", tmp_path / "encoder.json"
     arguments = ["--data", str(small_data), "--epochs", "2", "--trials", "3", "--measured-trials", "2"]
     run("benchmarks.recipe", *arguments, "--encoding-seconds", "0.1", "--json", str(recipe))
-    card, *ours = json.loads(recipe.read_text())["runs"]
-    assert card["name"] == "card's loop"
+    card, again, *ours = json.loads(recipe.read_text())["runs"]
+    assert (card["name"], again["name"]) == ("card's loop", "card's loop, our reader")
+    assert again["metrics"] == card["metrics"]
+    cold, warm = (run for run in ours if run["name"].startswith("ours") and run["precision"] == "fp32")
+    assert warm["seconds"] < cold["seconds"] / 2
     assert {run["precision"] for run in ours} == {"fp32", "tf32", "bf16"}
     for one in ours:
         assert one["seconds"] > 0

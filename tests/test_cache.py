@@ -1,3 +1,6 @@
+import shutil
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,6 +60,25 @@ def test_a_file_is_written_whole_and_replaces_another(tmp_path: Path) -> None:
         write_atomically(path, content)
         assert path.read_bytes() == content
     assert [file.name for file in path.parent.iterdir()] == ["file"]
+
+
+def test_a_folder_that_is_deleted_meanwhile_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file"
+    done = threading.Event()
+
+    def delete() -> None:
+        while not done.is_set():
+            shutil.rmtree(path.parent, ignore_errors=True)
+            time.sleep(0.002)
+
+    deleting = threading.Thread(target=delete)
+    deleting.start()
+    try:
+        for _ in range(200):
+            write_atomically(path, b"content")
+    finally:
+        done.set()
+        deleting.join()
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:

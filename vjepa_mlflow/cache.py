@@ -24,14 +24,19 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: the file cannot be written; nothing of it is left.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    for last in (False, False, True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+            return
+        except FileNotFoundError:  # the cache may be deleted at any time, between two of these lines too
+            if last:
+                raise
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def build_once(name: str, build: Callable[[Path], None]) -> Path:

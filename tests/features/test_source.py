@@ -140,8 +140,18 @@ def test_what_does_not_fit_the_budget_is_encoded_again_and_told(
     assert len(stored_files(own_cache)) == 3
     assert asked == clips + clips[3:]
     told = capsys.readouterr().err
-    assert told.count("The cache's budget of 0.0 GiB is used up") == 1
-    assert "cache_budget" in told
+    assert told.count("The cache is full: further clips are encoded whenever they are needed (see cache_budget)") == 1
+
+
+def test_the_budget_holds_for_memory_too(
+    model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = read(make_source(model, cache="off"), clips)
+    source = make_source(model, cache="memory", cache_budget=3.5 * expected[0].nbytes / 2**30)
+    asked = count_encoded(source, monkeypatch)
+    for _ in range(2):
+        assert same(read(source, clips, again=True), expected)
+    assert asked == clips + clips[3:]
 
 
 def test_precision_stride_and_weights_each_have_features_of_their_own(

@@ -9,6 +9,13 @@ def test_auto_takes_the_gpu_where_there_is_one() -> None:
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
+def test_a_gpu_is_named_with_its_number(name: str) -> None:
+    assert choose_device(name) == torch.device("cuda", 0)
+
+
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", "mps", "cpu:one", ""])
 def test_devices_that_are_not_there_are_named(name: str) -> None:
     with pytest.raises(UserError, match=f"device={name}: .*expected auto"):

@@ -29,7 +29,6 @@ class Budget:
     """Bytes that may be used, and are not given back."""
 
     def __init__(self, size: int):
-        self.size = size
         self._left = size
 
     def take(self, wanted: int) -> bool:

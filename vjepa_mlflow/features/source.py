@@ -1,6 +1,7 @@
 """Where features come from: memory, the store, or else the encoder."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import torch
@@ -34,26 +35,32 @@ class FeatureSource:
     """
 
     def __init__(self, model: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor, recipe: Recipe):
-        self.encoder = Encoder(model, processor, stride=recipe.stride, precision=recipe.precision)
         self._device = model.device
+        with ThreadPoolExecutor(1) as beside:  # the encoder checks itself on the GPU meanwhile
+            digest = beside.submit(backbone_digest, model)
+            self.encoder = Encoder(model, processor, stride=recipe.stride, precision=recipe.precision)
         self._space = FeatureSpace(
-            backbone=backbone_digest(model),
+            backbone=digest.result(),
             processor=processor_digest(processor),
             num_frames=model.config.frames_per_clip,
             stride=recipe.stride,
             precision=recipe.precision,
             form=self.encoder.backbone.form,
         )
+        host, budget = torch.device("cpu"), int(recipe.cache_budget * 2**30)
         self._near = FeatureMemory(self._device)
         self._near_budget = Budget(0 if recipe.cache == "off" else int(SHARE * _free_memory(self._device)))
-        self._far: FeatureStore | FeatureMemory
+        self._far: FeatureStore | FeatureMemory = FeatureMemory(host)
+        self._far_budget = Budget(0)
         if recipe.cache == "disk":
-            self._far, free = FeatureStore(self._space), free_space(store_folder())
-        else:
-            host = torch.device("cpu")
-            self._far, free = FeatureMemory(host), _free_memory(host) if recipe.cache == "memory" else 0
-        self._far_budget = Budget(int(recipe.cache_budget * 2**30) or int(SHARE * free))
+            self._far = FeatureStore(self._space)
+            self._far_budget = Budget(budget or int(SHARE * free_space(store_folder())))
+        elif recipe.cache == "memory" and self._device != host:
+            self._far_budget = Budget(budget or int(SHARE * _free_memory(host)))
+        elif recipe.cache == "memory" and budget:
+            self._near_budget = Budget(budget)  # the host's memory is the near one
         self._full = recipe.cache == "off"  # then there is nothing to tell
+        self._lost: set[str] = set()  # what is there and cannot be read, nor perhaps deleted
 
     def missing(self, clips: Sequence[Clip]) -> list[Clip]:
         """The clips whose features would have to be encoded."""
@@ -91,12 +98,15 @@ class FeatureSource:
         for name, place in zip(names, places, strict=True):
             features = next(origins[place])
             if features is None:
+                self._lost.add(name)
                 return
             self._keep(name, features, again=again, new=place == "encoder")
             yield features
 
     def _place(self, name: str) -> str:
-        return "near" if name in self._near else "far" if name in self._far else "encoder"
+        if name in self._near:
+            return "near"
+        return "far" if name in self._far and name not in self._lost else "encoder"
 
     def _load(self, name: str) -> Tensor | None:
         features = self._far.read(name)
@@ -109,12 +119,10 @@ class FeatureSource:
         if new and (lasts or (again and name not in self._near)):
             if self._far_budget.take(features.nbytes):
                 self._far.write(name, features)
+                self._lost.discard(name)
             elif not self._full:
                 self._full = True
-                remark(
-                    f"The cache's budget of {self._far_budget.size / 2**30:.1f} GiB is used up: further clips are "
-                    f"encoded whenever they are needed (cache_budget)"
-                )
+                remark("The cache is full: further clips are encoded whenever they are needed (see cache_budget)")
 
 
 def _free_memory(device: torch.device) -> int:
