@@ -96,7 +96,8 @@ def extract(**options: Any) -> None:
     from vjepa_mlflow.jobs.extract import extract
 
     result = extract(recipe)
-    print(f"{result.clips} clips, {result.encoded} encoded, {result.clips - result.encoded} were there")
+    print(f"{result.clips} clips: {result.present} were there, {result.encoded} encoded, ", end="")
+    print(f"{result.clips - result.present - result.encoded} without room")
 
 
 @commands.command()

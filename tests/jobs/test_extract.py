@@ -31,12 +31,13 @@ def stored(cache: Path) -> dict[str, bytes]:
 
 def test_it_stores_what_a_run_reads_and_nothing_else(tracking: str, own_cache: Path, recipe: Recipe) -> None:
     result = extract(recipe)
-    assert (result.clips, result.encoded) == (CLIPS, CLIPS)
+    assert (result.clips, result.present, result.encoded) == (CLIPS, 0, CLIPS)
     before = stored(own_cache)
     assert len(before) == CLIPS
     train(recipe)
     assert stored(own_cache) == before
-    assert (extract(recipe).clips, extract(recipe).encoded) == (CLIPS, 0)
+    again = extract(recipe)
+    assert (again.clips, again.present, again.encoded) == (CLIPS, CLIPS, 0)
 
 
 def test_it_goes_on_where_it_stopped(own_cache: Path, recipe: Recipe) -> None:
@@ -65,12 +66,15 @@ def test_torchruns_ranks_share_it_out_and_a_rank_that_died_is_made_good(
 ) -> None:
     alone = tmp_path / "alone"
     done = launch(recipe=recipe, cache=alone, RANK="1", WORLD_SIZE="2")  # the other one died
-    assert f"{CLIPS // 2} clips, {CLIPS // 2} encoded, 0 were there" in done.stdout, done.stderr
+    assert f"{CLIPS // 2} clips: 0 were there, {CLIPS // 2} encoded, 0 without room" in done.stdout, done.stderr
     done = launch("-m", "torch.distributed.run", "--nproc-per-node", "2", recipe=recipe, cache=alone)
     assert done.returncode == 0, done.stderr
     told = sorted(line for line in done.stdout.splitlines() if "encoded" in line)
     half = CLIPS // 2
-    assert told == [f"{half} clips, 0 encoded, {half} were there", f"{half} clips, {half} encoded, 0 were there"]
+    assert told == [
+        f"{half} clips: 0 were there, {half} encoded, 0 without room",
+        f"{half} clips: {half} were there, 0 encoded, 0 without room",
+    ]
     extract(recipe)
     assert stored(alone) == stored(own_cache)
 
@@ -95,7 +99,8 @@ def test_a_bad_video_stops_it_before_anything_is_encoded(own_cache: Path, recipe
 def test_a_budget_is_spent_first_on_what_every_epoch_reads(
     tracking: str, own_cache: Path, recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    extract(replace(recipe, cache_budget=7.5 * 128 * 96 * 4 / 2**30))
+    result = extract(replace(recipe, cache_budget=7.5 * 128 * 96 * 4 / 2**30))
+    assert (result.clips, result.present, result.encoded) == (CLIPS, 0, 7)
     assert len(stored(own_cache)) == 7
     assert "The cache is full" in capsys.readouterr().err
     val_and_test = 8

@@ -32,6 +32,10 @@ class FeatureSource:
         model: whose backbone encodes.
         processor: its preprocessing.
         recipe: `precision`, `stride`, `cache` and `cache_budget` are used.
+
+    Attributes:
+        encoder: what encodes.
+        full: whether some features were not kept for want of room.
     """
 
     def __init__(self, model: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor, recipe: Recipe):
@@ -59,7 +63,8 @@ class FeatureSource:
             self._far_budget = Budget(budget or int(SHARE * _free_memory(host)))
         elif recipe.cache == "memory" and budget:
             self._near_budget = Budget(budget)  # the host's memory is the near one
-        self._full = recipe.cache == "off"  # then there is nothing to tell
+        self.full = False
+        self._tells = recipe.cache != "off"
         self._lost: set[str] = set()  # what is there and cannot be read, nor perhaps deleted
 
     def missing(self, clips: Sequence[Clip]) -> list[Clip]:
@@ -120,9 +125,13 @@ class FeatureSource:
             if self._far_budget.take(features.nbytes):
                 self._far.write(name, features)
                 self._lost.discard(name)
-            elif not self._full:
-                self._full = True
-                remark("The cache is full: further clips are encoded whenever they are needed (see cache_budget)")
+            else:
+                self._tell_full()
+
+    def _tell_full(self) -> None:
+        if self._tells and not self.full:
+            remark("The cache is full: further clips are encoded whenever they are needed (see cache_budget)")
+        self.full = True
 
 
 def _free_memory(device: torch.device) -> int:

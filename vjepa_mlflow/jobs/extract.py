@@ -17,10 +17,12 @@ class ExtractionResult:
 
     Attributes:
         clips: this process's share.
-        encoded: those of it that were not in the store yet.
+        present: those of it that were in the store already.
+        encoded: those that are there now; with `present`, all of them unless the budget was too small.
     """
 
     clips: int
+    present: int
     encoded: int
 
 
@@ -39,10 +41,13 @@ def extract(recipe: Recipe) -> ExtractionResult:
         source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
         clips = list(share.of(list(_all_clips(prepared.dataset, recipe))))
         missing = source.missing(clips)
-        encoded = source.read(missing, again=False)
-        for _ in progress(encoded, total=len(missing), description="Encoding", unit="clip"):
-            pass
-    return ExtractionResult(len(clips), len(missing))
+        features_of_missing = source.read(missing, again=False)
+        encoded = 0
+        for _ in progress(features_of_missing, total=len(missing), description="Encoding", unit="clip"):
+            if source.full:
+                break
+            encoded += 1
+    return ExtractionResult(clips=len(clips), present=len(clips) - len(missing), encoded=encoded)
 
 
 def _all_clips(dataset: VideoDataset, recipe: Recipe) -> Iterator[features.Clip]:
