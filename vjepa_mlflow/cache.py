@@ -17,6 +17,9 @@ def cache_folder() -> Path:
 TEMPORARY_PREFIX = ".writing-"
 """Of files that are not complete, and stay so where their writer was killed."""
 
+ATTEMPTS = 10
+"""To write a file, since the cache may be deleted at any time."""
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file that appears complete or not at all, whoever else writes it at the same time.
@@ -25,14 +28,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: the file cannot be written; nothing of it is left.
     """
     temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
-    for last in (False, False, True):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    for left in reversed(range(ATTEMPTS)):
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(content)
             temporary.replace(path)
             return
-        except FileNotFoundError:  # the cache may be deleted at any time, between two of these lines too
-            if last:
+        except (FileNotFoundError, FileExistsError):  # its folder was deleted between two of these lines
+            if not left:
                 raise
         except BaseException:
             temporary.unlink(missing_ok=True)

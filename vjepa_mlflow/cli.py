@@ -96,8 +96,9 @@ def extract(**options: Any) -> None:
     from vjepa_mlflow.jobs.extract import extract
 
     result = extract(recipe)
-    print(f"{result.clips} clips: {result.present} were there, {result.encoded} encoded, ", end="")
-    print(f"{result.clips - result.present - result.encoded} without room")
+    left = result.clips - result.present - result.encoded
+    pace = "" if result.clips_per_second is None else f" ({result.clips_per_second:.1f} clips/s)"
+    print(f"{result.clips} clips: {result.present} were there, {result.encoded} encoded{pace}, {left} without room")
 
 
 @commands.command()

@@ -1,5 +1,6 @@
 """Filling the feature store and nothing else, alone or as one of several processes."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,11 +20,13 @@ class ExtractionResult:
         clips: this process's share.
         present: those of it that were in the store already.
         encoded: those that are there now; with `present`, all of them unless the budget was too small.
+        clips_per_second: how fast, once at work; None where there was too little to tell.
     """
 
     clips: int
     present: int
     encoded: int
+    clips_per_second: float | None
 
 
 def extract(recipe: Recipe) -> ExtractionResult:
@@ -42,12 +45,23 @@ def extract(recipe: Recipe) -> ExtractionResult:
         clips = list(share.of(list(_all_clips(prepared.dataset, recipe))))
         missing = source.missing(clips)
         features_of_missing = source.read(missing, again=False)
-        encoded = 0
+        times = []
         for _ in progress(features_of_missing, total=len(missing), description="Encoding", unit="clip"):
             if source.full:
                 break
-            encoded += 1
-    return ExtractionResult(clips=len(clips), present=len(clips) - len(missing), encoded=encoded)
+            times.append(time.perf_counter())
+    return ExtractionResult(
+        clips=len(clips),
+        present=len(clips) - len(missing),
+        encoded=len(times),
+        clips_per_second=_pace(times, source.encoder.batch_size),
+    )
+
+
+def _pace(times: list[float], batch_size: int) -> float | None:
+    """Clips a second after the first two batches, which wait for workers to start and for compilation."""
+    steady = times[2 * batch_size :]
+    return (len(steady) - 1) / (steady[-1] - steady[0]) if len(steady) > 1 else None
 
 
 def _all_clips(dataset: VideoDataset, recipe: Recipe) -> Iterator[features.Clip]:
