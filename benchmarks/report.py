@@ -1,6 +1,8 @@
 """RESULTS.md and its plot, from what the benchmarks wrote.
 
-python -m benchmarks.report recipe.json encoder.json
+    python -m benchmarks.report
+
+reads recipe.json, encoder.json, and where they are there ranks.json and notes.md, from benchmarks/results.
 """
 
 import argparse
@@ -20,17 +22,15 @@ COLOURS = {"fp32": "#7f7f7f", "tf32": "#d95f02", "bf16": "#1f5fa8"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("encoder", type=Path)
-    options = parser.parse_args()
-    write(options.recipe, options.encoder, Path(__file__).parent)
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    here = Path(__file__).parent
+    write(here / "results", here)
 
 
-def write(recipe_file: Path, encoder_file: Path, folder: Path) -> None:
-    """Writes RESULTS.md and speed.png to a folder, with the notes of NOTES.md at the end where there are any."""
-    recipe, encoder = json.loads(recipe_file.read_text()), json.loads(encoder_file.read_text())
-    notes = Path(__file__).parent / "NOTES.md"
+def write(measured: Path, folder: Path) -> None:
+    """Writes RESULTS.md and speed.png to a folder."""
+    recipe, encoder = (json.loads((measured / name).read_text()) for name in ("recipe.json", "encoder.json"))
+    ranks, notes = measured / "ranks.json", measured / "notes.md"
     parts = [
         "# Results",
         machine(recipe),
@@ -39,6 +39,7 @@ def write(recipe_file: Path, encoder_file: Path, folder: Path) -> None:
         "![Time of a run and of a sweep](speed.png)",
         "## The encoder and the head alone",
         *encoder_tables(encoder),
+        *(ranks_table(json.loads(ranks.read_text())) if ranks.exists() else []),
         "## How large may it get",
         *sizing(recipe["runs"]),
         *([notes.read_text().strip()] if notes.exists() else []),
@@ -136,6 +137,14 @@ def encoder_tables(encoder: Run) -> Iterator[str]:
     rows = [[row["precision"], str(row["window"]), f"{row['ms']:.2f}"] for row in encoder["head"]]
     yield "The head: forward, backward, Adam and feeding, a clip, windows executed at once:"
     yield table(["precision", "window", "ms a clip"], rows)
+
+
+def ranks_table(ranks: Run) -> Iterator[str]:
+    yield "## Several GPUs of one machine"
+    rows = [[str(run["processes"]), str(run["clips"]), f"{run['clips_per_second']:.1f}"] for run in ranks["runs"]]
+    yield table(["processes", "clips", "clips/s"], rows)
+    same = "the same bytes" if ranks["same_bytes"] else "other bytes"
+    yield f"{ranks['times_faster']:.2f} times as fast in {ranks['precision']}, and {same} in the store."
 
 
 def sizing(runs: list[Run]) -> Iterator[str]:

@@ -54,7 +54,7 @@ def test_the_recipe_beside_the_cards_loop_and_the_report(small_data: Path, tmp_p
     assert {row["encoder"] for row in measured["encoder"]} == {"ours", "transformers"}
     assert all(row["ms"] > 0 for row in measured["encoder"] + measured["head"])
 
-    report.write(recipe, encoder, tmp_path)
+    report.write(tmp_path, tmp_path)
     text = (tmp_path / "RESULTS.md").read_text()
     assert "| card's loop | fp32 |" in text
     assert "100 million" in text
