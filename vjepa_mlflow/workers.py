@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -68,12 +68,14 @@ class WorkerPool(Generic[Item, Result]):
             UserError: a worker died.
         """
         remaining = iter(items)
+        first = list(islice(remaining, 1))
+        if not first:
+            return  # before a worker is started
+        self._items.now = chain(first, remaining)
         try:
-            for first in remaining:  # and no worker is started where there is none
-                self._items.now = chain([first], remaining)
-                with _without_main():
-                    results = iter(self._loader)
-                yield from results
+            with _without_main():
+                results = iter(self._loader)
+            yield from results
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
