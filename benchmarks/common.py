@@ -3,7 +3,6 @@
 import datetime
 import json
 import platform
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,9 +13,10 @@ import psutil
 import torch
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
+from vjepa_mlflow.cache import build_once
 from vjepa_mlflow.data import VideoDataset, list_samples, make_dataset
 from vjepa_mlflow.iteration import usable_cpus
-from vjepa_mlflow.model import Checkpoint, choose_device, describe_device, load_classifier, load_processor, locate
+from vjepa_mlflow.model import Checkpoint, describe_device, load_classifier, load_processor, locate
 from vjepa_mlflow.video import inspect_videos
 
 RANDOM_VITL = "random-vitl"
@@ -35,30 +35,25 @@ def machine(device: torch.device) -> dict[str, str]:
     }
 
 
-def find_device(name: str) -> torch.device:
-    device = choose_device(name)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    return device
-
-
 def find_checkpoint(name: str) -> Checkpoint:
-    """A checkpoint by its name, or the ViT-L with random weights, which is made in a temporary folder."""
+    """A checkpoint by its name, or the ViT-L with random weights, which is made in the cache."""
     return random_vitl() if name == RANDOM_VITL else locate(name)
 
 
 def random_vitl() -> Checkpoint:
     """The architecture of the card's checkpoint. What weights a model has does not change its speed."""
-    folder = Path(tempfile.gettempdir()) / "vjepa-mlflow-random-vitl"
-    if not (folder / "preprocessor_config.json").exists() and not (folder / "video_preprocessor_config.json").exists():
-        torch.manual_seed(0)
-        config = VJEPA2Config(frames_per_clip=16, crop_size=256, num_labels=174)
-        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-            model = VJEPA2ForVideoClassification(config)
-        model.save_pretrained(folder)
-        size = {"height": 256, "width": 256}
-        VJEPA2VideoProcessor(crop_size=size, size={"shortest_edge": 292}).save_pretrained(folder)
-    return Checkpoint(RANDOM_VITL, folder, revision="random")
+    return Checkpoint(RANDOM_VITL, build_once(f"{RANDOM_VITL}-1", build_random_vitl), revision="random")
+
+
+def build_random_vitl(folder: Path) -> None:
+    """Saves a ViT-L with random weights and its processor as a `from_pretrained` folder."""
+    torch.manual_seed(0)
+    config = VJEPA2Config(frames_per_clip=16, crop_size=256, num_labels=174)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = VJEPA2ForVideoClassification(config)
+    model.save_pretrained(folder)
+    size = {"height": 256, "width": 256}
+    VJEPA2VideoProcessor(crop_size=size, size={"shortest_edge": 292}).save_pretrained(folder)
 
 
 def load(

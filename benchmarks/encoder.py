@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from benchmarks import common
 from vjepa_mlflow.features import LabelledFeatures
-from vjepa_mlflow.model import Backbone, Head, autocast, matmul_precision
+from vjepa_mlflow.model import Backbone, Head, autocast, matmul_precision, use_device
 from vjepa_mlflow.model.lean import fused_attention
 from vjepa_mlflow.recipe import PRECISIONS
 from vjepa_mlflow.training.gradient import WindowGradient
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--json")
     options = parser.parse_args()
 
-    device = common.find_device(options.device)
+    device = use_device(options.device)
     model, _ = common.load(common.find_checkpoint(options.model), ["a", "b", "c", "d"], device)
     results: dict[str, object] = {"machine": common.machine(device), "model": options.model}
     print(results, flush=True)

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import common
+from vjepa_mlflow.model import choose_device
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def main() -> None:
         "same_bytes": stores[0] == stores[1],
     }
     print(outcome)
-    about = {"machine": common.machine(common.find_device("auto")), "precision": options.precision}
+    about = {"machine": common.machine(choose_device("auto")), "precision": options.precision}
     common.write_json(options.json, {**about, "runs": runs, **outcome})
 
 

@@ -23,8 +23,16 @@ import torch
 
 from benchmarks import card_loop, common
 from vjepa_mlflow.data import VideoDataset
-from vjepa_mlflow.features import Clip, EvaluationSet, FeatureSource, TrainingSet, evaluation_clips, training_clips
-from vjepa_mlflow.model import Checkpoint, Head, load_processor, matmul_precision
+from vjepa_mlflow.features import (
+    Clip,
+    EvaluationSet,
+    FeatureSource,
+    TrainingSet,
+    evaluation_clips,
+    training_clips,
+    training_order,
+)
+from vjepa_mlflow.model import Checkpoint, Head, load_processor, matmul_precision, use_device
 from vjepa_mlflow.recipe import PRECISIONS, Recipe
 from vjepa_mlflow.training import BestHead, classification_metrics, fit, predict
 
@@ -57,7 +65,7 @@ def main() -> None:
     parser.add_argument("--json")
     options = parser.parse_args()
 
-    device = common.find_device(options.device)
+    device = use_device(options.device)
     checkpoint = common.find_checkpoint(options.model)
     recipe = Recipe(data=options.data, epochs=options.epochs, learning_rate=options.learning_rate)
     dataset = common.read_dataset(
@@ -118,12 +126,12 @@ class Benchmark:
     def card(self, name: str, reader: card_loop.Reader) -> Run:
         self.head.load_state_dict(self.first)
         samples = self.dataset.splits["train"]
-        labels = np.array(self.dataset.label_ids("train"))
+        labels = self.dataset.label_ids("train")
         epochs = []
         for epoch in range(1, self.recipe.epochs + 1):
-            order = np.random.default_rng([self.recipe.seed, epoch]).permutation(len(samples))
+            order = training_order(len(samples), self.recipe, epoch)
             clips = training_clips([samples[index] for index in order], self.recipe, epoch)
-            epochs.append(self._card_clips(clips, labels[order].tolist(), reader))
+            epochs.append(self._card_clips(clips, [labels[index] for index in order], reader))
         sets = {
             name: self._card_clips(evaluation_clips(self.dataset.splits[name]), self.dataset.label_ids(name), reader)
             for name in ("val", "test")

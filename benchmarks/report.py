@@ -88,9 +88,9 @@ def recipe_tables(recipe: Run) -> Iterator[str]:
         rows,
     )  # fmt: skip
     yield (
-        "A run is 5 epochs, a validation after each and the test, from files to the tested head; loading the model is "
-        "left out on both sides. The last column is an epoch before the clock started: it holds whatever is compiled "
-        "once in a process (and kept on disk for the next), and is not part of the seconds."
+        f"A run is {recipe['epochs']} epochs, a validation after each and the test, from files to the tested head; "
+        "loading the model is left out on both sides. The last column is an epoch before the clock started: it holds "
+        "whatever is compiled once in a process (and kept on disk for the next), and is not part of the seconds."
     )
     rows = [
         [
@@ -179,13 +179,13 @@ def plot(recipe: Run) -> Figure:
     """How long a run and a sweep take, with the ratio at each bar."""
     card, *ours = recipe["runs"]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    bars = [("card's loop", "fp32", card["seconds"])]
+    bars = [(card["name"], "fp32", card["seconds"])]
     bars += [(run["name"], run["precision"], run["seconds"]) for run in ours if run["name"].startswith("ours")]
     sweeps = [(f"{recipe['trials']} card's loops", "fp32", card["seconds"] * recipe["trials"])]
     sweeps += [(run["name"], run["precision"], run["seconds"]) for run in ours if "trials" in run["name"]]
     for axes, title, shown in zip(
         figure.subplots(1, 2),
-        ("One run of 5 epochs", f"A sweep of {recipe['trials']} trials"),
+        (f"One run of {recipe['epochs']} epochs", f"A sweep of {recipe['trials']} trials"),
         (bars, sweeps),
         strict=True,
     ):
@@ -193,7 +193,7 @@ def plot(recipe: Run) -> Figure:
         colours = ["#222222", *(COLOURS[precision] for _, precision, _ in shown[1:])]
         drawn = axes.barh(names, [seconds for *_, seconds in shown], color=colours)
         ratios = [
-            f" {seconds:.1f} s" + ("" if not index else f"  ({shown[0][2] / seconds:.0f}x)")
+            f" {seconds:.1f} s" + ("" if not index else f"  ({shown[0][2] / seconds:.1f}x)")
             for index, (*_, seconds) in enumerate(shown)
         ]
         axes.bar_label(drawn, ratios, fontsize=8)

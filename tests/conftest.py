@@ -58,13 +58,8 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def vit_large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The architecture of the card's base checkpoint, with random weights. For tests on a GPU."""
-    import torch
-    from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+    from benchmarks.common import build_random_vitl
 
     folder = tmp_path_factory.mktemp("vit-large")
-    torch.manual_seed(0)
-    with torch.device("cuda"):
-        model = VJEPA2ForVideoClassification(VJEPA2Config(frames_per_clip=16, crop_size=256, num_labels=174))
-    model.save_pretrained(folder)
-    VJEPA2VideoProcessor(crop_size={"height": 256, "width": 256}, size={"shortest_edge": 292}).save_pretrained(folder)
+    build_random_vitl(folder)
     return folder

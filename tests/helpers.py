@@ -101,6 +101,20 @@ def _wait(address: str, process: Popen, log: str, seconds: float = 120) -> None:
     raise RuntimeError(f"{address} did not answer: {Path(log).read_text()[-2000:]}")
 
 
+@contextmanager
+def gpu_memory_left(gib: int) -> Iterator[None]:
+    """Lets this process take only so much more of the GPU's memory inside the block."""
+    import torch
+
+    torch.cuda.empty_cache()
+    _, total = torch.cuda.mem_get_info()
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated() + gib * 2**30) / total)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
 def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))

@@ -2,12 +2,11 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import environment
+from helpers import environment, gpu_memory_left
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow.data import VideoDataset
@@ -75,29 +74,18 @@ def test_a_clips_features_do_not_depend_on_the_others(
     assert torch.equal(alone, together[3])
 
 
-@pytest.fixture
-def little_memory(large: VJEPA2ForVideoClassification) -> Iterator[None]:
-    """Leaves 2 GiB beside the model, less than 16 clips need."""
-    torch.cuda.empty_cache()
-    _, total = torch.cuda.mem_get_info()
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated() + 2 * 2**30) / total)
-    yield
-    torch.cuda.set_per_process_memory_fraction(1.0)
-
-
 def test_when_memory_runs_out_the_batch_is_halved(
     large: VJEPA2ForVideoClassification,
     processor: VJEPA2VideoProcessor,
     clips: list[Clip],
-    little_memory: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     encoder = Encoder(large, processor, stride=4, precision="fp32")
-    features = list(encoder.encode(clips))
+    with gpu_memory_left(2):  # GiB, less than 16 clips need
+        features = list(encoder.encode(clips))
     assert encoder.batch_size < 16
     assert len(features) == len(clips)
     assert f"GPU memory ran out: {encoder.batch_size} clips" in capsys.readouterr().err
-    torch.cuda.set_per_process_memory_fraction(1.0)
     expected = list(Encoder(large, processor, stride=4, precision="fp32").encode(clips))
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(features, expected, strict=True))
 

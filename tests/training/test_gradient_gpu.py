@@ -1,10 +1,10 @@
 """The head's gradient at the real size on a CUDA GPU."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import gpu_memory_left
 from torch.nn import functional as F
 from transformers import VJEPA2ForVideoClassification
 
@@ -83,28 +83,17 @@ def test_large_windows_add_up(large: VJEPA2ForVideoClassification) -> None:
             assert (one - expected[1][name]).norm() < 0.05 * expected[1][name].norm(), name
 
 
-@pytest.fixture
-def little_memory(large: VJEPA2ForVideoClassification) -> Iterator[None]:
-    """Leaves 6 GiB beside the model, less than 16 clips need in fp32."""
-    large.zero_grad()
-    torch.cuda.empty_cache()
-    _, total = torch.cuda.mem_get_info()
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated() + 6 * 2**30) / total)
-    yield
-    torch.cuda.set_per_process_memory_fraction(1.0)
-
-
 def test_when_memory_runs_out_fewer_clips_go_at_once(
-    large: VJEPA2ForVideoClassification, little_memory: None, capsys: pytest.CaptureFixture[str]
+    large: VJEPA2ForVideoClassification, capsys: pytest.CaptureFixture[str]
 ) -> None:
     window = make_window(16, torch.float32)
-    with matmul_precision("fp32"):
+    large.zero_grad()
+    with matmul_precision("fp32"), gpu_memory_left(6):  # GiB, less than 16 clips need in fp32
         gradient = make_gradient(large, "fp32", window_size=16)
         gradient.compute(window)
     assert gradient._at_once < 16
     assert f"GPU memory ran out: {gradient._at_once} clips go through the head" in capsys.readouterr().err
     found = {name: one.grad.clone() for name, one in Head(large).named_parameters() if one.grad is not None}
-    torch.cuda.set_per_process_memory_fraction(1.0)
     expected = transformers_gradients(large, window)
     for name, one in found.items():
         if "k_proj.bias" not in name:

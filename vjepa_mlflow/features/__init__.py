@@ -1,7 +1,14 @@
 """Clips to features, kept and found again."""
 
 from vjepa_mlflow.features.encoder import Clip, Encoder
-from vjepa_mlflow.features.sets import EvaluationSet, LabelledFeatures, TrainingSet, evaluation_clips, training_clips
+from vjepa_mlflow.features.sets import (
+    EvaluationSet,
+    LabelledFeatures,
+    TrainingSet,
+    evaluation_clips,
+    training_clips,
+    training_order,
+)
 from vjepa_mlflow.features.source import FeatureSource
 
 __all__ = [
@@ -13,4 +20,5 @@ __all__ = [
     "TrainingSet",
     "evaluation_clips",
     "training_clips",
+    "training_order",
 ]

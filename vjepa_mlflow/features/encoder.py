@@ -68,7 +68,7 @@ class Encoder:
             UserError: a video cannot be decoded any more, or not even one clip fits the GPU's memory.
         """
         # While the consumer works with one batch's features, the GPU is already at the next.
-        encoded = (self.encode_batch(batch) for batch in batches(self._read(clips), self.batch_size))
+        encoded = (self._encode_batch(batch) for batch in batches(self._read(clips), self.batch_size))
         return chain.from_iterable(one_ahead(encoded))
 
     def _read(self, clips: Sequence[Clip]) -> Iterator[ReadClip]:
@@ -80,7 +80,7 @@ class Encoder:
                 ) from frames
             yield ReadClip(frames, clip.view)
 
-    def encode_batch(self, clips: Sequence[ReadClip]) -> Tensor:
+    def _encode_batch(self, clips: Sequence[ReadClip]) -> Tensor:
         """The features of clips that have been read, of shape (clips, tokens, hidden size)."""
         features = []
         remaining = list(clips)

@@ -21,6 +21,11 @@ class LabelledFeatures(NamedTuple):
     label: int
 
 
+def training_order(count: int, recipe: Recipe, epoch: int) -> list[int]:
+    """The order in which an epoch, counted from 1, goes through so many training videos."""
+    return np.random.default_rng([recipe.seed, epoch]).permutation(count).tolist()
+
+
 def training_clips(samples: Sequence[Sample], recipe: Recipe, epoch: int) -> list[Clip]:
     """The views of the training videos in an epoch, counted from 1: fresh ones unless the recipe reuses views."""
     number = (epoch - 1) % recipe.views if recipe.views else epoch - 1
@@ -60,7 +65,7 @@ class TrainingSet:
 
     def epoch(self, epoch: int) -> Iterator[LabelledFeatures]:
         """Yields the set once, in the order and with the views of an epoch, counted from 1."""
-        order = np.random.default_rng([self._recipe.seed, epoch]).permutation(len(self))
+        order = training_order(len(self), self._recipe, epoch)
         clips = training_clips([self._samples[index] for index in order], self._recipe, epoch)
         features = self._source.read(clips, again=self._again)
         return (LabelledFeatures(f, self.labels[index]) for f, index in zip(features, order, strict=True))

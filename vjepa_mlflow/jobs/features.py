@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from vjepa_mlflow.features import store
 
-DAY = 24 * 3600
 COLUMNS = ("space", "features", "GiB", "last used", "precision", "frames", "stride", "backbone")
 
 
@@ -49,7 +48,7 @@ def prune(*, older_than_days: float | None, max_size_gib: float | None) -> Prune
     """Deletes features by age or by size, see `store.choose_old`."""
     chosen = store.choose_old(
         store.list_contents(),
-        older_than=None if older_than_days is None else older_than_days * DAY,
+        older_than=None if older_than_days is None else older_than_days * store.DAY,
         max_size=None if max_size_gib is None else max_size_gib * 2**30,
     )
     store.remove(chosen)

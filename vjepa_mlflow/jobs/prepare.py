@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow import data, flavor, model, video
@@ -43,9 +42,7 @@ def prepare(
     Raises:
         UserError: one of them is not as expected.
     """
-    device = model.choose_device(recipe.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    device = model.use_device(recipe.device)
     samples = data.list_samples(recipe.data)
     checkpoint = _find_checkpoint(recipe)
     print(f"Model: {checkpoint.name} ({checkpoint.revision[:19]}) on {model.describe_device(device)}")

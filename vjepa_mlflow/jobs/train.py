@@ -6,7 +6,7 @@ import torch
 
 from vjepa_mlflow import data, evaluation, features, flavor, model, training
 from vjepa_mlflow.cache import cache_folder
-from vjepa_mlflow.jobs.prepare import Preparation, prepare
+from vjepa_mlflow.jobs.prepare import Fault, Preparation, prepare
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.tracking import RunLog, run_log
 
@@ -40,7 +40,7 @@ def train(recipe: Recipe) -> TrainingResult:
     with run_log() as log, model.matmul_precision(recipe.precision):
         log.params(asdict(recipe))
         flavor.check_registered_model_name(recipe.registered_model_name)
-        prepared = prepare(recipe, on_faults=lambda faults: log.table(faults, "bad_videos.csv"))
+        prepared = prepare(recipe, on_faults=lambda faults: _log_faults(log, faults))
         _log_preparation(log, prepared, recipe)
         source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
         head = model.Head(prepared.classifier)
@@ -86,6 +86,11 @@ def train(recipe: Recipe) -> TrainingResult:
         if recipe.registered_model_name:
             model_uri = f"models:/{recipe.registered_model_name}/{logged.registered_model_version}"
         return TrainingResult(log.run_id, model_uri, best.epoch, {**best.metrics, **test_metrics})
+
+
+def _log_faults(log: RunLog, faults: list[Fault]) -> None:
+    log.table(faults, "bad_videos.csv")
+    print("Videos that cannot be used, all in the run's artifact bad_videos.csv:")
 
 
 def _log_preparation(log: RunLog, prepared: Preparation, recipe: Recipe) -> None:

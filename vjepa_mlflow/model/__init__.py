@@ -11,7 +11,14 @@ from vjepa_mlflow.model.classifier import (
     load_processor,
     load_trained,
 )
-from vjepa_mlflow.model.device import autocast, choose_device, describe_device, matmul_precision, training_numerics
+from vjepa_mlflow.model.device import (
+    autocast,
+    choose_device,
+    describe_device,
+    matmul_precision,
+    training_numerics,
+    use_device,
+)
 from vjepa_mlflow.model.forward import Backbone, training_head
 from vjepa_mlflow.model.identity import backbone_digest, processor_digest
 from vjepa_mlflow.model.preprocessing import CENTRED, preprocess
@@ -42,5 +49,6 @@ __all__ = [
     "quiet_transformers",
     "training_head",
     "training_numerics",
+    "use_device",
     "warm_up",
 ]

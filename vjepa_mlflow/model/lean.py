@@ -239,13 +239,19 @@ def _stacked(*layers: Layer) -> Affine:
 
 def _encoder_block(layer: Layer, dtype: torch.dtype) -> BlockWeights:
     attention, mlp = layer.attention, layer.mlp
-    qkv = _stacked(attention.query, attention.key, attention.value)
-    weights = BlockWeights(
-        _affine(layer.norm1), qkv, _affine(attention.proj), _affine(layer.norm2), _affine(mlp.fc1), _affine(mlp.fc2)
+
+    def cast(affine: Affine) -> Affine:
+        """The weight of a product is cast once; biases, like norms, stay as they are."""
+        return Affine(affine.weight.detach().to(dtype), affine.bias)
+
+    return BlockWeights(
+        _affine(layer.norm1),
+        cast(_stacked(attention.query, attention.key, attention.value)),
+        cast(_affine(attention.proj)),
+        _affine(layer.norm2),
+        cast(_affine(mlp.fc1)),
+        cast(_affine(mlp.fc2)),
     )
-    # Norms and biases stay as they are; the weights of products are cast once.
-    cast = {name: weights._asdict()[name].weight.detach().to(dtype) for name in ("qkv", "out", "fc1", "fc2")}
-    return weights._replace(**{name: Affine(weight, weights._asdict()[name].bias) for name, weight in cast.items()})
 
 
 def _pooler_block(layer: Layer) -> BlockWeights:

@@ -13,7 +13,7 @@ from vjepa_mlflow.model import Captured, Head, training_head, warm_up
 from vjepa_mlflow.training.predictions import Predictions
 
 AT_ONCE = 16
-"""Clips in one pass through the head, halved whenever a GPU's memory runs out. More gain nothing on an H200."""
+"""Clips in one pass through the head, halved whenever a GPU's memory runs out."""
 
 
 class WindowGradient:
