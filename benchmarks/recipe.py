@@ -172,9 +172,9 @@ class Benchmark:
 
     def _train(self, recipe: Recipe) -> dict[str, object]:
         source = FeatureSource(self.model, self.processor, recipe)
-        best, epochs = self._fit(recipe, source, again=False)
-        self.head.load_state_dict(best.weights)
         test = EvaluationSet(source, self.dataset, "test")
+        best, epochs = self._fit(recipe, source, following=test.clips)
+        self.head.load_state_dict(best.weights)
         tested = classification_metrics(*predict(self.head, test, precision=recipe.precision, name="Test"))
         return {
             "train_loss": [metrics["train_loss"] for metrics in epochs],
@@ -182,7 +182,9 @@ class Benchmark:
             "test_accuracy": tested["accuracy"],
         }
 
-    def _fit(self, recipe: Recipe, source: FeatureSource, *, again: bool) -> tuple[BestHead, list[dict[str, float]]]:
+    def _fit(
+        self, recipe: Recipe, source: FeatureSource, *, again: bool = False, following: Sequence[Clip] = ()
+    ) -> tuple[BestHead, list[dict[str, float]]]:
         self.head.load_state_dict(self.first)
         epochs: list[dict[str, float]] = []
         best = fit(
@@ -192,6 +194,7 @@ class Benchmark:
             val=EvaluationSet(source, self.dataset, "val"),
             recipe=recipe,
             on_epoch=lambda _, metrics: epochs.append(metrics),
+            following=following,
         )
         return best, epochs
 

@@ -1,12 +1,16 @@
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import psutil
 import pytest
 import torch
-from helpers import environment, write_video
+from helpers import environment, wait_until, write_video
 
 from vjepa_mlflow import UserError, workers
 from vjepa_mlflow.workers import WorkerPool
@@ -27,8 +31,8 @@ def test_a_pool_goes_on_after_a_reading_that_was_given_up() -> None:
 
 
 def test_tensors_and_errors_come_back() -> None:
-    tensors: WorkerPool[np.ndarray, torch.Tensor] = WorkerPool(torch.from_numpy)
-    (one,) = tensors.map([np.arange(3)])
+    tensors: WorkerPool[int, torch.Tensor] = WorkerPool(torch.arange)
+    (one,) = tensors.map([3])
     assert torch.equal(one, torch.arange(3))
     numbers: WorkerPool[str, float] = WorkerPool(float)
     with pytest.raises(ValueError, match="could not convert string to float: 'text'"):
@@ -50,14 +54,49 @@ def test_work_never_runs_far_ahead() -> None:
 
 
 def test_no_process_is_started_for_nothing() -> None:
+    before = set(multiprocessing.active_children())
     pool: WorkerPool[int, int] = WorkerPool(abs)
     assert list(pool.map([])) == []
-    assert pool._loader._iterator is None
+    assert set(multiprocessing.active_children()) <= before
+
+
+@dataclass(frozen=True)
+class Count:
+    """Leaves a file for each call, so that one sees how often an item was worked on, and when."""
+
+    folder: Path
+
+    def __call__(self, number: int) -> int:
+        os.close(tempfile.mkstemp(prefix=f"{number}-", dir=self.folder)[0])
+        return -number
+
+    def calls(self, number: int) -> int:
+        return len(list(self.folder.glob(f"{number}-*")))
+
+
+def test_what_follows_is_begun_before_it_is_asked_for_and_done_once(tmp_path: Path) -> None:
+    count = Count(tmp_path)
+    pool: WorkerPool[int, int] = WorkerPool(count)
+    assert list(pool.map([1, 2], following=[3, 4])) == [-1, -2]
+    wait_until(lambda: count.calls(3) == count.calls(4) == 1)
+    assert list(pool.map([4, 3, 5], following=[6])) == [-4, -3, -5]
+    wait_until(lambda: count.calls(6) == 1)
+    assert list(pool.map([7])) == [-7]  # 6 was not asked for, and is forgotten
+    assert list(pool.map([6])) == [-6]
+    assert [count.calls(number) for number in range(1, 8)] == [1, 1, 1, 1, 1, 2, 1]
+
+
+def test_what_follows_does_not_run_far_ahead_either(tmp_path: Path) -> None:
+    count = Count(tmp_path)
+    pool: WorkerPool[int, int] = WorkerPool(count)
+    assert list(pool.map([0], following=range(1, 1000))) == [0]
+    assert list(pool.map([0])) == [0]
+    assert len(list(tmp_path.iterdir())) < 500
 
 
 def test_a_worker_that_dies_is_one_clear_error() -> None:
     pool: WorkerPool[int, int] = WorkerPool(os._exit)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=r"a worker process died \(DataLoader worker"):
+    with pytest.raises(UserError, match=r"a worker process died \(A process in the process pool was terminated"):
         list(pool.map([1]))
 
 
@@ -74,10 +113,11 @@ def test_little_shared_memory_means_one_process_and_a_remark(
 ) -> None:
     monkeypatch.setattr(workers, "LEAST_SHARED_MEMORY", 1 << 60)
     workers._count_workers.cache_clear()
+    before = set(multiprocessing.active_children())
     try:
         pool: WorkerPool[int, int] = WorkerPool(abs)
         assert list(pool.map([-1, -2])) == [1, 2]
-        assert pool._loader.num_workers == 0
+        assert set(multiprocessing.active_children()) <= before
         WorkerPool(abs)
     finally:
         workers._count_workers.cache_clear()
@@ -101,3 +141,36 @@ def test_a_script_without_a_main_guard_runs_once(tmp_path: Path) -> None:
         [sys.executable, "script.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True
     )
     assert done.stdout.split() == ["once", "64"], done.stderr
+
+
+BUSY = """
+import time
+from vjepa_mlflow.workers import WorkerPool
+
+results = WorkerPool(time.sleep).map([0.5, 0.5, 2.0, 2.0])
+next(results), next(results)
+print("busy", flush=True)
+next(results)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_their_consumer(tmp_path: Path, how: signal.Signals) -> None:
+    script = subprocess.Popen(
+        [sys.executable, "-c", BUSY],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert script.stdout is not None
+    assert script.stdout.readline() == "busy\n"
+    workers = psutil.Process(script.pid).children(recursive=True)
+    os.killpg(script.pid, how) if how == signal.SIGINT else script.kill()
+    _, errors = script.communicate(timeout=60)
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert workers
+    assert alive == []
+    assert errors.count("Traceback") == (1 if how == signal.SIGINT else 0), errors

@@ -2,28 +2,33 @@
 
 import functools
 import multiprocessing
+import os
 import shutil
+import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch.utils.data import DataLoader
 
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.iteration import usable_cpus
 from vjepa_mlflow.ranks import local_world_size
 
-Item = TypeVar("Item")
+Item = TypeVar("Item", bound=Hashable)
 Result = TypeVar("Result")
 
 MAX_WORKERS = 32
 AHEAD = 2
-"""Results that a worker has ready before they are wanted."""
+"""Results for each worker that are ready, or on their way, before they are wanted."""
 
 SHARED_MEMORY = Path("/dev/shm")
 LEAST_SHARED_MEMORY = 1 << 30
@@ -31,80 +36,84 @@ LEAST_SHARED_MEMORY = 1 << 30
 
 
 class WorkerPool(Generic[Item, Result]):
-    """Maps a function over items in worker processes, which stay for the pool's lifetime.
+    """Maps a function over items in worker processes, which start when needed and stay for the pool's lifetime.
 
     Tensors come back through shared memory. Workers are started by a server process that never held a GPU, a decoder
     or a lock, since what a process holds when it forks may hang its children.
 
     Args:
-        function: a picklable callable, whose module is imported in each worker. What it raises stops the consumer with
-            a message of many lines, so faults that are to be told are better returned.
+        function: a picklable callable, whose module is imported in each worker. What it raises is raised to the
+            consumer.
         pin_memory: copy tensors to page-locked memory, from where a GPU takes them without waiting.
     """
 
     def __init__(self, function: Callable[[Item], Result], *, pin_memory: bool = False):
-        self._items = _Items[Item]()
+        self._function = function
         workers = _count_workers()
-        several: dict[str, Any] = {
-            "multiprocessing_context": _fork_server(),
-            "prefetch_factor": AHEAD,
-            "persistent_workers": True,
-        }
-        self._loader: DataLoader[Result] = DataLoader(
-            _Results(function),  # type: ignore[arg-type]
-            sampler=self._items,
-            batch_size=None,
-            num_workers=workers,
-            collate_fn=_unchanged,
-            pin_memory=pin_memory,
-            generator=torch.Generator(),  # not the caller's, whose random state is left alone
-            **(several if workers else {}),
-        )
+        self._ahead = AHEAD * max(1, workers)
+        self._workers = _processes(workers) if workers else ThreadPoolExecutor(1)
+        self._pinning = ThreadPoolExecutor(1) if pin_memory else None
+        self._begun: dict[Item, Future[Result]] = {}
 
-    def map(self, items: Iterable[Item]) -> Iterator[Result]:
+    def map(self, items: Iterable[Item], following: Iterable[Item] = ()) -> Iterator[Result]:
         """Yields the function's results in the order of the items, one call after the other.
+
+        Args:
+            items: what to work on.
+            following: what the next call is likely to begin with. It is begun as soon as the last of the items is on
+                its way, so that the workers never rest; what the next call does not ask for is dropped.
 
         Raises:
             UserError: a worker died.
         """
-        remaining = iter(items)
-        first = list(islice(remaining, 1))
-        if not first:
-            return  # before a worker is started
-        self._items.now = chain(first, remaining)
+        begun, self._begun = self._begun, {}
+        waiting: deque[Future[Result]] = deque()
         try:
-            with _without_main():
-                results = iter(self._loader)
-            yield from results
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
+            for item in items:
+                waiting.append(begun.pop(item) if item in begun else self._begin(item))
+                if len(waiting) >= self._ahead:
+                    yield waiting.popleft().result()
+            upcoming = iter(following)
+            while waiting:
+                result = waiting.popleft().result()
+                for item in islice(upcoming, self._ahead - len(waiting) - len(self._begun)):
+                    self._begun[item] = begun.pop(item) if item in begun else self._begin(item)
+                yield result
+        except BrokenProcessPool as error:
             raise UserError(
                 f"a worker process died ({one_line(error)}): expected enough memory, also in {SHARED_MEMORY}"
             ) from error
+        finally:
+            for unwanted in (*waiting, *begun.values()):
+                unwanted.cancel()
+
+    def _begin(self, item: Item) -> "Future[Result]":
+        with _without_main():
+            result = self._workers.submit(self._function, item)
+        return self._pinning.submit(_pinned, result) if self._pinning else result
 
 
-class _Items(Generic[Item]):
-    """The items of the call in progress. DataLoader takes them for indices."""
-
-    now: Iterable[Item] = ()
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self.now)
+def _pinned(future: "Future[Any]") -> Any:
+    result = future.result()
+    return result.pin_memory() if isinstance(result, torch.Tensor) else result
 
 
-class _Results(Generic[Item, Result]):
-    """The function as the mapping from items to results that DataLoader reads."""
-
-    def __init__(self, function: Callable[[Item], Result]):
-        self._function = function
-
-    def __getitem__(self, item: Item) -> Result:
-        return self._function(item)
+def _processes(workers: int) -> Executor:
+    return ProcessPoolExecutor(workers, mp_context=_fork_server(), initializer=_prepare_worker)
 
 
-def _unchanged(result: Result) -> Result:
-    return result
+def _prepare_worker() -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends to all; the consumer decides
+    threading.Thread(target=_end_with_the_consumer, daemon=True).start()
+
+
+def _end_with_the_consumer() -> None:
+    """A worker whose consumer was killed would wait for work for ever."""
+    consumer = multiprocessing.parent_process()
+    assert consumer is not None
+    consumer.join()
+    os._exit(1)
 
 
 @contextmanager
@@ -121,7 +130,7 @@ def _without_main() -> Iterator[None]:
 @functools.cache
 def _fork_server() -> multiprocessing.context.BaseContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch.utils.data", "vjepa_mlflow.video"])
+    context.set_forkserver_preload(["vjepa_mlflow.workers", "vjepa_mlflow.video"])
     return context
 
 

@@ -15,7 +15,7 @@ def source(model: VJEPA2ForVideoClassification) -> FeatureSource:
 
 
 def epoch(dataset: VideoDataset, source: FeatureSource, number: int, **recipe: object) -> list[tuple[Tensor, int]]:
-    return list(TrainingSet(source, dataset, Recipe(**recipe)).epoch(number))  # type: ignore[arg-type]
+    return list(TrainingSet(source, dataset, Recipe(**recipe)).read(number))  # type: ignore[arg-type]
 
 
 def same(first: list[tuple[Tensor, int]], second: list[tuple[Tensor, int]]) -> bool:
@@ -48,4 +48,4 @@ def test_evaluation_takes_the_centred_clip_in_a_fixed_order(dataset: VideoDatase
     evaluation = EvaluationSet(source, dataset, "val")
     expected = list(source.encoder.encode([Clip(sample, CENTRED) for sample in dataset.splits["val"]]))
     for _ in range(2):
-        assert same(list(evaluation), list(zip(expected, dataset.label_ids("val"), strict=True)))
+        assert same(list(evaluation.read()), list(zip(expected, dataset.label_ids("val"), strict=True)))

@@ -1,9 +1,11 @@
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import wait_until
 from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow import Recipe
@@ -27,9 +29,9 @@ def count_encoded(source: FeatureSource, monkeypatch: pytest.MonkeyPatch) -> lis
     asked: list[Clip] = []
     encode = source.encoder.encode
 
-    def counting(clips: Sequence[Clip]) -> object:
+    def counting(clips: Sequence[Clip], following: Iterable[Clip]) -> object:
         asked.extend(clips)
-        return encode(clips)
+        return encode(clips, following)
 
     monkeypatch.setattr(source.encoder, "encode", counting)
     return asked
@@ -164,3 +166,33 @@ def test_precision_stride_and_weights_each_have_features_of_their_own(
         read(other, clips[:1])
     assert len(stored_files(own_cache)) == 3
     assert make_source(model, learning_rate=1.0, seed=7).missing(clips[:1]) == []
+
+
+def begun(source: FeatureSource) -> set[Path]:
+    """The videos that are read before anybody asked for them."""
+    requests = source.encoder._reader._pool._begun
+    wait_until(lambda: all(future.done() for future in requests.values()))
+    return {request.path for request in requests}
+
+
+def test_videos_that_follow_are_read_while_the_last_ones_are_encoded(
+    model: VJEPA2ForVideoClassification, clips: list[Clip], tmp_path: Path
+) -> None:
+    later = clips[2]._replace(sample=replace(clips[2].sample, path=tmp_path / "later.mp4"))
+    shutil.copy(clips[2].sample.path, later.sample.path)
+    source = make_source(model, cache="off")
+    expected = read(source, [later])
+    list(source.read(clips[:2], again=False, following=[later]))
+    assert begun(source) == {later.sample.path}
+    later.sample.path.unlink()
+    assert same(read(source, [later]), expected)
+
+
+@pytest.mark.parametrize("cache", ["disk", "memory"])
+def test_videos_whose_features_will_be_there_are_not_read(
+    model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path, cache: str
+) -> None:
+    source = make_source(model, cache=cache)
+    read(source, clips[:2], again=True)
+    list(source.read(clips[2:4], again=True, following=clips[:6]))
+    assert begun(source) == {clip.sample.path for clip in clips[4:6]}

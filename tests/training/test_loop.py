@@ -1,5 +1,5 @@
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 from vjepa_mlflow import Recipe, UserError
-from vjepa_mlflow.features import LabelledFeatures
+from vjepa_mlflow.features import Clip, LabelledFeatures
 from vjepa_mlflow.model import Head, freeze_backbone
 from vjepa_mlflow.training import BestHead, fit, gradient, predict
 
@@ -50,11 +50,35 @@ class Clips:
     def order(self, epoch: int) -> list[int]:
         return torch.randperm(len(self), generator=torch.Generator().manual_seed(epoch)).tolist()
 
-    def epoch(self, epoch: int) -> Iterator[LabelledFeatures]:
-        return (LabelledFeatures(self.features[index], self.labels[index]) for index in self.order(epoch))
+    def labelled(self, order: Sequence[int]) -> Iterator[LabelledFeatures]:
+        return (LabelledFeatures(self.features[index], self.labels[index]) for index in order)
 
-    def __iter__(self) -> Iterator[LabelledFeatures]:
-        return (LabelledFeatures(f, label) for f, label in zip(self.features, self.labels, strict=True))
+
+class Training:
+    def __init__(self, kept: Clips):
+        self._kept, self.labels = kept, kept.labels
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def clips(self, _: int) -> list[Clip]:
+        return []
+
+    def read(self, epoch: int, **_: object) -> Iterator[LabelledFeatures]:
+        return self._kept.labelled(self._kept.order(epoch))
+
+
+class Evaluation:
+    clips: Sequence[Clip] = ()
+
+    def __init__(self, kept: Clips):
+        self._kept, self.labels = kept, kept.labels
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def read(self, _: Sequence[Clip] = ()) -> Iterator[LabelledFeatures]:
+        return self._kept.labelled(range(len(self)))
 
 
 def run(
@@ -64,8 +88,8 @@ def run(
     best = fit(
         Head(model),
         model.config,
-        train=train,  # type: ignore[arg-type]
-        val=val,  # type: ignore[arg-type]
+        train=Training(train),  # type: ignore[arg-type]
+        val=Evaluation(val),  # type: ignore[arg-type]
         recipe=Recipe(**recipe),  # type: ignore[arg-type]
         on_epoch=lambda _, metrics: epochs.append(metrics),
     )
@@ -185,7 +209,7 @@ def test_the_best_head_is_a_copy_that_later_epochs_leave_alone() -> None:
     assert best.epoch < 8
     assert not torch.equal(best.weights["classifier.weight"], model.classifier.weight)
     Head(model).load_state_dict(best.weights)
-    predictions = predict(Head(model), shuffled, precision="fp32", name="again")  # type: ignore[arg-type]
+    predictions = predict(Head(model), Evaluation(shuffled), precision="fp32", name="again")  # type: ignore[arg-type]
     accuracy = (predictions.logits.argmax(1) == predictions.labels).float().mean().item()
     assert accuracy == pytest.approx(best.metrics["val_accuracy"])
 

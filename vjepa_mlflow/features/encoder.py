@@ -1,6 +1,6 @@
 """Clips to features: read ahead in worker processes, encoded in large batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -61,19 +61,23 @@ class Encoder:
             num_frames=model.config.frames_per_clip, stride=stride, pin_memory=self.device.type == "cuda"
         )
 
-    def encode(self, clips: Sequence[Clip]) -> Iterator[Tensor]:
+    def encode(self, clips: Sequence[Clip], following: Iterable[Clip] = ()) -> Iterator[Tensor]:
         """Yields the features of each clip in turn, of shape (tokens, hidden size), on the model's device.
+
+        Args:
+            clips: whose features are wanted.
+            following: what is likely to be encoded next; its reading begins when the last of these is on its way.
 
         Raises:
             UserError: a video cannot be decoded any more, or not even one clip fits the GPU's memory.
         """
         # While the consumer works with one batch's features, the GPU is already at the next.
-        encoded = (self._encode_batch(batch) for batch in batches(self._read(clips), self.batch_size))
+        encoded = (self._encode_batch(batch) for batch in batches(self._read(clips, following), self.batch_size))
         return chain.from_iterable(one_ahead(encoded))
 
-    def _read(self, clips: Sequence[Clip]) -> Iterator[ReadClip]:
-        requests = [ClipRequest(clip.sample.path, clip.view.position) for clip in clips]
-        for clip, frames in zip(clips, self._reader.read(requests), strict=True):
+    def _read(self, clips: Sequence[Clip], following: Iterable[Clip]) -> Iterator[ReadClip]:
+        results = self._reader.read(map(_request, clips), map(_request, following))
+        for clip, frames in zip(clips, results, strict=True):
             if isinstance(frames, VideoError):
                 raise UserError(
                     f"{clip.sample.path}: {frames}: expected it to be as the check before training found it"
@@ -111,3 +115,7 @@ class Encoder:
         return preprocess_beside(
             lambda: preprocess(self._processor, frames, views=views, device=self.device), self.device
         )
+
+
+def _request(clip: Clip) -> ClipRequest:
+    return ClipRequest(clip.sample.path, clip.view.position)

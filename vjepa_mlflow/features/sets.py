@@ -63,26 +63,39 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self._samples)
 
-    def epoch(self, epoch: int) -> Iterator[LabelledFeatures]:
-        """Yields the set once, in the order and with the views of an epoch, counted from 1."""
-        order = training_order(len(self), self._recipe, epoch)
-        clips = training_clips([self._samples[index] for index in order], self._recipe, epoch)
-        features = self._source.read(clips, again=self._again)
-        return (LabelledFeatures(f, self.labels[index]) for f, index in zip(features, order, strict=True))
+    def clips(self, epoch: int) -> list[Clip]:
+        """The set in the order and with the views of an epoch, counted from 1."""
+        samples = [self._samples[index] for index in self._order(epoch)]
+        return training_clips(samples, self._recipe, epoch)
+
+    def read(self, epoch: int, following: Sequence[Clip] = ()) -> Iterator[LabelledFeatures]:
+        """Yields the features of an epoch, counted from 1; see `FeatureSource.read` for what follows."""
+        features = self._source.read(self.clips(epoch), again=self._again, following=following)
+        labels = [self.labels[index] for index in self._order(epoch)]
+        return map(LabelledFeatures, features, labels)
+
+    def _order(self, epoch: int) -> list[int]:
+        return training_order(len(self), self._recipe, epoch)
 
 
 class EvaluationSet:
-    """The validation or test videos: always the centred clip, always in the same order."""
+    """The validation or test videos: always the centred clip, always in the same order.
+
+    Attributes:
+        clips: of the videos.
+        labels: their classes.
+    """
 
     def __init__(self, source: FeatureSource, dataset: VideoDataset, split: str):
         self._source = source
         self._again = split == "val"  # after every epoch; the test set is read once
-        self._clips = evaluation_clips(dataset.splits[split])
+        self.clips = evaluation_clips(dataset.splits[split])
         self.labels = dataset.label_ids(split)
 
     def __len__(self) -> int:
-        return len(self._clips)
+        return len(self.clips)
 
-    def __iter__(self) -> Iterator[LabelledFeatures]:
-        features = self._source.read(self._clips, again=self._again)
-        return (LabelledFeatures(f, label) for f, label in zip(features, self.labels, strict=True))
+    def read(self, following: Sequence[Clip] = ()) -> Iterator[LabelledFeatures]:
+        """Yields the features of all videos; see `FeatureSource.read` for what follows."""
+        features = self._source.read(self.clips, again=self._again, following=following)
+        return map(LabelledFeatures, features, self.labels)

@@ -71,12 +71,14 @@ class FeatureSource:
         """The clips whose features would have to be encoded."""
         return [clip for clip in clips if self._place(self._space.entry(clip)) == "encoder"]
 
-    def read(self, clips: Sequence[Clip], *, again: bool) -> Iterator[Tensor]:
+    def read(self, clips: Sequence[Clip], *, again: bool, following: Sequence[Clip] = ()) -> Iterator[Tensor]:
         """Yields the features of each clip in turn, of shape (tokens, hidden size), on the model's device.
 
         Args:
             clips: whose features are wanted.
             again: whether they will be read again in this process.
+            following: the clips that will be wanted next. While the last of these are encoded, the videos of those
+                are read already, as far as they need encoding.
 
         Raises:
             UserError: a video cannot be decoded any more, or the store's disk is full.
@@ -84,13 +86,13 @@ class FeatureSource:
         done = 0
         try:
             while done < len(clips):
-                for features in self._read_until_lost(clips[done:], again):
+                for features in self._read_until_lost(clips[done:], again, following):
                     yield features
                     done += 1
         finally:
             self._far.finish()
 
-    def _read_until_lost(self, clips: Sequence[Clip], again: bool) -> Iterator[Tensor]:
+    def _read_until_lost(self, clips: Sequence[Clip], again: bool, following: Sequence[Clip]) -> Iterator[Tensor]:
         """Like `read`, but ends where kept features turn out to be damaged, or to have been deleted meanwhile."""
         names = [self._space.entry(clip) for clip in clips]
         places = [self._place(name) for name in names]
@@ -98,7 +100,9 @@ class FeatureSource:
         origins: dict[str, Iterator[Tensor | None]] = {
             "near": (self._near.read(name) for _, name, place in wanted if place == "near"),
             "far": map_ahead(self._load, [name for _, name, place in wanted if place == "far"]),
-            "encoder": self.encoder.encode([clip for clip, _, place in wanted if place == "encoder"]),
+            "encoder": self.encoder.encode(
+                [clip for clip, _, place in wanted if place == "encoder"], self._missing_later(clips, following)
+            ),
         }
         for name, place in zip(names, places, strict=True):
             features = next(origins[place])
@@ -107,6 +111,13 @@ class FeatureSource:
                 return
             self._keep(name, features, again=again, new=place == "encoder")
             yield features
+
+    def _missing_later(self, clips: Sequence[Clip], following: Sequence[Clip]) -> Iterator[Clip]:
+        """Of what follows after these clips, what is neither kept nor will be by then."""
+        known = set(clips)
+        for clip in following:
+            if clip not in known and self._place(self._space.entry(clip)) == "encoder":
+                yield clip
 
     def _place(self, name: str) -> str:
         if name in self._near:

@@ -43,6 +43,7 @@ def train(recipe: Recipe) -> TrainingResult:
         prepared = prepare(recipe, on_faults=lambda faults: _log_faults(log, faults))
         _log_preparation(log, prepared, recipe)
         source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
+        test = features.EvaluationSet(source, prepared.dataset, "test")
         head = model.Head(prepared.classifier)
         epochs: list[dict[str, float]] = []
 
@@ -58,12 +59,11 @@ def train(recipe: Recipe) -> TrainingResult:
             val=features.EvaluationSet(source, prepared.dataset, "val"),
             recipe=recipe,
             on_epoch=on_epoch,
+            following=test.clips,
         )
         head.load_state_dict(best.weights)
 
-        predictions = training.predict(
-            head, features.EvaluationSet(source, prepared.dataset, "test"), precision=recipe.precision, name="Test"
-        )
+        predictions = training.predict(head, test, precision=recipe.precision, name="Test")
         tested = training.classification_metrics(*predictions)
         test_metrics = {f"test_{name}": tested[name] for name in ("loss", "accuracy", "top5_accuracy")}
         # With the best epoch as their step, MLflow attaches them to the model beside that epoch's own metrics.

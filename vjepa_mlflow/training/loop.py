@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import VJEPA2Config, get_scheduler
 
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.features import EvaluationSet, TrainingSet
+from vjepa_mlflow.features import Clip, EvaluationSet, TrainingSet
 from vjepa_mlflow.iteration import batches, progress
 from vjepa_mlflow.model import Head
 from vjepa_mlflow.recipe import Recipe
@@ -42,6 +42,7 @@ def fit(
     val: EvaluationSet,
     recipe: Recipe,
     on_epoch: Callable[[int, dict[str, float]], None],
+    following: Sequence[Clip] = (),
 ) -> BestHead:
     """Trains the head with Adam and returns it as it was after its best epoch.
 
@@ -56,6 +57,7 @@ def fit(
         val: the validation features.
         recipe: the values of the run.
         on_epoch: called after each epoch with its number, from 1, and its metrics.
+        following: the clips that will be wanted after training, see `FeatureSource.read`.
 
     Raises:
         UserError: the loss is no longer a finite number.
@@ -76,9 +78,9 @@ def fit(
         started = time.perf_counter()
         outputs: list[Predictions] = []
         learning_rate = recipe.learning_rate
-        clips = progress(
-            train.epoch(epoch), total=len(train), description=f"Epoch {epoch}/{recipe.epochs}", unit="clip"
-        )
+        upcoming = train.clips(epoch + 1) if epoch < recipe.epochs else following
+        features = train.read(epoch, following=[*val.clips, *upcoming])
+        clips = progress(features, total=len(train), description=f"Epoch {epoch}/{recipe.epochs}", unit="clip")
 
         for window in batches(clips, window_size):
             outputs.append(gradient.compute(window))
@@ -93,7 +95,9 @@ def fit(
                 f"training loss became {trained['loss']} in epoch {epoch} with learning_rate={recipe.learning_rate}: "
                 f"expected a finite number; try a lower rate"
             )
-        validated = classification_metrics(*predict(head, val, precision=recipe.precision, name="Validation"))
+        validated = classification_metrics(
+            *predict(head, val, precision=recipe.precision, name="Validation", following=upcoming)
+        )
         metrics = {
             "train_loss": trained["loss"],
             "train_accuracy": trained["accuracy"],

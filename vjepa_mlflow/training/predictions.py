@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vjepa_mlflow.features import EvaluationSet, LabelledFeatures
+from vjepa_mlflow.features import Clip, EvaluationSet, LabelledFeatures
 from vjepa_mlflow.iteration import batches, progress
 from vjepa_mlflow.model import Head, autocast
 
@@ -21,12 +21,22 @@ class Predictions(NamedTuple):
 
 
 @torch.no_grad()
-def predict(head: Head, clips: EvaluationSet, *, precision: str, name: str) -> Predictions:
-    """Runs the head over a set, as transformers does; the predictions are on the CPU."""
+def predict(
+    head: Head, clips: EvaluationSet, *, precision: str, name: str, following: Sequence[Clip] = ()
+) -> Predictions:
+    """Runs the head over a set, as transformers does; the predictions are on the CPU.
+
+    Args:
+        head: on its device.
+        clips: the set.
+        precision: the recipe's.
+        name: of the set, for the progress bar.
+        following: the clips that will be wanted next, see `FeatureSource.read`.
+    """
     device = next(head.parameters()).device
     head.eval()
     outputs = []
-    bar = progress(clips, total=len(clips), description=name, unit="clip")
+    bar = progress(clips.read(following), total=len(clips), description=name, unit="clip")
     for batch in batches(bar, EVALUATION_BATCH):
         features, labels = collate(batch, device)
         with autocast(device, precision):

@@ -31,9 +31,16 @@ class ClipReader:
     def __init__(self, *, num_frames: int, stride: int, pin_memory: bool):
         self._pool = WorkerPool(_Read(num_frames, stride), pin_memory=pin_memory)
 
-    def read(self, requests: Iterable[ClipRequest]) -> Iterator[Tensor | VideoError]:
-        """Yields uint8 RGB frames of shape (frames, height, width, 3), or what is wrong with the file."""
-        return self._pool.map(requests)
+    def read(
+        self, requests: Iterable[ClipRequest], following: Iterable[ClipRequest] = ()
+    ) -> Iterator[Tensor | VideoError]:
+        """Yields uint8 RGB frames of shape (frames, height, width, 3), or what is wrong with the file.
+
+        Args:
+            requests: the clips.
+            following: what is likely to be read next, and is begun when the last of these is on its way.
+        """
+        return self._pool.map(requests, following)
 
 
 @dataclass(frozen=True)
