@@ -13,6 +13,7 @@ from vjepa_mlflow.data import VideoDataset
 from vjepa_mlflow.features import Clip, Encoder
 from vjepa_mlflow.model import CENTRED, Backbone, from_folder, load_classifier, load_processor, matmul_precision
 from vjepa_mlflow.model.forward import compare_encoders
+from vjepa_mlflow.recipe import PRECISIONS
 from vjepa_mlflow.video import View
 
 pytestmark = [
@@ -36,15 +37,15 @@ def clips(dataset: VideoDataset) -> list[Clip]:
     return [Clip(sample, view) for sample in dataset.splits["train"] for view in (CENTRED, View(position=0.1))]
 
 
-@pytest.mark.parametrize(("precision", "form"), [("fp32", "transformers"), ("tf32", "lean"), ("bf16", "lean")])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_lean_encoder_is_taken_and_errs_no_more_than_transformers(
-    large: VJEPA2ForVideoClassification, precision: str, form: str
+    large: VJEPA2ForVideoClassification, precision: str
 ) -> None:
     with matmul_precision(precision):
         backbone = Backbone(large, precision=precision)
         ours, transformers = compare_encoders(large, backbone), compare_encoders(large, backbone._transformers)
-    assert backbone.form == form
-    assert ours <= 1.02 * transformers
+    assert backbone.form == "lean"
+    assert ours <= max(1.02 * transformers, 5e-6)  # strict fp32 rounds as well
 
 
 def test_a_configuration_that_is_not_known_falls_back_and_says_so(
@@ -81,7 +82,7 @@ def test_when_memory_runs_out_the_batch_is_halved(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     encoder = Encoder(large, processor, stride=4, precision="fp32")
-    with gpu_memory_left(2):  # GiB, less than 16 clips need
+    with gpu_memory_left(1):  # GiB, less than 16 clips need
         features = list(encoder.encode(clips))
     assert encoder.batch_size < 16
     assert len(features) == len(clips)

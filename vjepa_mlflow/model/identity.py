@@ -51,8 +51,13 @@ def backbone_digest(model: VJEPA2ForVideoClassification) -> str:
 def _weight_digest(named: tuple[str, Tensor]) -> str:
     name, weight = named
     digest = hashlib.sha256(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-    digest.update(weight.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
+    digest.update(_on_the_host(weight.contiguous()).flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _on_the_host(weight: Tensor) -> Tensor:
+    """By way of page-locked memory, to which a GPU copies faster."""
+    return torch.empty_like(weight, device="cpu", pin_memory=True).copy_(weight) if weight.is_cuda else weight
 
 
 def processor_digest(processor: VJEPA2VideoProcessor) -> str:
