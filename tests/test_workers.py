@@ -54,6 +54,7 @@ def test_work_never_runs_far_ahead() -> None:
 
 
 def test_no_process_is_started_for_nothing() -> None:
+    workers._workers.cache_clear()
     before = set(multiprocessing.active_children())
     pool: WorkerPool[int, int] = WorkerPool(abs)
     assert list(pool.map([])) == []
@@ -113,6 +114,7 @@ def test_little_shared_memory_means_one_process_and_a_remark(
 ) -> None:
     monkeypatch.setattr(workers, "LEAST_SHARED_MEMORY", 1 << 60)
     workers._count_workers.cache_clear()
+    workers._workers.cache_clear()
     before = set(multiprocessing.active_children())
     try:
         pool: WorkerPool[int, int] = WorkerPool(abs)
@@ -121,6 +123,7 @@ def test_little_shared_memory_means_one_process_and_a_remark(
         WorkerPool(abs)
     finally:
         workers._count_workers.cache_clear()
+        workers._workers.cache_clear()
     told = capsys.readouterr().err
     assert told.count("Videos are read one at a time: /dev/shm has less") == 1
 

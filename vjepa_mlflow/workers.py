@@ -36,7 +36,7 @@ LEAST_SHARED_MEMORY = 1 << 30
 
 
 class WorkerPool(Generic[Item, Result]):
-    """Maps a function over items in worker processes, which start when needed and stay for the pool's lifetime.
+    """Maps a function over items in worker processes, which start when needed and serve all pools until this one ends.
 
     Tensors come back through shared memory. Workers are started by a server process that never held a GPU, a decoder
     or a lock, since what a process holds when it forks may hang its children.
@@ -49,9 +49,7 @@ class WorkerPool(Generic[Item, Result]):
 
     def __init__(self, function: Callable[[Item], Result], *, pin_memory: bool = False):
         self._function = function
-        workers = _count_workers()
-        self._ahead = AHEAD * max(1, workers)
-        self._workers = _processes(workers) if workers else ThreadPoolExecutor(1)
+        self._ahead = AHEAD * max(1, _count_workers())
         self._pinning = ThreadPoolExecutor(1) if pin_memory else None
         self._begun: dict[Item, Future[Result]] = {}
 
@@ -80,6 +78,7 @@ class WorkerPool(Generic[Item, Result]):
                     self._begun[item] = begun.pop(item) if item in begun else self._begin(item)
                 yield result
         except BrokenProcessPool as error:
+            _workers.cache_clear()
             raise UserError(
                 f"a worker process died ({one_line(error)}): expected enough memory, also in {SHARED_MEMORY}"
             ) from error
@@ -89,7 +88,7 @@ class WorkerPool(Generic[Item, Result]):
 
     def _begin(self, item: Item) -> "Future[Result]":
         with _without_main():
-            result = self._workers.submit(self._function, item)
+            result = _workers().submit(self._function, item)
         return self._pinning.submit(_pinned, result) if self._pinning else result
 
 
@@ -98,8 +97,12 @@ def _pinned(future: "Future[Any]") -> Any:
     return result.pin_memory() if isinstance(result, torch.Tensor) else result
 
 
-def _processes(workers: int) -> Executor:
-    return ProcessPoolExecutor(workers, mp_context=_fork_server(), initializer=_prepare_worker)
+@functools.cache
+def _workers() -> Executor:
+    count = _count_workers()
+    if count == 0:
+        return ThreadPoolExecutor(1)
+    return ProcessPoolExecutor(count, mp_context=_fork_server(), initializer=_prepare_worker)
 
 
 def _prepare_worker() -> None:
@@ -127,7 +130,6 @@ def _without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-@functools.cache
 def _fork_server() -> multiprocessing.context.BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["vjepa_mlflow.workers", "vjepa_mlflow.video"])

@@ -38,7 +38,9 @@ def count_encoded(source: FeatureSource, monkeypatch: pytest.MonkeyPatch) -> lis
 
 
 def read(source: FeatureSource, clips: Sequence[Clip], *, again: bool = False) -> list[torch.Tensor]:
-    return list(source.read(clips, again=again))
+    features = list(source.read(clips, again=again))
+    source.finish()
+    return features
 
 
 def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:

@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 from vjepa_mlflow.model import Backbone, Head, lean, load_classifier, locate, training_head
 from vjepa_mlflow.model.forward import TOLERANCE, compare_encoders
-from vjepa_mlflow.model.lean import LeanEncoder, LeanHead, fused_attention, knows, plain_attention
+from vjepa_mlflow.model.lean import LeanEncoder, LeanHead, fused_attention, knows, plain_attention, split_linear
 
 
 def make_model(**changes: object) -> VJEPA2ForVideoClassification:
@@ -32,13 +33,18 @@ def make_model(**changes: object) -> VJEPA2ForVideoClassification:
     return VJEPA2ForVideoClassification(VJEPA2Config(**sizes)).eval()
 
 
-@pytest.mark.parametrize("attend", [plain_attention, fused_attention])
+@pytest.mark.parametrize(
+    ("attend", "multiply"), [(plain_attention, F.linear), (fused_attention, F.linear), (fused_attention, split_linear)]
+)
 @pytest.mark.parametrize(
     "changes", [{}, {"num_attention_heads": 4}, {"hidden_size": 96, "num_attention_heads": 4}, {"tubelet_size": 4}]
 )
-def test_the_lean_encoder_is_transformers_encoder(changes: dict[str, object], attend: lean.Attention) -> None:
+def test_the_lean_encoder_is_transformers_encoder(
+    changes: dict[str, object], attend: lean.Attention, multiply: lean.Multiply
+) -> None:
     model = make_model(**changes)
-    assert compare_encoders(model, LeanEncoder(model, dtype=torch.float32, attend=attend)) < 1e-5
+    encoder = LeanEncoder(model, dtype=torch.float32, attend=attend, multiply=multiply)
+    assert compare_encoders(model, encoder) < 1e-5
 
 
 def test_in_bf16_it_errs_less_than_transformers() -> None:
@@ -118,3 +124,23 @@ def test_where_nothing_compiles_functions_are_called_as_they_are(
 
 def broken(*_: object) -> Tensor:
     raise RuntimeError("no C compiler\nmore about it")
+
+
+def test_a_split_product_is_an_fp32_product() -> None:
+    torch.manual_seed(0)
+    inputs, weight, bias = torch.randn(64, 1024), torch.randn(32, 1024), torch.randn(32)
+    exact = F.linear(inputs.double(), weight.double(), bias.double())
+    errors = [(multiply(inputs, weight, bias) - exact).norm() for multiply in (split_linear, F.linear)]
+    assert errors[0] < 1.2 * errors[1]
+    rough = F.linear(lean._nearest_tf32(inputs), lean._nearest_tf32(weight), bias)  # one TF32 product
+    assert (rough - exact).norm() > 100 * errors[0]
+
+
+def test_numbers_are_rounded_to_what_tf32_holds() -> None:
+    exact = torch.tensor([1 + 2**-11, -(1 + 2**-11), 1 + 2**-12, 3e38, 0.0, -0.0, math.inf, math.nan])
+    nearest = lean._nearest_tf32(exact)
+    assert nearest[:3].tolist() == [1 + 2**-10, -(1 + 2**-10), 1]
+    assert nearest[3].item() == pytest.approx(3e38, rel=2**-11)
+    assert nearest[4:7].tolist() == [0, 0, math.inf]
+    assert nearest[7].isnan()
+    assert (nearest.view(torch.int32)[:7] & 0x1FFF == 0).all()

@@ -84,13 +84,18 @@ class FeatureSource:
             UserError: a video cannot be decoded any more, or the store's disk is full.
         """
         done = 0
-        try:
-            while done < len(clips):
-                for features in self._read_until_lost(clips[done:], again, following):
-                    yield features
-                    done += 1
-        finally:
-            self._far.finish()
+        while done < len(clips):
+            for features in self._read_until_lost(clips[done:], again, following):
+                yield features
+                done += 1
+
+    def finish(self) -> None:
+        """Waits until what was read is kept.
+
+        Raises:
+            UserError: the store's disk is full.
+        """
+        self._far.finish()
 
     def _read_until_lost(self, clips: Sequence[Clip], again: bool, following: Sequence[Clip]) -> Iterator[Tensor]:
         """Like `read`, but ends where kept features turn out to be damaged, or to have been deleted meanwhile."""

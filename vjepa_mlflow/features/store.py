@@ -4,9 +4,8 @@ import hashlib
 import json
 import shutil
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,13 +45,15 @@ class FeatureStore:
         self.folder = store_folder() / space.name
         self._description = json.dumps(asdict(space), indent=2).encode()
         self._pool = ThreadPoolExecutor(WRITERS)
-        self._writes: deque[Future[None]] = deque()
+        self._writes: dict[str, Future[None]] = {}  # in the order in which they were asked for
 
     def __contains__(self, name: str) -> bool:
-        return self._path(name).is_file()
+        return name in self._writes or self._path(name).is_file()
 
     def read(self, name: str) -> Tensor | None:
         """Features of shape (tokens, hidden size) on the CPU, or None where there are none that can be trusted."""
+        if (writing := self._writes.get(name)) is not None:
+            wait([writing])
         path = self._path(name)
         features = _read_verified(path, name)
         with suppress(OSError):
@@ -66,16 +67,20 @@ class FeatureStore:
         """Writes features in the background; waits for others where too many are on their way.
 
         Raises:
-            UserError: the disk is full, or the folder cannot be written to.
+            UserError: the disk is full, or the folder cannot be written to; of these features or of earlier ones.
         """
-        self._writes.append(self._pool.submit(self._write, name, features, when_computed(features)))
-        while len(self._writes) > WAITING_WRITES:
-            self._writes.popleft().result()
+        self._writes[name] = self._pool.submit(self._write, name, features, when_computed(features))
+        self._wait_for_writes(left=WAITING_WRITES)
 
     def finish(self) -> None:
         """Waits until everything is written. Raises what `write` raises."""
-        while self._writes:
-            self._writes.popleft().result()
+        self._wait_for_writes(left=0)
+
+    def _wait_for_writes(self, *, left: int) -> None:
+        for name, write in list(self._writes.items()):
+            if len(self._writes) > left or write.done():
+                del self._writes[name]
+                write.result()
 
     def _write(self, name: str, features: Tensor, computed: torch.cuda.Event | None) -> None:
         try:

@@ -50,6 +50,7 @@ def extract(recipe: Recipe) -> ExtractionResult:
             if source.full:
                 break
             times.append(time.perf_counter())
+        source.finish()
     return ExtractionResult(
         clips=len(clips),
         present=len(clips) - len(missing),

@@ -82,6 +82,7 @@ def train(recipe: Recipe) -> TrainingResult:
             step=best.epoch,
             input_example=flavor.example_input(data.draw_clip("slide_left", seed=0)),
         )
+        source.finish()  # now, so that a full disk does not cost the trained head
         model_uri = logged.model_uri
         if recipe.registered_model_name:
             model_uri = f"models:/{recipe.registered_model_name}/{logged.registered_model_version}"

@@ -2,7 +2,8 @@
 
 The checkpoint's own weights, and the function that transformers computes with them. What differs: the rotary tables are
 computed once, in fp32 (transformers computes the angles in the activations' own format); the residual stream stays
-fp32; query, key and value are one product; everything between the products is compiled into a few kernels.
+fp32; query, key and value are one product; everything between the products is compiled into a few kernels; fp32
+products may be put together from TF32 ones.
 """
 
 import functools
@@ -20,6 +21,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 from vjepa_mlflow.errors import one_line, remark
+from vjepa_mlflow.model.device import matmul_precision
 
 MOST_SHAPES = 64
 """Shapes that a function is compiled for: windows of several sizes in a sweep, and the encoder."""
@@ -27,6 +29,8 @@ MOST_SHAPES = 64
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries, keys and values of shape (clips, heads, tokens, head size) to values of the same shape."""
 
+Multiply = Callable[..., Tensor]
+"""Like `torch.nn.functional.linear`: inputs (..., inputs), a weight (outputs, inputs), perhaps a bias."""
 
 Layer = Any
 """A module of transformers, whose parts are known by name and not by type."""
@@ -76,6 +80,7 @@ class Sizes(NamedTuple):
     eps: float
     dtype: torch.dtype
     attend: Attention
+    multiply: Multiply
 
 
 def knows(config: VJEPA2Config) -> bool:
@@ -92,13 +97,13 @@ def knows(config: VJEPA2Config) -> bool:
 def block(hidden: Tensor, weights: BlockWeights, rotary: Rotary | None, sizes: Sizes) -> Tensor:
     """Hidden states of shape (clips, tokens, hidden size), fp32, through one block; the products are in `dtype`."""
     clips, tokens, size = hidden.shape
-    qkv = _linear(_norm(hidden, weights.norm1, sizes), weights.qkv)
+    qkv = _linear(_norm(hidden, weights.norm1, sizes), weights.qkv, sizes)
     query, key, value = qkv.view(clips, tokens, 3, sizes.heads, size // sizes.heads).unbind(2)
     if rotary is not None:
         query, key = _rotate(query, rotary), _rotate(key, rotary)
     attended = sizes.attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
-    hidden = hidden + _exact_linear(attended.transpose(1, 2).reshape(clips, tokens, size), weights.out)
-    return hidden + _mlp(_norm(hidden, weights.norm2, sizes), weights.fc1, weights.fc2)
+    hidden = hidden + _exact_linear(attended.transpose(1, 2).reshape(clips, tokens, size), weights.out, sizes)
+    return hidden + _mlp(_norm(hidden, weights.norm2, sizes), weights.fc1, weights.fc2, sizes)
 
 
 def pool(hidden: Tensor, query: Tensor, weights: PoolWeights, sizes: Sizes) -> Tensor:
@@ -116,24 +121,24 @@ def pool(hidden: Tensor, query: Tensor, weights: PoolWeights, sizes: Sizes) -> T
     means = (shares.to(sizes.dtype).transpose(1, 2) @ normed).float()  # clips, heads, hidden size
     values = means.transpose(0, 1) @ weights.value.weight.view(sizes.heads, head_size, -1).transpose(1, 2)
     pooled = query + values.transpose(0, 1).flatten(1) + weights.value.bias
-    return pooled + _mlp(_norm(pooled, weights.norm2, sizes), weights.fc1, weights.fc2)
+    return pooled + _mlp(_norm(pooled, weights.norm2, sizes), weights.fc1, weights.fc2, sizes)
 
 
 def _norm(hidden: Tensor, norm: Affine, sizes: Sizes) -> Tensor:
     return F.layer_norm(hidden, norm.weight.shape, *norm, sizes.eps).to(sizes.dtype)
 
 
-def _linear(inputs: Tensor, layer: Affine) -> Tensor:
-    return F.linear(inputs, layer.weight.to(inputs.dtype), layer.bias.to(inputs.dtype))
+def _linear(inputs: Tensor, layer: Affine, sizes: Sizes) -> Tensor:
+    return sizes.multiply(inputs, layer.weight.to(inputs.dtype), layer.bias.to(inputs.dtype))
 
 
-def _exact_linear(inputs: Tensor, layer: Affine) -> Tensor:
+def _exact_linear(inputs: Tensor, layer: Affine, sizes: Sizes) -> Tensor:
     """With the bias added in fp32, where compilation makes it free: it joins what comes next."""
-    return F.linear(inputs, layer.weight.to(inputs.dtype)).float() + layer.bias
+    return sizes.multiply(inputs, layer.weight.to(inputs.dtype)).float() + layer.bias
 
 
-def _mlp(inputs: Tensor, fc1: Affine, fc2: Affine) -> Tensor:
-    return _exact_linear(F.gelu(_exact_linear(inputs, fc1)).to(inputs.dtype), fc2)
+def _mlp(inputs: Tensor, fc1: Affine, fc2: Affine, sizes: Sizes) -> Tensor:
+    return _exact_linear(F.gelu(_exact_linear(inputs, fc1, sizes)).to(inputs.dtype), fc2, sizes)
 
 
 def _rotate(heads: Tensor, rotary: Rotary) -> Tensor:
@@ -168,9 +173,17 @@ class LeanEncoder:
         model: on its device.
         dtype: of the products, and of the features.
         attend: `fused_attention` or another.
+        multiply: `F.linear`, whose fp32 products are TF32 ones on a GPU, or `split_linear`.
     """
 
-    def __init__(self, model: VJEPA2ForVideoClassification, *, dtype: torch.dtype, attend: Attention):
+    def __init__(
+        self,
+        model: VJEPA2ForVideoClassification,
+        *,
+        dtype: torch.dtype,
+        attend: Attention,
+        multiply: Multiply = F.linear,
+    ):
         config, encoder = model.config, model.vjepa2.encoder
         patches = encoder.embeddings.patch_embeddings.proj
         self._patch_size, self._tubelet_size = config.patch_size, config.tubelet_size
@@ -178,16 +191,17 @@ class LeanEncoder:
         self._rotary = make_rotary(config, model.device)
         self._blocks = [_encoder_block(layer, dtype) for layer in encoder.layer]
         self._norm = _affine(encoder.layernorm)
-        self._sizes = Sizes(config.num_attention_heads, config.layer_norm_eps, dtype, attend)
+        self._sizes = Sizes(config.num_attention_heads, config.layer_norm_eps, dtype, attend, multiply)
         self._block: Callable[..., Tensor] = block
 
     def compile(self) -> None:
         self._block = compiled(block)
 
     @torch.no_grad()
+    @matmul_precision("tf32")
     def __call__(self, pixels: Tensor) -> Tensor:
         """Pixels of shape (clips, frames, 3, height, width) to features of shape (clips, tokens, hidden size)."""
-        hidden = _exact_linear(self._tubelets(pixels).to(self._sizes.dtype), self._patches)
+        hidden = _exact_linear(self._tubelets(pixels).to(self._sizes.dtype), self._patches, self._sizes)
         for weights in self._blocks:
             hidden = self._block(hidden, weights, self._rotary, self._sizes)
         return _norm(hidden, self._norm, self._sizes)
@@ -212,7 +226,7 @@ class LeanHead:
 
     def __init__(self, head: Layer, config: VJEPA2Config, *, dtype: torch.dtype, attend: Attention):
         self._head = head
-        self._sizes = Sizes(config.num_attention_heads, config.layer_norm_eps, dtype, attend)
+        self._sizes = Sizes(config.num_attention_heads, config.layer_norm_eps, dtype, attend, F.linear)
         self._block: Callable[..., Tensor] = block
         self._pool: Callable[..., Tensor] = pool
 
@@ -278,6 +292,27 @@ def _pool_weights(layer: Layer) -> PoolWeights:
         _affine(mlp.fc1),
         _affine(mlp.fc2),
     )
+
+
+def split_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """An fp32 product out of three TF32 ones, where those are allowed: each factor is a TF32 number and a TF32 rest.
+
+    The product of the rests, some 2**-22 of the whole, is left out. PyTorch's fused attention multiplies fp32 in the
+    same way (CUTLASS's `OpMultiplyAddFastF32`, "3xTF32").
+    """
+    (left, left_rest), (right, right_rest) = _tf32_parts(inputs), _tf32_parts(weight)
+    return F.linear(torch.cat([left_rest, left, left], -1), torch.cat([right, right_rest, right], -1), bias)
+
+
+def _tf32_parts(exact: Tensor) -> tuple[Tensor, Tensor]:
+    nearest = _nearest_tf32(exact)
+    return nearest, _nearest_tf32(exact - nearest)
+
+
+def _nearest_tf32(exact: Tensor) -> Tensor:
+    """Rounds fp32 numbers to the 10 bits of mantissa that TF32 has, 13 fewer than they have."""
+    bits = exact.view(torch.int32) + (1 << 12) & -(1 << 13)
+    return torch.where(exact.isfinite(), bits.view(torch.float32), exact)
 
 
 def fused_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
