@@ -87,6 +87,24 @@ def test_what_follows_is_begun_before_it_is_asked_for_and_done_once(tmp_path: Pa
     assert [count.calls(number) for number in range(1, 8)] == [1, 1, 1, 1, 1, 2, 1]
 
 
+def test_what_is_begun_early_is_done_once(tmp_path: Path) -> None:
+    count = Count(tmp_path)
+    pool: WorkerPool[int, int] = WorkerPool(count)
+    pool.begin(range(1000))
+    pool.begin(range(1000))
+    wait_until(lambda: count.calls(0) == 1)
+    assert len(list(tmp_path.iterdir())) < 500
+    assert list(pool.map([0, 1])) == [0, -1]
+    assert [count.calls(number) for number in range(2)] == [1, 1]
+
+
+def test_after_a_death_the_next_pool_has_new_workers() -> None:
+    with pytest.raises(UserError):
+        list(WorkerPool(os._exit).map([1]))  # type: ignore[arg-type]
+    pool: WorkerPool[int, int] = WorkerPool(abs)
+    assert list(pool.map([-1])) == [1]
+
+
 def test_what_follows_does_not_run_far_ahead_either(tmp_path: Path) -> None:
     count = Count(tmp_path)
     pool: WorkerPool[int, int] = WorkerPool(count)

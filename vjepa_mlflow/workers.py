@@ -53,6 +53,12 @@ class WorkerPool(Generic[Item, Result]):
         self._pinning = ThreadPoolExecutor(1) if pin_memory else None
         self._begun: dict[Item, Future[Result]] = {}
 
+    def begin(self, items: Iterable[Item]) -> None:
+        """Starts work on the first items of those that the next call of `map` will be given."""
+        for item in islice(items, self._ahead):
+            if item not in self._begun:
+                self._begun[item] = self._submit(item)
+
     def map(self, items: Iterable[Item], following: Iterable[Item] = ()) -> Iterator[Result]:
         """Yields the function's results in the order of the items, one call after the other.
 
@@ -68,28 +74,33 @@ class WorkerPool(Generic[Item, Result]):
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
-                waiting.append(begun.pop(item) if item in begun else self._begin(item))
+                waiting.append(begun.pop(item) if item in begun else self._submit(item))
                 if len(waiting) >= self._ahead:
                     yield waiting.popleft().result()
             upcoming = iter(following)
             while waiting:
                 result = waiting.popleft().result()
                 for item in islice(upcoming, self._ahead - len(waiting) - len(self._begun)):
-                    self._begun[item] = begun.pop(item) if item in begun else self._begin(item)
+                    self._begun[item] = begun.pop(item) if item in begun else self._submit(item)
                 yield result
         except BrokenProcessPool as error:
-            _workers.cache_clear()
-            raise UserError(
-                f"a worker process died ({one_line(error)}): expected enough memory, also in {SHARED_MEMORY}"
-            ) from error
+            raise _death(error) from error
         finally:
             for unwanted in (*waiting, *begun.values()):
                 unwanted.cancel()
 
-    def _begin(self, item: Item) -> "Future[Result]":
-        with _without_main():
-            result = _workers().submit(self._function, item)
+    def _submit(self, item: Item) -> "Future[Result]":
+        try:
+            with _without_main():
+                result = _workers().submit(self._function, item)
+        except BrokenProcessPool as error:
+            raise _death(error) from error
         return self._pinning.submit(_pinned, result) if self._pinning else result
+
+
+def _death(error: BrokenProcessPool) -> UserError:
+    _workers.cache_clear()  # the next pool gets new ones
+    return UserError(f"a worker process died ({one_line(error)}): expected enough memory, also in {SHARED_MEMORY}")
 
 
 def _pinned(future: "Future[Any]") -> Any:

@@ -1,6 +1,7 @@
 """Clips to features: read ahead in worker processes, encoded in large batches."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import NamedTuple
 
@@ -71,9 +72,17 @@ class Encoder:
         Raises:
             UserError: a video cannot be decoded any more, or not even one clip fits the GPU's memory.
         """
+        if not clips:
+            return
+        self._reader.begin(map(_request, clips))
+        self._prepare()  # while the first videos are read
         # While the consumer works with one batch's features, the GPU is already at the next.
         encoded = (self._encode_batch(batch) for batch in batches(self._read(clips, following), self.batch_size))
-        return chain.from_iterable(one_ahead(encoded))
+        yield from chain.from_iterable(one_ahead(encoded))
+
+    def _prepare(self) -> None:
+        with suppress(torch.OutOfMemoryError):  # then the first batch will run out of memory too, and be halved
+            self.backbone.prepare(clips=self.batch_size)
 
     def _read(self, clips: Sequence[Clip], following: Iterable[Clip]) -> Iterator[ReadClip]:
         results = self._reader.read(map(_request, clips), map(_request, following))

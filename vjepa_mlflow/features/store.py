@@ -24,7 +24,7 @@ SUFFIX = ".safetensors"
 DESCRIPTION = "space.json"
 IDENTITY = "name_and_sha256"
 DAY = 24 * 3600
-WRITERS = 4
+WRITERS = 8
 WAITING_WRITES = 64
 """Features that wait to be written before the encoder has to wait for the disk."""
 

@@ -60,10 +60,19 @@ class Backbone:
         """Pixels of shape (clips, frames, 3, height, width) to features of shape (clips, tokens, hidden size)."""
         if self._lean is None:
             return self._transformers(pixels)
+        return self._capture(self._lean, pixels)(pixels).clone()
+
+    @torch.no_grad()
+    def prepare(self, *, clips: int) -> None:
+        """Does beforehand what the first batch of so many clips would have to wait for."""
+        if self._lean is not None and self._captured is None:
+            self._capture(self._lean, _random_pixels(self._model, clips))
+
+    def _capture(self, lean: LeanEncoder, pixels: Tensor) -> Captured:
         if self._captured is None or self._captured_shape != pixels.shape:
-            warm_up(self._lean, pixels)
-            self._captured, self._captured_shape = Captured(self._lean, pixels), pixels.shape
-        return self._captured(pixels).clone()
+            warm_up(lean, pixels)
+            self._captured, self._captured_shape = Captured(lean, pixels), pixels.shape
+        return self._captured
 
     def _transformers(self, pixels: Tensor) -> Tensor:
         with autocast(pixels.device, self._precision):
@@ -94,13 +103,17 @@ def compare_encoders(model: VJEPA2ForVideoClassification, encode: Callable[[Tens
     Returns:
         The norm of the difference as a share of the features' norm.
     """
-    config = model.config
-    shape = (1, config.frames_per_clip, config.in_chans, config.crop_size, config.crop_size)
-    pixels = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(model.device)
+    pixels = _random_pixels(model, 1)
     found = encode(pixels).float()
     with matmul_precision("fp32"):
         expected = model.vjepa2(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state
     return ((found - expected).norm() / expected.norm()).item()
+
+
+def _random_pixels(model: VJEPA2ForVideoClassification, clips: int) -> Tensor:
+    config = model.config
+    shape = (clips, config.frames_per_clip, config.in_chans, config.crop_size, config.crop_size)
+    return torch.randn(shape, device=model.device, generator=torch.Generator(model.device).manual_seed(0))
 
 
 def training_head(head: Head, config: VJEPA2Config, *, precision: str) -> Callable[[Tensor], Tensor]:

@@ -73,6 +73,13 @@ class PoolWeights(NamedTuple):
     fc2: Affine
 
 
+class Tubelet(NamedTuple):
+    """Frames, and pixels along each side, of the piece of video that becomes a token."""
+
+    depth: int
+    side: int
+
+
 class Sizes(NamedTuple):
     """What a block is compiled for, besides the shape of its input."""
 
@@ -92,6 +99,18 @@ def knows(config: VJEPA2Config) -> bool:
         and config.attention_dropout == 0
         and config.frames_per_clip % config.tubelet_size == 0
     )
+
+
+def embed(pixels: Tensor, patches: Affine, tubelet: Tubelet, sizes: Sizes) -> Tensor:
+    """Pixels of shape (clips, frames, 3, height, width) to hidden states of shape (clips, tokens, hidden size), fp32.
+
+    The embedding's convolution looks at every place once, so it is the product of its weight and each place's pixels.
+    """
+    depth, side = tubelet
+    parts = pixels.unflatten(1, (-1, depth)).unflatten(-2, (-1, side)).unflatten(-1, (-1, side))
+    # clips, time, frame, channel, row, y, column, x -> clips, time, row, column, channel, frame, y, x
+    tokens = parts.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
+    return _exact_linear(tokens.to(sizes.dtype), patches, sizes)
 
 
 def block(hidden: Tensor, weights: BlockWeights, rotary: Rotary | None, sizes: Sizes) -> Tensor:
@@ -186,32 +205,26 @@ class LeanEncoder:
     ):
         config, encoder = model.config, model.vjepa2.encoder
         patches = encoder.embeddings.patch_embeddings.proj
-        self._patch_size, self._tubelet_size = config.patch_size, config.tubelet_size
+        self._tubelet = Tubelet(config.tubelet_size, config.patch_size)
         self._patches = Affine(patches.weight.detach().flatten(1).to(dtype), patches.bias.detach())
         self._rotary = make_rotary(config, model.device)
         self._blocks = [_encoder_block(layer, dtype) for layer in encoder.layer]
         self._norm = _affine(encoder.layernorm)
         self._sizes = Sizes(config.num_attention_heads, config.layer_norm_eps, dtype, attend, multiply)
+        self._embed: Callable[..., Tensor] = embed
         self._block: Callable[..., Tensor] = block
 
     def compile(self) -> None:
-        self._block = compiled(block)
+        self._embed, self._block = compiled(embed), compiled(block)
 
     @torch.no_grad()
     @matmul_precision("tf32")
     def __call__(self, pixels: Tensor) -> Tensor:
         """Pixels of shape (clips, frames, 3, height, width) to features of shape (clips, tokens, hidden size)."""
-        hidden = _exact_linear(self._tubelets(pixels).to(self._sizes.dtype), self._patches, self._sizes)
+        hidden = self._embed(pixels, self._patches, self._tubelet, self._sizes)
         for weights in self._blocks:
             hidden = self._block(hidden, weights, self._rotary, self._sizes)
         return _norm(hidden, self._norm, self._sizes)
-
-    def _tubelets(self, pixels: Tensor) -> Tensor:
-        """The pixels of each tubelet in a row: what the embedding's convolution sees at each of its places."""
-        side, depth = self._patch_size, self._tubelet_size
-        parts = pixels.unflatten(1, (-1, depth)).unflatten(-2, (-1, side)).unflatten(-1, (-1, side))
-        # clips, time, frame, channel, row, y, column, x -> clips, time, row, column, channel, frame, y, x
-        return parts.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
 
 
 class LeanHead:
@@ -347,7 +360,7 @@ def compiled(function: Callable[..., Tensor]) -> "Compiled":
 class Compiled:
     """A function compiled for fixed shapes; called as it is, with a remark, where this machine cannot compile.
 
-    Its first argument is the hidden states, its last the `Sizes`.
+    Its first argument is the one whose shape changes, its last the `Sizes`.
     """
 
     def __init__(self, function: Callable[..., Tensor]):

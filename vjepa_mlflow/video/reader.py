@@ -31,6 +31,10 @@ class ClipReader:
     def __init__(self, *, num_frames: int, stride: int, pin_memory: bool):
         self._pool = WorkerPool(_Read(num_frames, stride), pin_memory=pin_memory)
 
+    def begin(self, requests: Iterable[ClipRequest]) -> None:
+        """Starts to read the first of the clips that `read` will be asked for next."""
+        self._pool.begin(requests)
+
     def read(
         self, requests: Iterable[ClipRequest], following: Iterable[ClipRequest] = ()
     ) -> Iterator[Tensor | VideoError]:
