@@ -74,20 +74,23 @@ class WorkerPool(Generic[Item, Result]):
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
-                waiting.append(begun.pop(item) if item in begun else self._submit(item))
+                waiting.append(self._take(item, begun))
                 if len(waiting) >= self._ahead:
                     yield waiting.popleft().result()
             upcoming = iter(following)
             while waiting:
                 result = waiting.popleft().result()
                 for item in islice(upcoming, self._ahead - len(waiting) - len(self._begun)):
-                    self._begun[item] = begun.pop(item) if item in begun else self._submit(item)
+                    self._begun[item] = self._take(item, begun)
                 yield result
         except BrokenProcessPool as error:
             raise _death(error) from error
         finally:
             for unwanted in (*waiting, *begun.values()):
                 unwanted.cancel()
+
+    def _take(self, item: Item, begun: "dict[Item, Future[Result]]") -> "Future[Result]":
+        return begun.pop(item) if item in begun else self._submit(item)
 
     def _submit(self, item: Item) -> "Future[Result]":
         try:

@@ -56,6 +56,13 @@ def test_a_configuration_that_is_not_known_falls_back_and_says_so(
     assert "does not know this checkpoint's configuration" in capsys.readouterr().err
 
 
+def test_in_fp32_transformers_computes_where_tf32_is_not_fast(
+    large: VJEPA2ForVideoClassification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 9))
+    assert Backbone(large, precision="fp32").form == "transformers"
+
+
 def test_an_encoder_that_does_not_agree_falls_back_and_says_so(
     large: VJEPA2ForVideoClassification, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

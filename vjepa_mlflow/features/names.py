@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from vjepa_mlflow.features.encoder import Clip
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of stored features. It changes with the code that samples, crops or encodes, if that changes their values."""
 
 

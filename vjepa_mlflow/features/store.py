@@ -67,10 +67,10 @@ class FeatureStore:
         """Writes features in the background; waits for others where too many are on their way.
 
         Raises:
-            UserError: the disk is full, or the folder cannot be written to; of these features or of earlier ones.
+            UserError: earlier features could not be written: the disk is full, or the folder is closed to us.
         """
+        self._wait_for_writes(left=WAITING_WRITES - 1)
         self._writes[name] = self._pool.submit(self._write, name, features, when_computed(features))
-        self._wait_for_writes(left=WAITING_WRITES)
 
     def finish(self) -> None:
         """Waits until everything is written. Raises what `write` raises."""

@@ -35,11 +35,16 @@ _FASTEST: dict[str, tuple[Attention, Multiply]] = {
 """How the lean encoder computes in each format. A clip of the ViT-L takes 25 ms in fp32 on an H200, where strict fp32
 products take 39 and transformers 41; its features are 9e-6 off those of fp64, and transformers' 2e-6."""
 
+_FAST_TF32 = {(8, 0), (9, 0), (10, 0)}
+"""Compute capabilities (A100, H100 and H200, B200) with TF32 products so much faster than fp32 ones that three of them
+are faster than one, by their makers' figures; measured on an H200. Elsewhere, as on GeForce cards, they are not."""
+
 
 class Backbone:
     """The frozen encoder: pixels to features.
 
-    On a GPU it is the lean one, if that agrees with transformers' on this checkpoint; otherwise it is transformers'.
+    On a GPU it is the lean one, if that agrees with transformers' on this checkpoint, and in `fp32` if the GPU's TF32
+    products are fast; otherwise it is transformers'.
 
     Attributes:
         dtype: of the features: bfloat16 for `bf16`, otherwise float32.
@@ -50,7 +55,7 @@ class Backbone:
         self._model = model
         self._precision = precision
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self._lean = self._make_lean() if model.device.type == "cuda" else None
+        self._lean = self._make_lean() if _gains(model.device, precision) else None
         self._captured: Captured | None = None
         self._captured_shape: torch.Size | None = None
         self.form = "transformers" if self._lean is None else "lean"
@@ -114,6 +119,13 @@ def _random_pixels(model: VJEPA2ForVideoClassification, clips: int) -> Tensor:
     config = model.config
     shape = (clips, config.frames_per_clip, config.in_chans, config.crop_size, config.crop_size)
     return torch.randn(shape, device=model.device, generator=torch.Generator(model.device).manual_seed(0))
+
+
+def _gains(device: torch.device, precision: str) -> bool:
+    """Whether the lean encoder is faster than transformers' here."""
+    if device.type == "cpu":
+        return False
+    return precision != "fp32" or torch.cuda.get_device_capability(device) in _FAST_TF32
 
 
 def training_head(head: Head, config: VJEPA2Config, *, precision: str) -> Callable[[Tensor], Tensor]:

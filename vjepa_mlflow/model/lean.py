@@ -192,7 +192,8 @@ class LeanEncoder:
         model: on its device.
         dtype: of the products, and of the features.
         attend: `fused_attention` or another.
-        multiply: `F.linear`, whose fp32 products are TF32 ones on a GPU, or `split_linear`.
+        multiply: `F.linear`, or `split_linear`; TF32 products are allowed inside, so in fp32 the one is TF32 on a GPU,
+            the other puts fp32 together from it.
     """
 
     def __init__(
@@ -310,8 +311,9 @@ def _pool_weights(layer: Layer) -> PoolWeights:
 def split_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """An fp32 product out of three TF32 ones, where those are allowed: each factor is a TF32 number and a TF32 rest.
 
-    The product of the rests, some 2**-22 of the whole, is left out. PyTorch's fused attention multiplies fp32 in the
-    same way (CUTLASS's `OpMultiplyAddFastF32`, "3xTF32").
+    The product of the rests, some 2**-22 of the whole, is left out. Weights are divided anew each time: if they were
+    kept, their parts would take three times the memory. PyTorch's fused attention multiplies fp32 in the same way
+    (CUTLASS's `OpMultiplyAddFastF32`, "3xTF32").
     """
     (left, left_rest), (right, right_rest) = _tf32_parts(inputs), _tf32_parts(weight)
     return F.linear(torch.cat([left_rest, left, left], -1), torch.cat([right, right_rest, right], -1), bias)
