@@ -21,8 +21,12 @@ ATTEMPTS = 10
 """To write a file, since the cache may be deleted at any time."""
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, *content: bytes | memoryview) -> None:
     """Writes a file that appears complete or not at all, whoever else writes it at the same time.
+
+    Args:
+        path: the file.
+        content: its parts, one after the other.
 
     Raises:
         OSError: the file cannot be written; nothing of it is left.
@@ -31,7 +35,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     for left in reversed(range(ATTEMPTS)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
+            with temporary.open("wb") as file:
+                file.writelines(content)
             temporary.replace(path)
             return
         except (FileNotFoundError, FileExistsError):  # its folder was deleted between two of these lines

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import environment
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save, save_file
 
 from vjepa_mlflow import UserError
 from vjepa_mlflow.cache import TEMPORARY_PREFIX
 from vjepa_mlflow.features.names import FeatureSpace
-from vjepa_mlflow.features.store import DAY, FeatureStore, choose_old, list_contents, remove
+from vjepa_mlflow.features.store import DAY, IDENTITY, FeatureStore, choose_old, list_contents, remove
 
 SPACE = FeatureSpace("backbone", "processor", num_frames=16, stride=4, precision="fp32", form="transformers")
 NAMES = [f"{number:064x}" for number in range(12)]
@@ -46,6 +47,18 @@ def test_what_is_written_is_read(store: FeatureStore, dtype: torch.dtype) -> Non
     assert found is not None
     assert found.dtype == dtype
     assert torch.equal(found, features().to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_file_is_what_safetensors_would_write(store: FeatureStore, dtype: torch.dtype) -> None:
+    store.write(NAMES[0], features().to(dtype))
+    store.finish()
+    (file,) = store.folder.rglob("*.safetensors")
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    assert list(metadata) == [IDENTITY]
+    assert metadata[IDENTITY].startswith(NAMES[0])
+    assert file.read_bytes() == save({"features": features().to(dtype)}, metadata)
 
 
 def test_a_part_of_a_batch_is_stored_alone(store: FeatureStore) -> None:

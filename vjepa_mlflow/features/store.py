@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, write_atomically
@@ -23,8 +23,14 @@ from vjepa_mlflow.features.transfer import to_host, when_computed
 SUFFIX = ".safetensors"
 DESCRIPTION = "space.json"
 IDENTITY = "name_and_sha256"
+DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
+"""safetensors' names of them."""
+ALIGNMENT = 8
+"""Of a safetensors file's header, in bytes."""
 DAY = 24 * 3600
-WRITERS = 8
+WRITERS = 4
+"""Threads. More of them would take processor time from the reading of videos, which the encoder waits for."""
+
 WAITING_WRITES = 64
 """Features that wait to be written before the encoder has to wait for the disk."""
 
@@ -86,7 +92,7 @@ class FeatureStore:
         try:
             if not self.folder.is_dir():
                 write_atomically(self.folder / DESCRIPTION, self._description)
-            write_atomically(self._path(name), _to_bytes(name, to_host(features, computed)))
+            write_atomically(self._path(name), *_content(name, to_host(features, computed)))
         except OSError as error:
             raise UserError(
                 f"feature store {self.folder}: cannot be written ({error.strerror}, "
@@ -98,9 +104,20 @@ class FeatureStore:
         return self.folder / name[:2] / f"{name}{SUFFIX}"
 
 
-def _to_bytes(name: str, features: Tensor) -> bytes:
-    # One value, since safetensors writes several in any order: the same features are the same bytes.
-    return save({"features": features}, metadata={IDENTITY: _identity(name, features)})
+def _content(name: str, features: Tensor) -> tuple[bytes, memoryview]:
+    """A safetensors file: the length of its header in eight bytes, the header in JSON, and the values.
+
+    safetensors' own `save` would first copy all values into one new string, which costs more than it seems: a run of
+    the ViT-L in bf16 took 3.6 s with it and 3.3 s without.
+    """
+    values = _values(features)
+    header = {
+        "__metadata__": {IDENTITY: _identity(name, features)},
+        "features": {"dtype": DTYPES[features.dtype], "shape": features.shape, "data_offsets": [0, values.nbytes]},
+    }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text, values
 
 
 def _read_verified(path: Path, name: str) -> Tensor | None:
@@ -120,7 +137,11 @@ def _metadata(content: bytes) -> dict[str, str]:
 
 
 def _identity(name: str, features: Tensor) -> str:
-    return f"{name} {hashlib.sha256(features.contiguous().flatten().view(torch.uint8).numpy().data).hexdigest()}"
+    return f"{name} {hashlib.sha256(_values(features)).hexdigest()}"
+
+
+def _values(features: Tensor) -> memoryview:
+    return features.contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def free_space(folder: Path) -> int:
