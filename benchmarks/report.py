@@ -126,7 +126,7 @@ def encoder_tables(encoder: Run) -> Iterator[str]:
     for row in encoder["encoder"]:
         share = f"{ceiling['both'] / row['ms']:.0%}" if ceiling and row["precision"] == "bf16" else ""
         name = row["encoder"] + ("" if row["encoder"] == row["form"] else f" ({row['form']})")
-        rows.append([name, row["precision"], str(row["batch"]), f"{row['ms']:.2f}", f"{row['error']:.2%}", share])
+        rows.append([name, row["precision"], str(row["batch"]), f"{row['ms']:.2f}", f"{row['error']:.1e}", share])
     yield table(["encoder", "precision", "batch", "ms a clip", "error against fp32", "of the ceiling"], rows)
     if ceiling:
         yield (
