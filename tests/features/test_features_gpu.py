@@ -45,7 +45,7 @@ def test_the_lean_encoder_is_taken_and_errs_no_more_than_transformers(
         backbone = Backbone(large, precision=precision)
         ours, transformers = compare_encoders(large, backbone), compare_encoders(large, backbone._transformers)
     assert backbone.form == "lean"
-    assert ours <= max(1.02 * transformers, 2e-5)  # in fp32, where transformers' is what errors are measured against
+    assert ours <= max(1.02 * transformers, 1.2e-5)  # in fp32, where errors are measured against transformers itself
 
 
 def test_a_configuration_that_is_not_known_falls_back_and_says_so(

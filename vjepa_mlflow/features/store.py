@@ -23,11 +23,14 @@ from vjepa_mlflow.features.transfer import to_host, when_computed
 SUFFIX = ".safetensors"
 DESCRIPTION = "space.json"
 IDENTITY = "name_and_sha256"
+DAY = 24 * 3600
+
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
 """safetensors' names of them."""
+
 ALIGNMENT = 8
 """Of a safetensors file's header, in bytes."""
-DAY = 24 * 3600
+
 WRITERS = 4
 """Threads. More of them would take processor time from the reading of videos, which the encoder waits for."""
 
@@ -108,11 +111,11 @@ def _content(name: str, features: Tensor) -> tuple[bytes, memoryview]:
     """A safetensors file: the length of its header in eight bytes, the header in JSON, and the values.
 
     safetensors' own `save` would first copy all values into one new string, which costs more than it seems: a run of
-    the ViT-L in bf16 took 3.6 s with it and 3.3 s without.
+    the ViT-L in bf16 took 3.63 s with it and 3.35 s without.
     """
     values = _values(features)
     header = {
-        "__metadata__": {IDENTITY: _identity(name, features)},
+        "__metadata__": {IDENTITY: _identity(name, values)},
         "features": {"dtype": DTYPES[features.dtype], "shape": features.shape, "data_offsets": [0, values.nbytes]},
     }
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -127,7 +130,7 @@ def _read_verified(path: Path, name: str) -> Tensor | None:
         metadata = _metadata(content)
     except (OSError, SafetensorError, KeyError):
         return None
-    return features if metadata.get(IDENTITY) == _identity(name, features) else None
+    return features if metadata.get(IDENTITY) == _identity(name, _values(features)) else None
 
 
 def _metadata(content: bytes) -> dict[str, str]:
@@ -136,12 +139,13 @@ def _metadata(content: bytes) -> dict[str, str]:
     return dict(header.get("__metadata__", {}))
 
 
-def _identity(name: str, features: Tensor) -> str:
-    return f"{name} {hashlib.sha256(_values(features)).hexdigest()}"
-
-
 def _values(features: Tensor) -> memoryview:
+    """The bytes of features that are on the CPU."""
     return features.contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def _identity(name: str, values: memoryview) -> str:
+    return f"{name} {hashlib.sha256(values).hexdigest()}"
 
 
 def free_space(folder: Path) -> int:
