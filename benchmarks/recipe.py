@@ -34,7 +34,7 @@ from vjepa_mlflow.features import (
 )
 from vjepa_mlflow.model import Checkpoint, Head, load_processor, matmul_precision, use_device
 from vjepa_mlflow.recipe import PRECISIONS, Recipe
-from vjepa_mlflow.training import BestHead, classification_metrics, fit, predict
+from vjepa_mlflow.training import TrainingState, classification_metrics, fit, predict
 
 
 @dataclass
@@ -173,31 +173,29 @@ class Benchmark:
     def _train(self, recipe: Recipe) -> dict[str, object]:
         source = FeatureSource(self.model, self.processor, recipe)
         test = EvaluationSet(source, self.dataset, "test")
-        best, epochs = self._fit(recipe, source, following=test.clips)
-        self.head.load_state_dict(best.weights)
+        trained = self._fit(recipe, source, following=test.clips)
+        self.head.load_state_dict(trained.best.weights)
         tested = classification_metrics(*predict(self.head, test, precision=recipe.precision, name="Test"))
         source.finish()
         return {
-            "train_loss": [metrics["train_loss"] for metrics in epochs],
-            "val_accuracy": [metrics["val_accuracy"] for metrics in epochs],
+            "train_loss": [metrics["train_loss"] for metrics in trained.epochs],
+            "val_accuracy": [metrics["val_accuracy"] for metrics in trained.epochs],
             "test_accuracy": tested["accuracy"],
         }
 
     def _fit(
         self, recipe: Recipe, source: FeatureSource, *, again: bool = False, following: Sequence[Clip] = ()
-    ) -> tuple[BestHead, list[dict[str, float]]]:
+    ) -> TrainingState:
         self.head.load_state_dict(self.first)
-        epochs: list[dict[str, float]] = []
-        best = fit(
+        return fit(
             self.head,
             self.model.config,
             train=TrainingSet(source, self.dataset, recipe, again=again),
             val=EvaluationSet(source, self.dataset, "val"),
             recipe=recipe,
-            on_epoch=lambda _, metrics: epochs.append(metrics),
+            on_epoch=lambda _: None,
             following=following,
         )
-        return best, epochs
 
     def _trials(self, recipe: Recipe, trials: int, measured: int) -> Run:
         """Trials with other learning rates, the first of which encodes everything: the store is empty at the start.
@@ -211,8 +209,8 @@ class Benchmark:
         with temporary_cache():
             source = FeatureSource(self.model, self.processor, recipe)
             for rate in np.geomspace(1e-6, 1e-2, measured):
-                best, _ = self._fit(replace(recipe, learning_rate=float(rate)), source, again=True)
-                accuracies.append(best.metrics["val_accuracy"])
+                trained = self._fit(replace(recipe, learning_rate=float(rate)), source, again=True)
+                accuracies.append(trained.best.metrics["val_accuracy"])
                 source.finish()
                 common.synchronize()
                 ended.append(time.perf_counter())

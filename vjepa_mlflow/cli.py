@@ -21,8 +21,8 @@ def main(arguments: list[str] | None = None) -> None:
         commands.main(arguments, prog_name="vjepa-mlflow", standalone_mode=False)
     except (UserError, click.ClickException) as error:
         _fail(error.format_message() if isinstance(error, click.ClickException) else str(error), status=2)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted", status=130)
+    except (KeyboardInterrupt, click.Abort) as interrupt:
+        _fail(str(interrupt) or "interrupted", status=130)
     except Exception as error:
         from mlflow.exceptions import MlflowException
 
@@ -65,6 +65,12 @@ def _recipe_option(option: "dataclasses.Field[Any]") -> Callable[[Callable[..., 
     )
 
 
+def _print_model(run_id: str, model_uri: str) -> None:
+    print(f"Run    {run_id}   (mlflow ui)")
+    print(f"Model  {model_uri}")
+    print(f"Serve  mlflow models serve --env-manager local -m {model_uri}")
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def commands() -> None:
@@ -80,9 +86,7 @@ def train(**options: Any) -> None:
 
     result = train(recipe)
     print(f"\nBest epoch {result.best_epoch}, test accuracy {result.metrics['test_accuracy']:.3f}")
-    print(f"Run    {result.run_id}   (mlflow ui)")
-    print(f"Model  {result.model_uri}")
-    print(f"Serve  mlflow models serve --env-manager local -m {result.model_uri}")
+    _print_model(result.run_id, result.model_uri)
 
 
 @commands.command()
@@ -99,6 +103,36 @@ def extract(**options: Any) -> None:
     left = result.clips - result.present - result.encoded
     pace = "" if result.clips_per_second is None else f" ({result.clips_per_second:.1f} clips/s)"
     print(f"{result.clips} clips: {result.present} were there, {result.encoded} encoded{pace}, {left} without room")
+
+
+@commands.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--trials", default="", help="How many are to end; empty: as many as the file says.")
+@click.option(
+    "--workers", default=1, show_default=True, help="Processes, each on a GPU of its own if there are several."
+)
+@click.option("--study", default="", help="Name of the study; empty: made of the file's and the data's.")
+@click.option(
+    "--storage", default="", help="Optuna's database URL; empty: SQLite beside MLflow's database. Others may share it."
+)
+@recipe_options()
+def sweep(file: Path, trials: str, workers: int, study: str, storage: str, **options: Any) -> None:
+    """Search the recipe's values as FILE says, with features encoded once, and log the best trial's model.
+
+    The first trial has the values of the options below. The same command goes on with a study that was interrupted,
+    and may run on several machines that share the storage.
+    """
+    recipe = Recipe(**options)
+    if trials and not trials.removeprefix("-").isdecimal():
+        raise UserError(f"trials={trials}: expected a whole number of at least 1")
+    from vjepa_mlflow.jobs.sweep import run_sweep
+
+    result = run_sweep(
+        file, recipe, trials=int(trials) if trials else None, workers=workers, study=study, storage=storage
+    )
+    print(f"\n{result.summary}")
+    print(f"\nBest trial {result.best_trial}, test accuracy {result.metrics['test_accuracy']:.3f}")
+    _print_model(result.run_id, result.model_uri)
 
 
 @commands.command()

@@ -1,26 +1,21 @@
 """Work for several processes: items in, results out in their order, ahead of whoever takes them."""
 
 import functools
-import multiprocessing
-import os
 import shutil
 import signal
-import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 import torch
 
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.iteration import usable_cpus
+from vjepa_mlflow.processes import end_with_the_parent, fork_server, without_main
 from vjepa_mlflow.ranks import local_world_size
 
 Item = TypeVar("Item", bound=Hashable)
@@ -94,7 +89,7 @@ class WorkerPool(Generic[Item, Result]):
 
     def _submit(self, item: Item) -> "Future[Result]":
         try:
-            with _without_main():
+            with without_main():
                 result = _workers().submit(self._function, item)
         except BrokenProcessPool as error:
             raise _death(error) from error
@@ -116,38 +111,20 @@ def _workers() -> Executor:
     count = _count_workers()
     if count == 0:
         return ThreadPoolExecutor(1)
-    return ProcessPoolExecutor(count, mp_context=_fork_server(), initializer=_prepare_worker)
+    return ProcessPoolExecutor(count, mp_context=fork_server(), initializer=_prepare_worker)
+
+
+def end_workers() -> None:
+    """Ends the worker processes of this process, where it has any. It would wait for them at its own end."""
+    if _workers.cache_info().currsize:
+        _workers().shutdown(cancel_futures=True)
+        _workers.cache_clear()
 
 
 def _prepare_worker() -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends to all; the consumer decides
-    threading.Thread(target=_end_with_the_consumer, daemon=True).start()
-
-
-def _end_with_the_consumer() -> None:
-    """A worker whose consumer was killed would wait for work for ever."""
-    consumer = multiprocessing.parent_process()
-    assert consumer is not None
-    consumer.join()
-    os._exit(1)
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Hides the running script from workers that start, each of which would import it and need nothing of it."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-def _fork_server() -> multiprocessing.context.BaseContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vjepa_mlflow.workers", "vjepa_mlflow.video"])
-    return context
+    end_with_the_parent()
 
 
 @functools.cache

@@ -84,16 +84,15 @@ class Evaluation:
 def run(
     model: VJEPA2ForVideoClassification, train: Clips, val: Clips, **recipe: object
 ) -> tuple[BestHead, list[dict[str, float]]]:
-    epochs: list[dict[str, float]] = []
-    best = fit(
+    trained = fit(
         Head(model),
         model.config,
         train=Training(train),  # type: ignore[arg-type]
         val=Evaluation(val),  # type: ignore[arg-type]
         recipe=Recipe(**recipe),  # type: ignore[arg-type]
-        on_epoch=lambda _, metrics: epochs.append(metrics),
+        on_epoch=lambda _: None,
     )
-    return best, epochs
+    return trained.best, trained.epochs
 
 
 def card_loop(

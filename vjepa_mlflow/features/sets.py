@@ -43,6 +43,17 @@ def evaluation_clips(samples: Sequence[Sample]) -> list[Clip]:
     return [Clip(sample, CENTRED) for sample in samples]
 
 
+def all_clips(dataset: VideoDataset, recipe: Recipe) -> Iterator[Clip]:
+    """Every clip that a run reads, once.
+
+    In the order of need, so that a budget that does not reach all serves first what every epoch reads.
+    """
+    yield from evaluation_clips(dataset.splits["val"])
+    yield from evaluation_clips(dataset.splits["test"])
+    for epoch in range(1, min(recipe.epochs, recipe.views or recipe.epochs) + 1):
+        yield from training_clips(dataset.splits["train"], recipe, epoch)
+
+
 class TrainingSet:
     """The training videos: in each epoch another order, and other views unless the recipe reuses views.
 

@@ -1,12 +1,9 @@
 """Filling the feature store and nothing else, alone or as one of several processes."""
 
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vjepa_mlflow import features, model
-from vjepa_mlflow.data import VideoDataset
-from vjepa_mlflow.iteration import progress
+from vjepa_mlflow.jobs.encode import encode
 from vjepa_mlflow.jobs.prepare import prepare
 from vjepa_mlflow.ranks import launched_share
 from vjepa_mlflow.recipe import Recipe
@@ -42,15 +39,9 @@ def extract(recipe: Recipe) -> ExtractionResult:
     with model.matmul_precision(recipe.precision):
         prepared = prepare(recipe, share=share)
         source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
-        clips = list(share.of(list(_all_clips(prepared.dataset, recipe))))
+        clips = list(share.of(list(features.all_clips(prepared.dataset, recipe))))
         missing = source.missing(clips)
-        features_of_missing = source.read(missing, again=False)
-        times = []
-        for _ in progress(features_of_missing, total=len(missing), description="Encoding", unit="clip"):
-            if source.full:
-                break
-            times.append(time.perf_counter())
-        source.finish()
+        times = encode(source, missing, again=False)
     return ExtractionResult(
         clips=len(clips),
         present=len(clips) - len(missing),
@@ -63,15 +54,3 @@ def _pace(times: list[float], batch_size: int) -> float | None:
     """Clips a second after the first two batches, which wait for workers to start and for compilation."""
     steady = times[2 * batch_size :]
     return (len(steady) - 1) / (steady[-1] - steady[0]) if len(steady) > 1 else None
-
-
-def _all_clips(dataset: VideoDataset, recipe: Recipe) -> Iterator[features.Clip]:
-    """In the order of need, so that a budget that does not reach all serves first what every epoch reads."""
-    yield from features.evaluation_clips(dataset.splits["val"])
-    yield from features.evaluation_clips(dataset.splits["test"])
-    for epoch in range(1, _distinct_epochs(recipe) + 1):
-        yield from features.training_clips(dataset.splits["train"], recipe, epoch)
-
-
-def _distinct_epochs(recipe: Recipe) -> int:
-    return min(recipe.epochs, recipe.views or recipe.epochs)

@@ -10,6 +10,7 @@ from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.tracking import RunLog
 
 SHOWN_FAULTS = 20
 URI_SCHEMES = ("models:/", "runs:/")
@@ -111,3 +112,24 @@ def _print_dataset(dataset: data.VideoDataset, recipe: Recipe) -> None:
     sizes = ", ".join(f"{len(samples)} {split}" for split, samples in dataset.splits.items())
     drawn = f" ({' and '.join(dataset.drawn)} drawn from train, seed {recipe.seed})" if dataset.drawn else ""
     print(f"Data: {recipe.data}, {len(dataset.labels)} classes, {sizes}{drawn}")
+
+
+def log_faults(log: RunLog, faults: list[Fault]) -> None:
+    """Logs the videos that cannot be used, before they are listed."""
+    log.table(faults, "bad_videos.csv")
+    print("Videos that cannot be used, all in the run's artifact bad_videos.csv:")
+
+
+def log_preparation(log: RunLog, prepared: Preparation, recipe: Recipe) -> None:
+    """Logs the checkpoint, the device and the three sets."""
+    counts = model.count_parameters(prepared.classifier)
+    log.params(
+        {
+            "checkpoint": prepared.checkpoint.name,
+            "checkpoint_revision": prepared.checkpoint.revision,
+            "total_parameters": counts.total,
+            "trainable_parameters": counts.trainable,
+            "device_name": model.describe_device(prepared.classifier.device),
+        }
+    )
+    log.dataset(prepared.dataset, data=recipe.data)

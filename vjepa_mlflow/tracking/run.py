@@ -5,7 +5,8 @@ import io
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -13,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 from torch.utils.tensorboard import SummaryWriter
 
@@ -22,6 +24,9 @@ from vjepa_mlflow.tracking.versions import library_versions
 
 FAILURE_TAG = "vjepa_mlflow.failure"
 """The tag of a failed run that holds the reason, in one line."""
+
+RESUMED_TAG = "vjepa_mlflow.resumed_run"
+"""The tag of a run whose work went on in another one: that one's id."""
 
 
 class RunLog:
@@ -85,10 +90,47 @@ class RunLog:
             videos = mlflow.data.from_pandas(frame, source=source, targets="label", name=f"{root.stem}-{split}")
             mlflow.log_input(videos, context=split)
 
+    def file(self, path: Path) -> None:
+        """Logs a file under its own name."""
+        self._client.log_artifact(self.run_id, str(path))
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        self._client.log_batch(self.run_id, tags=[RunTag(name, str(value)) for name, value in values.items()])
+
+    def logged_steps(self, metric: str) -> set[int]:
+        """The steps at which the run has this metric already."""
+        return {point.step for point in self._client.get_metric_history(self.run_id, metric)}
+
     def events(self) -> None:
         """Logs what TensorBoard reads as an artifact."""
         self._events.close()
         self._client.log_artifacts(self.run_id, self._events_folder, "tensorboard")
+
+
+def download(run_id: str, name: str, folder: Path) -> Path:
+    """Fetches a file that a run has as an artifact, and returns where it is in the folder.
+
+    Raises:
+        UserError: the run does not have it any more.
+    """
+    try:
+        return Path(MlflowClient().download_artifacts(run_id, name, str(folder)))
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"run {run_id}: {name} cannot be fetched ({one_line(error)}): expected it as an artifact"
+        ) from error
+
+
+def wake_tracking() -> None:
+    """Asks the tracking store for something, so that its first use, which makes tables, is behind us.
+
+    Raises:
+        UserError: it does not answer as one.
+    """
+    try:
+        MlflowClient().search_experiments(max_results=1)
+    except MlflowException as error:
+        raise UserError(f"tracking URI {mlflow.get_tracking_uri()}: it does not answer: {one_line(error)}") from error
 
 
 @contextmanager
@@ -102,29 +144,65 @@ def run_log() -> Iterator[RunLog]:
         UserError: the tracking server does not answer as one.
     """
     joined = mlflow.active_run() is not None
+    run = mlflow.active_run() or _start_run()
+    with _ending(owned=not joined), open_log(run.info.run_id) as log:
+        yield log
+
+
+@contextmanager
+def resumed_log(run_id: str) -> Iterator[RunLog]:
+    """Goes on in an earlier run, which ends here as in `run_log`.
+
+    A run that is active, or that `mlflow run` prepared, stays the outer one, and names the resumed one in a tag.
+
+    Raises:
+        UserError: the tracking server does not answer as one, or has no such run.
+    """
+    with ExitStack() as outer:
+        if mlflow.active_run() is not None or os.environ.get("MLFLOW_RUN_ID"):
+            outer.enter_context(run_log()).tags({RESUMED_TAG: run_id})
+        run = _start_run(run_id)
+        with _ending(owned=True), open_log(run.info.run_id) as log:
+            if FAILURE_TAG in run.data.tags:
+                MlflowClient().delete_tag(run_id, FAILURE_TAG)
+            yield log
+
+
+def _start_run(run_id: str | None = None) -> mlflow.ActiveRun:
     try:
-        run = mlflow.active_run() or mlflow.start_run(log_system_metrics=True)
+        return mlflow.start_run(run_id=run_id, nested=run_id is not None, log_system_metrics=True)
     except MlflowException as error:
         raise UserError(
             f"tracking URI {mlflow.get_tracking_uri()}: no run can be started: {one_line(error)}"
         ) from error
+
+
+@contextmanager
+def _ending(*, owned: bool) -> Iterator[None]:
+    """Tags the active run if the block fails, and ends it if it is ours."""
     try:
-        with tempfile.TemporaryDirectory() as events:
-            log = RunLog(run.info.run_id, events)
-            log.params(library_versions())
-            try:
-                yield log
-            finally:
-                log.events()
+        yield
     except BaseException as error:
         status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
         with suppress(MlflowException):  # the first error is the one to report
             mlflow.set_tag(FAILURE_TAG, one_line(error))
-            if not joined:
+            if owned:
                 mlflow.end_run(status)
         raise
-    if not joined:
+    if owned:
         mlflow.end_run()
+
+
+@contextmanager
+def open_log(run_id: str) -> Iterator[RunLog]:
+    """Gives what writes to a run; it has TensorBoard's events as an artifact afterwards, however the block ends."""
+    with tempfile.TemporaryDirectory() as events:
+        log = RunLog(run_id, events)
+        log.params(library_versions())
+        try:
+            yield log
+        finally:
+            log.events()
 
 
 def fail_launched_run(reason: str) -> None:

@@ -1,7 +1,19 @@
 """Features to the best head: the loop and its metrics."""
 
-from vjepa_mlflow.training.loop import BestHead, fit
-from vjepa_mlflow.training.metrics import classification_metrics
+from vjepa_mlflow.training.loop import DivergedError, fit
+from vjepa_mlflow.training.metrics import DIRECTIONS, classification_metrics, rank
 from vjepa_mlflow.training.predictions import Predictions, predict
+from vjepa_mlflow.training.state import BestHead, TrainingState, load_best
 
-__all__ = ["BestHead", "Predictions", "classification_metrics", "fit", "predict"]
+__all__ = [
+    "DIRECTIONS",
+    "BestHead",
+    "DivergedError",
+    "Predictions",
+    "TrainingState",
+    "classification_metrics",
+    "fit",
+    "load_best",
+    "predict",
+    "rank",
+]

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,21 +17,11 @@ from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.training.gradient import WindowGradient
 from vjepa_mlflow.training.metrics import classification_metrics
 from vjepa_mlflow.training.predictions import Predictions, gather, predict
+from vjepa_mlflow.training.state import TrainingState
 
 
-@dataclass(frozen=True)
-class BestHead:
-    """The head of the epoch with the highest validation accuracy; of several such, the one with the lowest loss.
-
-    Attributes:
-        epoch: counted from 1.
-        metrics: that epoch's.
-        weights: a copy of the head's state dict, on its device.
-    """
-
-    epoch: int
-    metrics: dict[str, float]
-    weights: dict[str, Tensor]
+class DivergedError(UserError):
+    """The loss is no longer a finite number: the recipe's values are to blame."""
 
 
 def fit(
@@ -41,10 +31,12 @@ def fit(
     train: TrainingSet,
     val: EvaluationSet,
     recipe: Recipe,
-    on_epoch: Callable[[int, dict[str, float]], None],
+    on_epoch: Callable[[TrainingState], None],
     following: Sequence[Clip] = (),
-) -> BestHead:
-    """Trains the head with Adam and returns it as it was after its best epoch.
+    metric: str = "val_accuracy",
+    resume: Path | None = None,
+) -> TrainingState:
+    """Trains the head with Adam; what is returned holds it as it was after its best epoch.
 
     One optimizer step sees a window of `gradient_accumulation_steps` micro-batches of `batch_size` clips. Its loss is
     the mean over the clips that the window really has, so the last, smaller window of an epoch weighs its clips by its
@@ -56,11 +48,14 @@ def fit(
         train: the training features.
         val: the validation features.
         recipe: the values of the run.
-        on_epoch: called after each epoch with its number, from 1, and its metrics.
+        on_epoch: called after each epoch with the state of things; what it raises ends the training.
         following: the clips that will be wanted after training, see `FeatureSource.read`.
+        metric: what decides which epoch is the best, one of `DIRECTIONS`.
+        resume: a file that `TrainingState.save` wrote in an earlier training of this recipe, which goes on there.
 
     Raises:
-        UserError: the loss is no longer a finite number.
+        DivergedError: the loss is no longer a finite number.
+        UserError: there is nothing to resume in that file.
     """
     device = next(head.parameters()).device
     window_size = recipe.gradient_accumulation_steps * recipe.batch_size
@@ -72,9 +67,13 @@ def fit(
     optimizer = torch.optim.Adam(head.parameters(), lr=recipe.learning_rate, fused=device.type == "cuda" or None)
     steps = recipe.epochs * math.ceil(len(train) / window_size)
     scheduler = get_scheduler(recipe.scheduler, optimizer, num_warmup_steps=0, num_training_steps=steps)
-    best: BestHead | None = None
+    state = TrainingState(head, optimizer, scheduler)
+    if resume is not None:
+        state.load(resume)
 
-    for epoch in range(1, recipe.epochs + 1):
+    for epoch in range(len(state.epochs) + 1, recipe.epochs + 1):
+        if recipe.patience and state.epochs and epoch > state.best.epoch + recipe.patience:
+            break
         started = time.perf_counter()
         outputs: list[Predictions] = []
         learning_rate = recipe.learning_rate
@@ -90,14 +89,11 @@ def fit(
 
         trained = classification_metrics(*gather(outputs))
         seconds = time.perf_counter() - started
-        if not math.isfinite(trained["loss"]):
-            raise UserError(
-                f"training loss became {trained['loss']} in epoch {epoch} with learning_rate={recipe.learning_rate}: "
-                f"expected a finite number; try a lower rate"
-            )
+        _check_loss("training", trained["loss"], epoch, recipe)
         validated = classification_metrics(
             *predict(head, val, precision=recipe.precision, name="Validation", following=upcoming)
         )
+        _check_loss("validation", validated["loss"], epoch, recipe)
         metrics = {
             "train_loss": trained["loss"],
             "train_accuracy": trained["accuracy"],
@@ -105,26 +101,21 @@ def fit(
             "learning_rate": learning_rate,
             "clips_per_second": len(train) / seconds,
         }
-        on_epoch(epoch, metrics)
+        state.end_epoch(metrics, metric)
+        on_epoch(state)
 
-        if best is None or _rank(metrics) > _rank(best.metrics):
-            best = BestHead(epoch, metrics, _copy_weights(head))
-        if recipe.patience and epoch - best.epoch >= recipe.patience:
-            break
-
-    assert best is not None  # a recipe has at least one epoch
-    return best
+    return state
 
 
-def _rank(metrics: dict[str, float]) -> tuple[float, float]:
-    return metrics["val_accuracy"], -metrics["val_loss"]
+def _check_loss(name: str, loss: float, epoch: int, recipe: Recipe) -> None:
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"{name} loss became {loss} in epoch {epoch} with learning_rate={recipe.learning_rate}: "
+            f"expected a finite number; try a lower rate"
+        )
 
 
 def _class_weights(labels: list[int], kind: str) -> Tensor:
     counts = torch.bincount(torch.tensor(labels)).float()
     # The formula of scikit-learn's class_weight="balanced".
     return len(labels) / (len(counts) * counts) if kind == "balanced" else torch.ones_like(counts)
-
-
-def _copy_weights(head: Head) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}

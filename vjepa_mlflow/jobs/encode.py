@@ -1,0 +1,30 @@
+"""Features that are not there yet, with a progress bar."""
+
+import time
+from collections.abc import Sequence
+
+from vjepa_mlflow.features import Clip, FeatureSource
+from vjepa_mlflow.iteration import progress
+
+
+def encode(source: FeatureSource, clips: Sequence[Clip], *, again: bool) -> list[float]:
+    """Encodes clips and keeps their features, until there is no room.
+
+    Args:
+        source: what encodes and keeps.
+        clips: not in the source yet.
+        again: whether they will be read again in this process.
+
+    Returns:
+        When each clip's features were there, in seconds of `time.perf_counter`.
+
+    Raises:
+        UserError: a video cannot be decoded any more, or the disk is full.
+    """
+    times: list[float] = []
+    for _ in progress(source.read(clips, again=again), total=len(clips), description="Encoding", unit="clip"):
+        if source.full:
+            break
+        times.append(time.perf_counter())
+    source.finish()
+    return times

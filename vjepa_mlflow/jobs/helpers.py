@@ -1,0 +1,210 @@
+"""Processes that help with a sweep's trials, each on a GPU of its own where there are several."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import TextIO
+
+import mlflow
+import torch
+
+from vjepa_mlflow import model, sweep
+from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.interrupts import gentle_interrupts
+from vjepa_mlflow.iteration import usable_cpus
+from vjepa_mlflow.jobs.trials import TrialRunner, Workshop
+from vjepa_mlflow.processes import end_with_the_parent, fork_server, without_main
+from vjepa_mlflow.ranks import Share
+from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.tracking import end_trial_run, trial_run_id
+from vjepa_mlflow.workers import end_workers
+
+PAUSE = 0.2
+SECONDS_TO_END = 20
+"""How long a process may take to give its trial back before it is killed."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What one of several processes is to do.
+
+    Attributes:
+        plan: of the sweep.
+        recipe: of its trials.
+        encoded: the recipe whose features are encoded first.
+        count: trials that are to end.
+        storage: URL of the study's.
+        study: its name.
+        run_id: the MLflow run that holds the study.
+        tracking_uri: MLflow's.
+        share: this process's among those of this command.
+    """
+
+    plan: sweep.SweepPlan
+    recipe: Recipe
+    encoded: Recipe
+    count: int
+    storage: str
+    study: str
+    run_id: str
+    tracking_uri: str
+    share: Share = field(default_factory=Share)
+
+    def queue(self, shared: sweep.SharedStudy) -> sweep.TrialQueue:
+        return shared.trials(self.plan, self.recipe, count=self.count, on_interrupted=self._end_run)
+
+    def runner(
+        self,
+        shared: sweep.SharedStudy,
+        workshop: Workshop,
+        *,
+        stopping: Callable[[], bool],
+        look: Callable[[], None] = lambda: None,
+    ) -> TrialRunner:
+        return TrialRunner(self.queue(shared), self.plan, self.recipe, workshop, self.run_id, stopping, look)
+
+    def for_process(self, rank: int, world_size: int) -> "Assignment":
+        """The same for one of several processes, with a GPU of its own as far as there are enough."""
+
+        def placed(recipe: Recipe) -> Recipe:
+            device = model.choose_device(recipe.device)
+            if device.type == "cuda" and recipe.device in ("auto", "cuda"):
+                return replace(recipe, device=f"cuda:{rank % torch.cuda.device_count()}")
+            return recipe
+
+        return replace(self, recipe=placed(self.recipe), encoded=placed(self.encoded), share=Share(rank, world_size))
+
+    def _end_run(self, trial: int) -> None:
+        with suppress(IndexError):  # it was interrupted before it had one
+            end_trial_run(trial_run_id(self.run_id, trial), "INTERRUPTED")
+
+
+def share_processors(world_size: int) -> None:
+    """Leaves the other processes of a command their processors."""
+    if world_size > 1:
+        torch.set_num_threads(max(1, usable_cpus() // world_size))
+
+
+class Team:
+    """The helpers of a command, as the process sees them that started them."""
+
+    def __init__(self, processes: list[ForkServerProcess], encoded: list[Event], go: Event, ends: list[Connection]):
+        self._processes, self._encoded, self._go, self._ends = processes, encoded, go, ends
+        self._missed: set[int] = set()
+
+    @property
+    def process_ids(self) -> list[int]:
+        return [process.pid for process in self._processes if process.pid is not None]
+
+    def meet(self) -> None:
+        """Waits until all have encoded their share, and lets them begin with the trials."""
+        while not all(map(self._has_encoded, range(len(self._processes)))):
+            time.sleep(PAUSE)
+        self._go.set()
+
+    def look(self) -> None:
+        """Tells of helpers that ended before their time."""
+        for index, process in enumerate(self._processes):
+            if process.exitcode and index not in self._missed:
+                self._missed.add(index)
+                reason = self._ends[index].recv() if self._ends[index].poll() else f"exit status {process.exitcode}"
+                remark(f"Worker {index + 1} ended ({reason}): its trial goes on elsewhere")
+
+    def wait(self) -> None:
+        """Waits until all have ended by themselves."""
+        for process in self._processes:
+            process.join()
+
+    def _has_encoded(self, index: int) -> bool:
+        return self._encoded[index].is_set() or self._processes[index].exitcode is not None
+
+
+@contextmanager
+def helpers(assignment: Assignment, world_size: int) -> Iterator[Team]:
+    """Starts the processes of ranks 1, 2, ...; rank 0 is this one. What goes wrong in the block ends them."""
+    context = fork_server()
+    go = context.Event()
+    encoded = [context.Event() for _ in range(1, world_size)]
+    pipes = [context.Pipe(duplex=False) for _ in encoded]
+    surroundings = Surroundings(dict(os.environ), Path.cwd())
+    processes = [
+        context.Process(target=_help, args=(assignment.for_process(rank, world_size), surroundings, event, go, pipe[1]))
+        for rank, (event, pipe) in enumerate(zip(encoded, pipes, strict=True), start=1)
+    ]
+    with without_main():
+        for process in processes:
+            process.start()
+    try:
+        yield Team(processes, encoded, go, [pipe[0] for pipe in pipes])
+    except BaseException as error:
+        if not (go.is_set() and isinstance(error, KeyboardInterrupt)):  # which they have got as well
+            for process in processes:
+                process.terminate()
+        raise
+    finally:
+        for process in processes:
+            process.join(SECONDS_TO_END)
+            process.kill()
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a process would have from the one that started it, were it not started by a fork server."""
+
+    environment: dict[str, str]
+    folder: Path
+
+    def enter(self) -> None:
+        os.environ.clear()
+        os.environ.update(self.environment)
+        os.environ.pop("MLFLOW_RUN_ID", None)
+        os.chdir(self.folder)
+
+
+def _help(assignment: Assignment, surroundings: Surroundings, encoded: Event, go: Event, end: Connection) -> None:
+    """What a helper does."""
+    os.setpgrp()  # a terminal's Ctrl-C reaches the first process alone, which passes it on
+    end_with_the_parent()
+    surroundings.enter()
+    os.environ["LOCAL_WORLD_SIZE"] = str(assignment.share.world_size)
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, it is this process's until its end
+    sys.stderr = _no_terminal(sys.stderr)
+    try:
+        _encode_and_work(assignment, encoded, go)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except UserError as error:
+        end.send(one_line(error))
+        sys.exit(2)
+    except BaseException as error:
+        end.send(f"{type(error).__name__}: {one_line(error)}")
+        raise
+    finally:
+        end_workers()
+
+
+def _encode_and_work(assignment: Assignment, encoded: Event, go: Event) -> None:
+    """Encodes a share, and takes trials once the others have done so as well."""
+    share_processors(assignment.share.world_size)
+    mlflow.set_tracking_uri(assignment.tracking_uri)
+    shared = sweep.SharedStudy(assignment.storage, assignment.study)
+    workshop = Workshop(assignment.share)
+    workshop.encode(assignment.encoded)
+    with gentle_interrupts() as stopping, shared.answering():
+        encoded.set()
+        while not go.is_set() and not stopping():
+            time.sleep(PAUSE)
+        assignment.runner(shared, workshop, stopping=stopping).work()
+
+
+def _no_terminal(stream: TextIO) -> TextIO:
+    """The same stream, without progress bars, of which the first process shows enough."""
+    stream.isatty = lambda: False  # type: ignore[method-assign]
+    return stream

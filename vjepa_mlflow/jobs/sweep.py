@@ -1,0 +1,222 @@
+"""The sweep: many heads on features that are encoded once, and the best of them as a logged model."""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+
+from vjepa_mlflow import data, features, flavor, model, sweep, training
+from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.interrupts import gentle_interrupts
+from vjepa_mlflow.jobs.finish import finish
+from vjepa_mlflow.jobs.helpers import Assignment, helpers, share_processors
+from vjepa_mlflow.jobs.prepare import log_faults, log_preparation
+from vjepa_mlflow.jobs.trials import HEAD_FILE, PAUSE, Workshop
+from vjepa_mlflow.ranks import Share
+from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.sweep.board import Board
+from vjepa_mlflow.tracking import (
+    RunLog,
+    download,
+    end_left_runs,
+    resumed_log,
+    run_log,
+    trial_run_id,
+    wake_tracking,
+)
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep came to.
+
+    Attributes:
+        run_id: the MLflow run that holds the study.
+        model_uri: the best trial's logged model, or the registered version where a name was given.
+        best_trial: its number; the baseline's is 0.
+        metrics: of its best epoch, and the test set's.
+        summary: the baseline beside the best trial, as a table.
+    """
+
+    run_id: str
+    model_uri: str
+    best_trial: int
+    metrics: dict[str, float]
+    summary: str
+
+
+def run_sweep(
+    file: Path, recipe: Recipe, *, trials: int | None = None, workers: int = 1, study: str = "", storage: str = ""
+) -> SweepResult:
+    """Tries values of the recipe's fields, and logs the best trial's head as a model, tested once.
+
+    A study that is there already goes on: trials that have ended are counted, interrupted ones are taken up again.
+    The same call may run on several machines that share storage and tracking server.
+
+    Args:
+        file: what to search for, a YAML file as in `sweeps/`.
+        recipe: the values of the first trial, and of the fields that are not searched in all trials.
+        trials: how many are to end; None for as many as the file says.
+        workers: processes on this machine, each on a GPU of its own where there are several.
+        study: its name; by default that of the file and that of the data.
+        storage: an Optuna RDB URL; by default an SQLite file beside MLflow's.
+
+    Raises:
+        UserError: something in the file, in the recipe or in what they name is not as expected.
+        KeyboardInterrupt: it was asked to stop; the same call goes on.
+    """
+    plan = sweep.read_plan(file)
+    count = plan.trials if trials is None else sweep.check_count("trials", trials)
+    sweep.check_count("workers", workers)
+    plan.space.baseline(recipe)
+    flavor.check_registered_model_name(recipe.registered_model_name)
+    model.choose_device(recipe.device)
+    samples = data.list_samples(recipe.data)
+    name = study or f"{file.stem}-{data.locate_data(recipe.data).resolve().stem}"
+    shared = sweep.SharedStudy(storage or sweep.default_storage(mlflow.get_tracking_uri()), name)
+    wake_tracking()
+    with shared.answering():
+        is_new = shared.create(plan, sweep.define(plan, recipe, samples))
+        run_id = None if is_new else shared.wait_for_run()
+        with resumed_log(run_id) if run_id else run_log() as log:
+            if run_id is None:
+                shared.set_run_id(log.run_id)
+            _log_plan(log, shared, plan, recipe, file)
+            assignment = Assignment(
+                plan=plan,
+                recipe=recipe,
+                encoded=replace(recipe, epochs=plan.space.most("epochs", recipe)),
+                count=count,
+                storage=shared.url,
+                study=name,
+                run_id=log.run_id,
+                tracking_uri=mlflow.get_tracking_uri(),
+            )
+            return _Sweep(log, shared, assignment, workers).run()
+
+
+def _log_plan(log: RunLog, shared: sweep.SharedStudy, plan: sweep.SweepPlan, recipe: Recipe, file: Path) -> None:
+    log.tags({"mlflow.runName": shared.name})
+    fixed = {name: value for name, value in asdict(recipe).items() if name not in plan.space.fields}
+    searched = {
+        f"search_{dimension.field}": f"{dimension}, from {getattr(recipe, dimension.field)}" for dimension in plan.space
+    }
+    log.params({**fixed, **searched, "metric": plan.metric, "study": shared.name, "sampler": plan.sampler.name})
+    log.file(file)
+
+
+class _Sweep:
+    """One process's part in a study, from its trials to the best head."""
+
+    def __init__(self, log: RunLog, shared: sweep.SharedStudy, assignment: Assignment, workers: int):
+        self._log, self._shared, self._workers = log, shared, workers
+        self._assignment = assignment.for_process(0, workers) if workers > 1 else assignment
+        self._plan, self._recipe = assignment.plan, self._assignment.recipe
+        self._workshop = Workshop(Share(0, workers), lambda faults: log_faults(log, faults))
+        self._queue = assignment.queue(shared)
+        self._started = time.perf_counter()
+
+    def run(self) -> SweepResult:
+        self._end_left_runs()
+        try:
+            if not self._queue.is_done():
+                self._do_trials()
+        finally:
+            self._log_study()
+        self._end_left_runs()
+        result = self._make_best_model()
+        slots = self._queue.slots()
+        return SweepResult(
+            run_id=self._log.run_id,
+            model_uri=result["model_uri"],
+            best_trial=result["best_trial"],
+            metrics=result["metrics"],
+            summary=sweep.compare(slots, self._plan, seconds=time.perf_counter() - self._started),
+        )
+
+    def _end_left_runs(self) -> None:
+        end_left_runs(self._log.run_id, {slot.number: slot.state for slot in self._queue.slots()})
+
+    def _do_trials(self) -> None:
+        share_processors(self._workers)
+        with helpers(self._assignment, self._workers) as team:
+            bench = self._workshop.bench(self._assignment.encoded)
+            log_preparation(self._log, bench.prepared, self._recipe)
+            self._workshop.encode(self._assignment.encoded)
+            team.meet()
+            board = Board(self._queue, self._plan)
+
+            def look() -> None:
+                team.look()
+                board.look()
+
+            notice = "Stopping after this epoch; once more stops at once"
+            with gentle_interrupts(notice, forward_to=team.process_ids) as stopping:
+                try:
+                    self._assignment.runner(self._shared, self._workshop, stopping=stopping, look=look).work()
+                    team.wait()
+                finally:
+                    board.close()
+                if stopping():
+                    ended = sum(slot.ended for slot in self._queue.slots())
+                    raise KeyboardInterrupt(
+                        f"interrupted: {ended} of {self._assignment.count} trials have ended; the same command goes on"
+                    )
+
+    def _log_study(self) -> None:
+        """Logs the table of trials and the pictures, as far as the study has come."""
+        slots, plan = self._queue.slots(), self._plan
+        if not any(slot.ended for slot in slots):
+            return
+        self._log.table(sweep.trial_rows(slots, plan), "trials.csv")
+        step = sum(slot.ended for slot in slots)
+        for name, figure in {
+            "optimization_history": sweep.plot_history(slots, plan),
+            "search_space": sweep.plot_pair(slots, plan),
+            "param_importances": sweep.plot_importances(slots, self._queue.study),
+            "intermediate_values": sweep.plot_epochs(slots, plan),
+        }.items():
+            self._log.figure(figure, f"{name}.png", step=step)
+
+    def _make_best_model(self) -> Mapping[str, Any]:
+        """Has one of the processes that share the study test and log the best head, and tells what came of it."""
+        slots = self._queue.slots()
+        best = sweep.best_slot(slots, self._plan.metric)
+        if best is None:
+            raise UserError(f"study={self._shared.name}: none of its {len(slots)} trials was completed: see trials.csv")
+        registered = self._recipe.registered_model_name
+        task = self._shared.once(f"best of {len(slots)}" + (f" as {registered}" if registered else ""))
+        while not task.is_done():
+            claim = task.claim()
+            if claim is None:
+                time.sleep(PAUSE)
+                continue
+            with suppress(sweep.TakenOverError), task.working_on(claim):
+                metrics, model_uri = self._test_and_log(best, step=len(slots))
+                attributes = {"model_uri": model_uri, "best_trial": best.number, "metrics": metrics}
+                task.complete(claim, metrics["test_accuracy"], attributes)
+        return task.slots()[0].trial.user_attrs
+
+    def _test_and_log(self, slot: sweep.Slot, *, step: int) -> tuple[dict[str, float], str]:
+        recipe = replace(self._recipe, **slot.trial.params)
+        bench = self._workshop.bench(recipe)
+        best, epochs = self._fetch_head(slot)
+        self._log.tags(
+            {"best_trial": slot.number, **{f"best_{name}": value for name, value in slot.trial.params.items()}}
+        )
+        self._log.metrics({**best.metrics, sweep.BEST_EPOCH: best.epoch}, step=step)
+        test = features.EvaluationSet(bench.source, bench.prepared.dataset, "test")
+        with model.matmul_precision(recipe.precision):
+            model_uri, tested = finish(self._log, bench.prepared, test, best, epochs, recipe, step=step)
+        bench.source.finish()
+        return {**best.metrics, **tested}, model_uri
+
+    def _fetch_head(self, slot: sweep.Slot) -> tuple[training.BestHead, list[dict[str, float]]]:
+        run_id = trial_run_id(self._log.run_id, slot.number)
+        with tempfile.TemporaryDirectory() as folder:
+            return training.load_best(download(run_id, HEAD_FILE, Path(folder)))

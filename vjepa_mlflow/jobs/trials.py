@@ -1,0 +1,246 @@
+"""The trials of a sweep, one after the other in this process."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from optuna import TrialPruned
+from torch import Tensor
+
+from vjepa_mlflow import features, model, sweep, training
+from vjepa_mlflow.cache import cache_folder
+from vjepa_mlflow.jobs.encode import encode
+from vjepa_mlflow.jobs.prepare import Fault, Preparation, prepare
+from vjepa_mlflow.ranks import Share
+from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.tracking import FAILURE_TAG, RunLog, end_trial_run, trial_log
+
+HEAD_FILE = "head.safetensors"
+"""The artifact of a trial's run that holds its best epoch's head."""
+
+CHECKPOINT_INTERVAL = 60
+"""Seconds of training that may be lost: what took less is done again as fast as it would be saved and loaded."""
+
+PAUSE = 0.5
+"""Seconds from one look for a trial to the next, where all are in other hands."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What trials of one backbone and one set of features work with.
+
+    Attributes:
+        prepared: checked data and the model.
+        source: of the features.
+        head: the model's, which every trial trains from the same beginning.
+        first_weights: that beginning.
+    """
+
+    prepared: Preparation
+    source: features.FeatureSource
+    head: model.Head
+    first_weights: dict[str, Tensor]
+
+
+class Workshop:
+    """Gives a trial its bench: the last one's, unless its recipe has another backbone, other data or other features.
+
+    Args:
+        share: this process's, of what several prepare.
+        on_faults: is given the videos that cannot be used.
+    """
+
+    def __init__(self, share: Share, on_faults: Callable[[list[Fault]], None] = lambda _: None):
+        self._share = share
+        self._on_faults = on_faults
+        self._made_for: tuple[object, ...] = ()
+        self._bench: Bench | None = None
+
+    def bench(self, recipe: Recipe) -> Bench:
+        """Where a recipe can be tried; its video checks and its model are made on first use.
+
+        Raises:
+            UserError: something that the recipe names is not as expected.
+        """
+        wanted = (recipe.data, recipe.model, recipe.seed, recipe.stride, recipe.precision)
+        if self._bench is None or wanted != self._made_for:
+            self._bench = None  # first, so that its memory is free
+            self._bench = self._make(recipe)
+            self._made_for = wanted
+        return self._bench
+
+    def _make(self, recipe: Recipe) -> Bench:
+        prepared = prepare(recipe, on_faults=self._on_faults, share=self._share)
+        source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
+        head = model.Head(prepared.classifier)
+        return Bench(prepared, source, head, {name: value.clone() for name, value in head.state_dict().items()})
+
+    def encode(self, recipe: Recipe) -> None:
+        """Encodes this process's share of the clips that a recipe reads, or all where the processes share no store."""
+        if recipe.cache == "off":
+            return
+        bench = self.bench(recipe)
+        clips = list(features.all_clips(bench.prepared.dataset, recipe))
+        share = self._share if recipe.cache == "disk" else Share()
+        encode(bench.source, bench.source.missing(list(share.of(clips))), again=True)
+
+
+class InterruptedTrial(Exception):  # noqa: N818, nothing is wrong
+    """The process was asked to stop: the trial is to be taken up again later."""
+
+
+@dataclass(frozen=True)
+class TrialRunner:
+    """Does trials of a study until all have ended, or until it is asked to stop.
+
+    Attributes:
+        queue: where the trials come from.
+        plan: of the sweep.
+        recipe: the values of the fields that are not searched.
+        workshop: where they are tried.
+        run_id: the MLflow run that holds the study.
+        stopping: whether to stop after the epoch.
+        look: is called after each epoch, and while waiting for others.
+    """
+
+    queue: sweep.TrialQueue
+    plan: sweep.SweepPlan
+    recipe: Recipe
+    workshop: Workshop
+    run_id: str
+    stopping: Callable[[], bool]
+    look: Callable[[], None]
+
+    def work(self) -> None:
+        while not self.stopping():
+            claim = self.queue.claim()
+            if claim is not None:
+                with suppress(sweep.TakenOverError, InterruptedTrial), self.queue.working_on(claim):
+                    self._run(claim)
+            elif self.queue.is_done():
+                return
+            else:
+                time.sleep(PAUSE)
+            self.look()
+
+    def _run(self, claim: sweep.Claim) -> None:
+        recipe = replace(self.recipe, **self.plan.space.suggest(claim.trial))
+        with trial_log(self.run_id, claim.slot) as log:
+            log.params(asdict(recipe))
+            state = "INTERRUPTED"
+            try:
+                state = self._try_out(recipe, claim, log)
+            except sweep.TakenOverError:
+                state = ""
+                raise
+            finally:
+                if state:  # otherwise the run is another process's as well
+                    end_trial_run(log.run_id, state)
+
+    def _try_out(self, recipe: Recipe, claim: sweep.Claim, log: RunLog) -> str:
+        """Trains a head, tells the study how it went, and returns that in Optuna's word."""
+        started = time.perf_counter()
+        course = _Course(self, recipe, claim, log)
+
+        def seconds() -> dict[str, float]:
+            return {sweep.SECONDS: time.perf_counter() - started}
+
+        try:
+            trained = course.run()
+        except TrialPruned:
+            log.metrics(seconds(), step=course.epochs)
+            self.queue.prune(claim, seconds())
+            return "PRUNED"
+        except training.DivergedError as error:
+            log.tags({FAILURE_TAG: error})
+            self.queue.fail(claim, str(error), seconds())
+            return "FAIL"
+        best = trained.best
+        self._keep_if_best(trained, log)
+        value = best.metrics[self.plan.metric]
+        log.metrics(
+            {f"best_{self.plan.metric}": value, sweep.BEST_EPOCH: best.epoch, **seconds()}, step=len(trained.epochs)
+        )
+        self.queue.complete(claim, value, {sweep.METRICS: best.metrics, sweep.BEST_EPOCH: best.epoch, **seconds()})
+        course.forget()
+        return "COMPLETE"
+
+    def _keep_if_best(self, trained: training.TrainingState, log: RunLog) -> None:
+        """Logs the head, unless a completed trial was better: then it cannot be the best in the end."""
+        metric = self.plan.metric
+        leader = sweep.best_slot(self.queue.slots(), metric)
+        known = None if leader is None else leader.trial.user_attrs[sweep.METRICS]
+        if known is None or training.rank(trained.best.metrics, metric) >= training.rank(known, metric):
+            with tempfile.TemporaryDirectory() as folder:
+                trained.save_best(Path(folder) / HEAD_FILE)
+                log.file(Path(folder) / HEAD_FILE)
+
+
+class _Course:
+    """One attempt at a trial: its training, told of epoch by epoch, and begun where the last attempt left off."""
+
+    def __init__(self, runner: TrialRunner, recipe: Recipe, claim: sweep.Claim, log: RunLog):
+        self._runner, self._recipe, self._claim, self._log = runner, recipe, claim, log
+        self._checkpoint = cache_folder() / "trials" / f"{log.run_id}.safetensors"
+        self._logged = log.logged_steps("val_loss")
+        self._saved = time.monotonic()
+        self.epochs = 0
+
+    def run(self) -> training.TrainingState:
+        """Trains from the last attempt's checkpoint, or from the start.
+
+        Raises:
+            TrialPruned: the study has no hope for it.
+            InterruptedTrial: the process was asked to stop.
+            DivergedError: the values led nowhere.
+            TakenOverError: the trial is no longer this process's.
+        """
+        bench = self._runner.workshop.bench(self._recipe)
+        bench.head.load_state_dict(bench.first_weights)
+        dataset = bench.prepared.dataset
+        with model.matmul_precision(self._recipe.precision):
+            trained = training.fit(
+                bench.head,
+                bench.prepared.classifier.config,
+                train=features.TrainingSet(bench.source, dataset, self._recipe, again=True),
+                val=features.EvaluationSet(bench.source, dataset, "val"),
+                recipe=self._recipe,
+                on_epoch=self._end_epoch,
+                metric=self._runner.plan.metric,
+                resume=self._checkpoint if self._checkpoint.is_file() else None,
+            )
+        self._tell(trained)  # of epochs that a checkpoint brought
+        return trained
+
+    def forget(self) -> None:
+        """Deletes the checkpoint: the trial has ended."""
+        self._checkpoint.unlink(missing_ok=True)
+
+    def _end_epoch(self, state: training.TrainingState) -> None:
+        hopeless = self._tell(state)
+        self._runner.look()
+        if len(state.epochs) == self._recipe.epochs:
+            return
+        if hopeless:
+            self.forget()
+            raise TrialPruned
+        stopping = self._runner.stopping()
+        if stopping or time.monotonic() - self._saved > CHECKPOINT_INTERVAL:
+            with suppress(OSError):  # without it the trial is only begun again
+                state.save(self._checkpoint)
+            self._saved = time.monotonic()
+        if stopping:
+            raise InterruptedTrial
+
+    def _tell(self, state: training.TrainingState) -> bool:
+        """Tells study and run of the epochs that they do not know yet. Returns whether to prune the trial."""
+        hopeless = False
+        for epoch, metrics in enumerate(state.epochs[self.epochs :], start=self.epochs + 1):
+            hopeless = self._runner.queue.report(self._claim, epoch, metrics[self._runner.plan.metric])
+            if epoch not in self._logged:
+                self._log.metrics(metrics, step=epoch)
+        self.epochs = len(state.epochs)
+        return hopeless

@@ -1,0 +1,40 @@
+"""How processes of ours start, and that none outlives the one that it works for."""
+
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.context import ForkServerContext
+from types import ModuleType
+
+
+def fork_server() -> ForkServerContext:
+    """Starts processes from one that never held a GPU, a decoder or a lock: what is held at a fork may hang a child."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["vjepa_mlflow.workers", "vjepa_mlflow.video"])
+    return context
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Hides the running script from processes that start, each of which would import it and need nothing of it."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def end_with_the_parent() -> None:
+    """Has this process end when the one that started it is killed, and would leave it waiting for work for ever."""
+    threading.Thread(target=_wait_for_the_parent, daemon=True).start()
+
+
+def _wait_for_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

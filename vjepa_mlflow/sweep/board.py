@@ -1,0 +1,47 @@
+"""What the terminal shows while trials run."""
+
+import time
+
+from tqdm import tqdm
+
+from vjepa_mlflow.sweep.plan import SweepPlan
+from vjepa_mlflow.sweep.queue import TrialQueue
+from vjepa_mlflow.sweep.study import best_slot
+from vjepa_mlflow.sweep.tables import describe_trial
+
+PAUSE = 1.0
+"""Seconds from one look at the study to the next, at least."""
+
+
+class Board:
+    """A bar of the trials with the best one so far, and a line for each that ends, whoever did it."""
+
+    def __init__(self, queue: TrialQueue, plan: SweepPlan):
+        self._queue, self._plan = queue, plan
+        slots = queue.slots()
+        self._told = {slot.number for slot in slots if slot.ended}
+        if self._told:
+            print(f"The study goes on: {len(self._told)} of {queue.count} trials have ended", flush=True)
+        total, done = queue.count, len(self._told)
+        self._bar = tqdm(total=total, initial=done, desc="Trials", unit="trial", disable=None, dynamic_ncols=True)
+        self._looked = 0.0
+
+    def look(self) -> None:
+        """Shows what has changed."""
+        if time.monotonic() - self._looked < PAUSE:
+            return
+        slots = self._queue.slots()
+        for slot in slots:
+            if slot.ended and slot.number not in self._told:
+                tqdm.write(describe_trial(slot, self._plan))
+                self._told.add(slot.number)
+                self._bar.update()
+        best = best_slot(slots, self._plan.metric)
+        if best is not None:
+            self._bar.set_postfix_str(f"best {self._plan.metric} {best.value:.4f} (trial {best.number})")
+        self._looked = time.monotonic()
+
+    def close(self) -> None:
+        self._looked = 0.0
+        self.look()
+        self._bar.close()

@@ -1,0 +1,180 @@
+"""A study in a database: opened, recognised and shared."""
+
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError
+from optuna.pruners import NopPruner
+from optuna.samplers import RandomSampler
+from optuna.storages import RDBStorage
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from vjepa_mlflow.data import Sample
+from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.sweep.plan import SweepPlan
+from vjepa_mlflow.sweep.queue import GRACE_PERIOD, HEARTBEAT_INTERVAL, TrialQueue
+from vjepa_mlflow.sweep.slots import Slot
+from vjepa_mlflow.sweep.space import FIELDS
+from vjepa_mlflow.training import rank
+
+DEFINITION = "definition"
+RUN = "mlflow_run_id"
+METRICS = "metrics"
+"""The attribute of a completed trial: its best epoch's metrics."""
+
+SECONDS_FOR_A_RUN = 20
+"""How long the process that created a study may take to start its MLflow run."""
+
+CONNECT_ARGUMENTS = {"sqlite": {"timeout": 60}, "postgresql": {"connect_timeout": 10}}
+"""Of databases: how many seconds to wait for another's write, or for the server."""
+
+
+def default_storage(tracking_uri: str) -> str:
+    """The SQLite database beside MLflow's, or in the working directory where MLflow's is no SQLite file."""
+    prefix = "sqlite:///"
+    folder = Path(tracking_uri.removeprefix(prefix)).parent if tracking_uri.startswith(prefix) else Path()
+    return f"{prefix}{(folder / 'optuna.db').absolute()}"
+
+
+class SharedStudy:
+    """A study that any number of processes work on.
+
+    Args:
+        url: of an Optuna RDB storage, such as `sqlite:///optuna.db` or `postgresql://user@host/database`.
+        name: of the study.
+
+    Raises:
+        UserError: the storage does not answer.
+    """
+
+    def __init__(self, url: str, name: str):
+        self.url, self.name = url, name
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.simplefilter("ignore", ExperimentalWarning)  # of heartbeats
+        with self.answering():
+            self._storage = _open_storage(url)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Tells in one line what goes wrong with the storage inside the block."""
+        try:
+            yield
+        except (StorageInternalError, SQLAlchemyError, ImportError) as error:
+            reason = one_line(error.__cause__ or error)
+            raise UserError(
+                f"storage={_without_password(self.url)}: it does not answer ({reason}): expected an Optuna storage "
+                f"URL, such as sqlite:///optuna.db or postgresql://user:password@host/database"
+            ) from error
+
+    def create(self, plan: SweepPlan, definition: Mapping[str, str]) -> bool:
+        """Makes the study, or recognises it. Returns whether it is new.
+
+        Raises:
+            UserError: there is one of this name with another definition.
+        """
+        try:
+            study = optuna.create_study(study_name=self.name, storage=self._storage, direction=plan.direction)
+        except DuplicatedStudyError:
+            self._recognise(definition)
+            return False
+        study.set_user_attr(DEFINITION, dict(definition))
+        return True
+
+    def run_id(self) -> str | None:
+        """The MLflow run that holds the study, once there is one."""
+        found: str | None = self._load().user_attrs.get(RUN)
+        return found
+
+    def wait_for_run(self) -> str | None:
+        """The same, after giving the process that creates the study the time to start it."""
+        deadline = time.monotonic() + SECONDS_FOR_A_RUN
+        while (found := self.run_id()) is None and time.monotonic() < deadline:
+            time.sleep(0.5)
+        return found
+
+    def set_run_id(self, run_id: str) -> None:
+        self._load().set_user_attr(RUN, run_id)
+
+    def trials(
+        self, plan: SweepPlan, recipe: Recipe, *, count: int, on_interrupted: Callable[[int], None]
+    ) -> TrialQueue:
+        """The study's trials, the first of which tries the recipe's own values."""
+        return TrialQueue(
+            self._storage,
+            self.name,
+            count=count,
+            first=plan.space.baseline(recipe),
+            sampler=lambda trial: plan.make_sampler(seed=recipe.seed, trial=trial),
+            pruner=plan.make_pruner(),
+            on_interrupted=on_interrupted,
+        )
+
+    def once(self, purpose: str) -> TrialQueue:
+        """A piece of work that one of all processes does, and another one where that dies: a study of one trial."""
+        name = f"{self.name}: {purpose}"
+        optuna.create_study(study_name=name, storage=self._storage, load_if_exists=True)
+        return TrialQueue(
+            self._storage,
+            name,
+            count=1,
+            first={},
+            sampler=lambda _: RandomSampler(),
+            pruner=NopPruner(),
+            on_interrupted=lambda _: None,
+        )
+
+    def _recognise(self, definition: Mapping[str, str]) -> None:
+        study = self._load()
+        known = study.user_attrs.get(DEFINITION)
+        if known is None:  # its creator was killed just then
+            study.set_user_attr(DEFINITION, dict(definition))
+            return
+        for name in sorted({*known, *definition}):
+            if known.get(name) != definition.get(name):
+                raise UserError(
+                    f"study={self.name}: there is one in {_without_password(self.url)} with {name}: {known.get(name)}; "
+                    f"here it is {definition.get(name)}: expected the same, or another name (--study)"
+                )
+
+    def _load(self) -> optuna.Study:
+        return optuna.load_study(study_name=self.name, storage=self._storage)
+
+
+def define(plan: SweepPlan, recipe: Recipe, samples: Sequence[Sample]) -> dict[str, str]:
+    """What must be the same wherever a study goes on, in words: its space, its other values and its data."""
+    searched = {dimension.field: f"{dimension}, from {getattr(recipe, dimension.field)}" for dimension in plan.space}
+    fixed = {name: str(getattr(recipe, name)) for name in FIELDS if name not in searched}
+    rows = sorted([sample.name, sample.label, sample.split, sample.group] for sample in samples)
+    data = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
+    return {"metric": plan.metric, "data": f"{len(rows)} videos ({data})", **fixed, **searched}
+
+
+def best_slot(slots: Sequence[Slot], metric: str) -> Slot | None:
+    """The completed trial whose best epoch ranks highest; of equals, the first one."""
+    completed = [slot for slot in slots if slot.state == "COMPLETE"]
+    return max(completed, key=lambda slot: rank(slot.trial.user_attrs[METRICS], metric), default=None)
+
+
+def _open_storage(url: str) -> RDBStorage:
+    try:
+        backend = make_url(url).get_backend_name()
+    except ArgumentError as error:
+        raise UserError(f"storage={url}: no database URL: expected one such as sqlite:///optuna.db") from error
+    return RDBStorage(
+        url,
+        engine_kwargs={"connect_args": CONNECT_ARGUMENTS.get(backend, {})},
+        heartbeat_interval=HEARTBEAT_INTERVAL,
+        grace_period=GRACE_PERIOD,
+    )
+
+
+def _without_password(url: str) -> str:
+    return make_url(url).render_as_string(hide_password=True)
