@@ -104,9 +104,12 @@ class Team:
         return [process.pid for process in self._processes if process.pid is not None]
 
     def meet(self) -> None:
-        """Waits until all have encoded their share, and lets them begin with the trials."""
+        """Waits until all have encoded their share."""
         while not all(map(self._has_encoded, range(len(self._processes)))):
             time.sleep(PAUSE)
+
+    def begin(self) -> None:
+        """Lets all begin with the trials."""
         self._go.set()
 
     def look(self) -> None:

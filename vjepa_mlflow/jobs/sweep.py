@@ -148,7 +148,9 @@ class _Sweep:
             bench = self._workshop.bench(self._assignment.encoded)
             log_preparation(self._log, bench.prepared, self._recipe)
             self._workshop.encode(self._assignment.encoded)
-            team.meet()
+            if self._workshop.lacks(self._assignment.encoded):
+                team.meet()
+            team.begin()
             board = Board(self._queue, self._plan)
 
             def look() -> None:

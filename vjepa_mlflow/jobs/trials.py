@@ -78,6 +78,11 @@ class Workshop:
         head = model.Head(prepared.classifier)
         return Bench(prepared, source, head, {name: value.clone() for name, value in head.state_dict().items()})
 
+    def lacks(self, recipe: Recipe) -> bool:
+        """Whether any clip that a recipe reads is not encoded yet."""
+        bench = self.bench(recipe)
+        return bool(bench.source.missing(list(features.all_clips(bench.prepared.dataset, recipe))))
+
     def encode(self, recipe: Recipe) -> None:
         """Encodes this process's share of the clips that a recipe reads, or all where the processes share no store."""
         if recipe.cache == "off":
