@@ -1,10 +1,14 @@
-"""Videos, a cache and a tracking store of the tests' own. Nothing here is mocked."""
+"""Videos, a cache, a tracking store and a database server of the tests' own. Nothing here is mocked."""
 
-from collections.abc import Iterator
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
+import sqlalchemy
+from postgresql import find_programs, postgresql_server
 
 from vjepa_mlflow.data import draw_clip
 
@@ -63,3 +67,22 @@ def vit_large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vit-large")
     build_random_vitl(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Callable[[], str]]:
+    """Makes a new database on a PostgreSQL server, and returns its URL. Skips where the server is not installed."""
+    if find_programs() is None:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+
+    with tempfile.TemporaryDirectory() as folder, postgresql_server(Path(folder)) as address:
+
+        def create() -> str:
+            name = f"test_{uuid.uuid4().hex}"
+            engine = sqlalchemy.create_engine(address, isolation_level="AUTOCOMMIT")
+            with engine.connect() as connection:
+                connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+            engine.dispose()
+            return str(sqlalchemy.make_url(address).set(database=name).render_as_string(hide_password=False))
+
+        yield create

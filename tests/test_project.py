@@ -23,7 +23,7 @@ else:
     import tomli as tomllib
 
 
-COMMANDS = {"main": "train", "extract": "extract"}
+COMMANDS = {"main": "train", "extract": "extract", "sweep": "sweep"}
 """The command that each entry point runs."""
 
 
@@ -51,18 +51,23 @@ def test_the_projects_parameters_are_the_commands_options_with_their_defaults(en
         for name, parameter in point["parameters"].items()
     }
     assert list(defaults) == list(options)
-    assert defaults == {name: getattr(Recipe(), name) for name in options}
+    argument = {"file": Path("sweeps/baseline.yaml")}  # which has no default of its own
+    for name, option in options.items():
+        assert defaults[name] == argument.get(name, option.default)
+        assert defaults[name] == getattr(Recipe(), name, defaults[name])
     kinds = {int: "int", float: "float", str: "string", bool: "string"}
     for name, parameter in point["parameters"].items():
-        assert parameter["type"] == kinds[type(getattr(Recipe(), name))]
+        assert parameter["type"] == kinds.get(type(defaults[name]), "string")
 
 
 def test_the_projects_command_passes_every_parameter_on(entry: tuple[str, dict]) -> None:
     name, point = entry
-    words = shlex.split(point["command"])
-    assert words[:4] == ["python", "-m", "vjepa_mlflow", name]
-    passed = dict(zip(words[4::2], words[5::2], strict=True))
-    assert passed == {f"--{name.replace('_', '-')}": f"{{{name}}}" for name in point["parameters"]}
+    program, _, options = point["command"].partition(" --")
+    assert program in (f"python -m vjepa_mlflow {name}", f"python -m vjepa_mlflow {name} {{file}}")
+    words = shlex.split(f"--{options}")
+    passed = dict(zip(words[::2], words[1::2], strict=True))
+    expected = [name for name in point["parameters"] if name != "file"]
+    assert passed == {f"--{name.replace('_', '-')}": f"{{{name}}}" for name in expected}
 
 
 def mlflow_run(*arguments: str, folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.flavor import load_model, log_model, save_model
     from vjepa_mlflow.jobs.extract import ExtractionResult, extract
     from vjepa_mlflow.jobs.predict import predict
+    from vjepa_mlflow.jobs.sweep import SweepResult, run_sweep
     from vjepa_mlflow.jobs.train import TrainingResult, train
     from vjepa_mlflow.recipe import Recipe
 
@@ -19,12 +20,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "ExtractionResult": "vjepa_mlflow.jobs.extract",
     "Recipe": "vjepa_mlflow.recipe",
+    "SweepResult": "vjepa_mlflow.jobs.sweep",
     "TrainingResult": "vjepa_mlflow.jobs.train",
     "UserError": "vjepa_mlflow.errors",
     "extract": "vjepa_mlflow.jobs.extract",
     "load_model": "vjepa_mlflow.flavor",
     "log_model": "vjepa_mlflow.flavor",
     "predict": "vjepa_mlflow.jobs.predict",
+    "run_sweep": "vjepa_mlflow.jobs.sweep",
     "save_model": "vjepa_mlflow.flavor",
     "train": "vjepa_mlflow.jobs.train",
 }
@@ -32,12 +35,14 @@ _HOMES = {
 __all__ = [
     "ExtractionResult",
     "Recipe",
+    "SweepResult",
     "TrainingResult",
     "UserError",
     "extract",
     "load_model",
     "log_model",
     "predict",
+    "run_sweep",
     "save_model",
     "train",
 ]

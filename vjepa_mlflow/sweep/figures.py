@@ -28,8 +28,9 @@ def plot_history(slots: Sequence[Slot], plan: SweepPlan) -> Figure:
     pruned = [(slot.number, slot.value) for slot in slots if slot.state == "PRUNED"]
     if pruned:
         axes.plot(*zip(*pruned, strict=True), "x", color=QUIET, label="pruned, its last value")
-    for number in (slot.number for slot in slots if slot.state == "FAIL"):
-        axes.axvline(number, color=QUIET, linewidth=0.8, linestyle=":")
+    failed = [slot.number for slot in slots if slot.state == "FAIL"]
+    for number in failed:
+        axes.axvline(number, color=QUIET, linestyle=":", label="failed" if number == failed[0] else None)
     if completed:
         numbers, values = _columns(completed)
         better = max if plan.direction == "maximize" else min
@@ -38,7 +39,7 @@ def plot_history(slots: Sequence[Slot], plan: SweepPlan) -> Figure:
         if completed[0] is slots[0]:
             axes.axhline(values[0], color=BASELINE, linewidth=1, linestyle="--", label="baseline")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False, fontsize=9)
+    _legend(figure)
     return figure
 
 
@@ -72,7 +73,7 @@ def plot_pair(slots: Sequence[Slot], plan: SweepPlan) -> Figure:
     if completed[0] is slots[0]:
         axes.plot(*places(completed[:1]), "*", markersize=16, color=BASELINE, markeredgecolor="white", zorder=5,
                   label=f"baseline, {values[0]:.3f}")  # fmt: skip
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    _legend(figure)
     return figure
 
 
@@ -99,8 +100,7 @@ def plot_epochs(slots: Sequence[Slot], plan: SweepPlan) -> Figure:
         if slot.trial.intermediate_values:
             _plot_trial(axes, slot, is_baseline=slot is slots[0], is_best=slot is best)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=9)
+    _legend(figure)
     return figure
 
 
@@ -128,6 +128,11 @@ def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _legend(figure: Figure) -> None:
+    """Below the axes, where it hides no trial."""
+    figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
 
 
 def _completed(slots: Sequence[Slot]) -> list[Slot]:

@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 import vjepa_mlflow
 
-LIBRARIES = ("torch", "torchvision", "transformers", "mlflow", "av")
+LIBRARIES = ("torch", "torchvision", "transformers", "mlflow", "optuna", "av")
 
 
 def library_versions() -> dict[str, str]:
