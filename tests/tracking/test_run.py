@@ -3,7 +3,7 @@ import pytest
 from mlflow import MlflowClient
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.tracking import FAILURE_TAG, fail_launched_run, run_log
+from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, fail_launched_run, resumed_log, run_log, wake_tracking
 
 
 def test_a_run_that_was_started_is_ended(tracking: str) -> None:
@@ -71,4 +71,53 @@ def test_a_server_that_is_not_there_is_named(tracking: str, monkeypatch: pytest.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     mlflow.set_tracking_uri("http://127.0.0.1:1")
     with pytest.raises(UserError, match=r"tracking URI http://127\.0\.0\.1:1: no run can be started"), run_log():
+        pass
+
+
+def test_a_server_that_does_not_answer_is_named(tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wake_tracking()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mlflow.set_tracking_uri("http://127.0.0.1:1")
+    with pytest.raises(UserError, match=r"tracking URI http://127\.0\.0\.1:1: it does not answer"):
+        wake_tracking()
+
+
+@pytest.fixture
+def killed(tracking: str) -> str:
+    with pytest.raises(KeyboardInterrupt), run_log() as log:
+        raise KeyboardInterrupt
+    return log.run_id
+
+
+def test_an_earlier_run_is_resumed_and_ended(killed: str) -> None:
+    assert FAILURE_TAG in MlflowClient().get_run(killed).data.tags
+    with resumed_log(killed) as log:
+        assert log.run_id == mlflow.active_run().info.run_id == killed
+        assert MlflowClient().get_run(killed).info.status == "RUNNING"
+    assert mlflow.active_run() is None
+    run = MlflowClient().get_run(killed)
+    assert run.info.status == "FINISHED"
+    assert FAILURE_TAG not in run.data.tags
+
+
+def test_a_launched_run_names_the_one_that_is_resumed(killed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = MlflowClient().create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", launched)
+    with pytest.raises(RuntimeError), resumed_log(killed):
+        raise RuntimeError("no luck")
+    runs = [MlflowClient().get_run(run_id) for run_id in (launched, killed)]
+    assert [(run.info.status, run.data.tags[FAILURE_TAG]) for run in runs] == [("FAILED", "no luck")] * 2
+    assert runs[0].data.tags[RESUMED_TAG] == killed
+
+
+def test_an_active_run_stays_its_owners(killed: str) -> None:
+    with mlflow.start_run() as owned:
+        with resumed_log(killed):
+            pass
+        assert mlflow.active_run().info.run_id == owned.info.run_id
+    assert MlflowClient().get_run(killed).info.status == "FINISHED"
+
+
+def test_a_run_that_is_not_there_is_named(tracking: str) -> None:
+    with pytest.raises(UserError, match="no run can be started: "), resumed_log("0" * 32):
         pass

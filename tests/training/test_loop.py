@@ -1,5 +1,7 @@
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 from vjepa_mlflow import Recipe, UserError
 from vjepa_mlflow.features import Clip, LabelledFeatures
 from vjepa_mlflow.model import Head, freeze_backbone
-from vjepa_mlflow.training import BestHead, fit, gradient, predict
+from vjepa_mlflow.training import DIRECTIONS, BestHead, DivergedError, TrainingState, fit, gradient, load_best, predict
 
 CLASSES = 3
 CLIPS = 10
@@ -222,6 +224,86 @@ def test_patience_ends_a_run_that_gets_no_better() -> None:
     assert len(epochs) == best.epoch + 2 < 30
 
 
+@pytest.mark.parametrize("scheduler", ["constant", "cosine"])
+@pytest.mark.parametrize("stopped_after", [1, 3])
+def test_training_that_is_resumed_ends_with_the_same_bits(tmp_path: Path, scheduler: str, stopped_after: int) -> None:
+    recipe = Recipe(epochs=4, learning_rate=1e-3, scheduler=scheduler)
+    state = tmp_path / "state.safetensors"
+
+    def train(on_epoch: Callable[[TrainingState], None], resume: Path | None = None) -> TrainingState:
+        model = tiny_model()
+        clips = Clips(model)
+        sets: Any = {"train": Training(clips), "val": Evaluation(clips)}
+        return fit(Head(model), model.config, **sets, recipe=recipe, on_epoch=on_epoch, resume=resume)
+
+    def stop(training: TrainingState) -> None:
+        if len(training.epochs) == stopped_after:
+            training.save(state)
+            raise KeyboardInterrupt
+
+    whole = train(lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        train(stop)
+    seen: list[int] = []
+    resumed = train(lambda training: seen.append(len(training.epochs)), resume=state)
+    assert seen == list(range(stopped_after + 1, 5))
+    assert [metrics | {"clips_per_second": 0} for metrics in resumed.epochs] == [
+        metrics | {"clips_per_second": 0} for metrics in whole.epochs
+    ]
+    assert resumed.best.epoch == whole.best.epoch
+    for name, tensor in whole.best.weights.items():
+        assert torch.equal(resumed.best.weights[name], tensor), name
+    for name, tensor in whole.head.state_dict().items():
+        assert torch.equal(resumed.head.state_dict()[name], tensor), name
+
+
+def test_patience_holds_over_a_resumption(tmp_path: Path) -> None:
+    model = tiny_model()
+    clips, wrong = Clips(model), Clips(model)
+    wrong.labels = [(label + 1) % CLASSES for label in wrong.labels]
+    sets: Any = {"train": Training(clips), "val": Evaluation(wrong)}
+    recipe = Recipe(epochs=30, learning_rate=3e-3, patience=2)
+    state = tmp_path / "state.safetensors"
+    whole = fit(Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda training: training.save(state))
+    resumed = fit(Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda _: None, resume=state)
+    assert len(resumed.epochs) == len(whole.epochs) == whole.best.epoch + 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no safetensors", None])
+def test_a_state_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "state.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"^{path}: cannot be read as a training state \("):
+        load_best(path)
+
+
+def test_the_best_head_is_kept_with_the_metrics_of_every_epoch(tmp_path: Path) -> None:
+    model = tiny_model()
+    clips = Clips(model)
+    sets: Any = {"train": Training(clips), "val": Evaluation(clips)}
+    trained = fit(
+        Head(model), model.config, **sets, recipe=Recipe(epochs=3, learning_rate=1e-3), on_epoch=lambda _: None
+    )
+    trained.save_best(tmp_path / "head.safetensors")
+    best, epochs = load_best(tmp_path / "head.safetensors")
+    assert (best.epoch, best.metrics, epochs) == (trained.best.epoch, trained.best.metrics, trained.epochs)
+    assert all(torch.equal(best.weights[name], tensor) for name, tensor in trained.best.weights.items())
+
+
+@pytest.mark.parametrize("metric", DIRECTIONS)
+def test_the_best_epoch_is_the_best_by_the_metric_that_is_asked_for(metric: str) -> None:
+    model = tiny_model()
+    clips, shuffled = Clips(model), Clips(model)
+    shuffled.labels = [(label + index % 2) % CLASSES for index, label in enumerate(shuffled.labels)]
+    sets: Any = {"train": Training(clips), "val": Evaluation(shuffled)}
+    recipe = Recipe(epochs=6, learning_rate=3e-3)
+    trained = fit(Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda _: None, metric=metric)
+    values = [metrics[metric] for metrics in trained.epochs]
+    wanted = max(values) if DIRECTIONS[metric] == "maximize" else min(values)
+    assert trained.best.metrics[metric] == wanted
+
+
 def test_every_named_metric_is_there() -> None:
     model = tiny_model()
     _, (metrics,) = run(model, Clips(model), Clips(model), epochs=1)
@@ -281,7 +363,7 @@ def test_class_weights_weigh_the_loss_of_a_window() -> None:
 def test_a_loss_that_is_no_number_stops_the_run() -> None:
     model = tiny_model()
     clips = Clips(model)
-    with pytest.raises(UserError, match="training loss became nan in epoch 1 with learning_rate=1e"):
+    with pytest.raises(DivergedError, match="training loss became nan in epoch 1 with learning_rate=1e"):
         run(model, clips, clips, epochs=3, learning_rate=1e30)
 
 

@@ -7,13 +7,15 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
-from sqlalchemy.engine import make_url
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from vjepa_mlflow.data import Sample
@@ -32,6 +34,9 @@ METRICS = "metrics"
 
 SECONDS_FOR_A_RUN = 20
 """How long the process that created a study may take to start its MLflow run."""
+
+ATTEMPTS = 3
+"""To open a storage."""
 
 CONNECT_ARGUMENTS = {"sqlite": {"timeout": 60}, "postgresql": {"connect_timeout": 10}}
 """Of databases: how many seconds to wait for another's write, or for the server."""
@@ -168,12 +173,44 @@ def _open_storage(url: str) -> RDBStorage:
         backend = make_url(url).get_backend_name()
     except ArgumentError as error:
         raise UserError(f"storage={url}: no database URL: expected one such as sqlite:///optuna.db") from error
-    return RDBStorage(
-        url,
-        engine_kwargs={"connect_args": CONNECT_ARGUMENTS.get(backend, {})},
-        heartbeat_interval=HEARTBEAT_INTERVAL,
-        grace_period=GRACE_PERIOD,
-    )
+    storage = _connect(url, backend)
+    if backend == "sqlite":
+        _make_transactions_exclusive(storage.engine)
+    return storage
+
+
+def _connect(url: str, backend: str) -> RDBStorage:
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            return RDBStorage(
+                url,
+                engine_kwargs={"connect_args": CONNECT_ARGUMENTS.get(backend, {})},
+                heartbeat_interval=HEARTBEAT_INTERVAL,
+                grace_period=GRACE_PERIOD,
+            )
+        except SQLAlchemyError:  # another process may just be making the tables
+            if not left:
+                raise
+            time.sleep(1)
+    raise AssertionError
+
+
+def _make_transactions_exclusive(engine: Engine) -> None:
+    """Has SQLite lock the database from a transaction's first read on, as others lock what is read to be changed.
+
+    Otherwise two processes find a trial waiting, and both take it. SQLAlchemy's documentation of SQLite tells how:
+    Python's module leaves the beginning of transactions to us, and we begin them with the lock.
+    """
+
+    @event.listens_for(engine, "connect")
+    def _(connection: Any, _: object) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def _(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # of connections from before
 
 
 def _without_password(url: str) -> str:

@@ -1,0 +1,50 @@
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from vjepa_mlflow.tracking import STATE_TAG, TRIAL_TAG, end_left_runs, end_trial_run, run_log, trial_log, trial_run_id
+
+
+def children(parent: str) -> list[Run]:
+    found = mlflow.search_runs(output_format="list", filter_string=f"tags.`mlflow.parentRunId` = '{parent}'")
+    return sorted(found, key=lambda run: int(run.data.tags[TRIAL_TAG]))
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [("COMPLETE", "FINISHED"), ("PRUNED", "KILLED"), ("FAIL", "FAILED"), ("INTERRUPTED", "KILLED")],
+)
+def test_a_trial_has_a_nested_run_that_ends_as_it_does(tracking: str, state: str, status: str) -> None:
+    with run_log() as parent, trial_log(parent.run_id, 7) as log:
+        log.metrics({"val_loss": 1.0}, step=1)
+        assert MlflowClient().get_run(log.run_id).info.status == "RUNNING"
+        end_trial_run(log.run_id, state)
+    (run,) = children(parent.run_id)
+    assert (run.info.run_name, run.info.status, run.data.tags[STATE_TAG]) == ("trial 7", status, state)
+    assert trial_run_id(parent.run_id, 7) == log.run_id
+    assert run.data.tags["mlflow.source.name"]
+    assert mlflow.active_run() is None
+
+
+def test_a_trial_that_is_taken_up_again_has_the_same_run(tracking: str) -> None:
+    with run_log() as parent:
+        for _ in range(2):
+            with trial_log(parent.run_id, 3) as log:
+                known = log.logged_steps("val_loss")
+                log.metrics({"val_loss": 1.0}, step=len(known) + 1)
+                end_trial_run(log.run_id, "INTERRUPTED")
+        with trial_log(parent.run_id, 3) as log:
+            assert MlflowClient().get_run(log.run_id).info.status == "RUNNING"
+            assert log.logged_steps("val_loss") == {1, 2}
+    assert len(children(parent.run_id)) == 1
+
+
+def test_runs_that_were_left_running_are_ended_as_their_trials_did(tracking: str) -> None:
+    with run_log() as parent:
+        for number in range(4):
+            with trial_log(parent.run_id, number):
+                pass
+        end_left_runs(parent.run_id, {0: "COMPLETE", 1: "RUNNING", 2: "INTERRUPTED"})
+    found = [(run.info.status, run.data.tags.get(STATE_TAG)) for run in children(parent.run_id)]
+    assert found == [("FINISHED", "COMPLETE"), ("RUNNING", None), ("KILLED", "INTERRUPTED"), ("RUNNING", None)]
