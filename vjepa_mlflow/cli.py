@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (UserError, click.ClickException) as error:
         _fail(error.format_message() if isinstance(error, click.ClickException) else str(error), status=2)
     except (KeyboardInterrupt, click.Abort) as interrupt:
-        _fail(str(interrupt) or "interrupted", status=130)
+        _fail(str(interrupt.__cause__ or interrupt) or "interrupted", status=130)  # click makes an Abort of it
     except Exception as error:
         from mlflow.exceptions import MlflowException
 

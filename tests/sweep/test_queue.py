@@ -7,13 +7,22 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers import environment, wait_until
 
 from vjepa_mlflow import Recipe
-from vjepa_mlflow.sweep import METRICS, SharedStudy, SweepPlan, TakenOverError, TrialQueue, best_slot, queue, study
+from vjepa_mlflow.sweep import (
+    METRICS,
+    Claim,
+    SharedStudy,
+    SweepPlan,
+    TakenOverError,
+    TrialQueue,
+    best_slot,
+    queue,
+    study,
+)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -138,8 +147,9 @@ with trials.working_on(claim):
 
 
 def test_a_process_that_is_killed_is_noticed_and_one_that_lives_is_left_alone(
-    database: str, plan: SweepPlan, impatient: None, tmp_path: Path
+    postgresql: Callable[[], str], plan: SweepPlan, impatient: None, tmp_path: Path
 ) -> None:
+    database = postgresql()
     program = CLAIM_AND_HANG.format(
         tests=str(Path(__file__).parent.parent), url=database, plan=str(tmp_path / "sweep.yaml")
     )
@@ -159,26 +169,23 @@ def test_a_process_that_is_killed_is_noticed_and_one_that_lives_is_left_alone(
     assert states(trials) == ["0 COMPLETE"]
 
 
-@pytest.mark.parametrize(
-    "act",
-    [
-        lambda trials, claim: trials.report(claim, 1, 0.5),
-        lambda trials, claim: trials.complete(claim, 0.5, {}),
-        lambda trials, claim: trials.complete(claim, 0.5, {"best_epoch": 1}),
-        lambda trials, claim: trials.prune(claim, {}),
-    ],
-)
-def test_one_who_was_taken_for_dead_learns_that_its_trial_is_not_its_own(
-    url: str, plan: SweepPlan, impatient: None, monkeypatch: pytest.MonkeyPatch, act: Callable[..., Any]
+def test_one_who_was_taken_for_dead_learns_that_its_trials_are_not_its_own(
+    url: str, plan: SweepPlan, impatient: None
 ) -> None:
-    sleeper, other = open_queue(url, plan, count=1), open_queue(url, plan, count=1)
-    claim = sleeper.claim()
-    assert claim is not None
+    sleeper, other = (open_queue(url, plan, count=4) for _ in range(2))
+    claims = [claim for _ in range(4) if (claim := sleeper.claim()) is not None]
     time.sleep(3.1)  # without a sign of life: SQLite counts in seconds
-    assert complete(other) == 0
-    with pytest.raises(TakenOverError), sleeper.working_on(claim):
-        act(sleeper, claim)
-    assert states(other) == ["0 COMPLETE"]
+    assert [complete(other) for _ in range(4)] == [0, 1, 2, 3]
+    acts: list[Callable[[Claim], object]] = [
+        lambda claim: sleeper.report(claim, 1, 0.5),
+        lambda claim: sleeper.complete(claim, 0.5, {}),
+        lambda claim: sleeper.fail(claim, "too late", {}),
+        lambda claim: sleeper.prune(claim, {}),
+    ]
+    for claim, act in zip(claims, acts, strict=True):
+        with pytest.raises(TakenOverError), sleeper.working_on(claim):
+            act(claim)
+    assert states(other) == [f"{number} COMPLETE" for number in range(4)]
 
 
 def test_reports_prune_what_is_hopeless(url: str, tmp_path: Path) -> None:

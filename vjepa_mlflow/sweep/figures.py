@@ -132,7 +132,8 @@ def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
 
 def _legend(figure: Figure) -> None:
     """Below the axes, where it hides no trial."""
-    figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    if any(axes.get_legend_handles_labels()[0] for axes in figure.axes):
+        figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
 
 
 def _completed(slots: Sequence[Slot]) -> list[Slot]:

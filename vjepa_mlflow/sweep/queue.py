@@ -16,10 +16,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from vjepa_mlflow.sweep.slots import FAILURE, INTERRUPTED, SLOT, Slot, read_slots
 
-HEARTBEAT_INTERVAL = 4
+HEARTBEAT_INTERVAL = 3
 """Seconds from one sign of life of a running trial to the next."""
 
-GRACE_PERIOD = 20
+GRACE_PERIOD = 15
 """Seconds without a sign of life after which a trial is taken for interrupted."""
 
 

@@ -1,10 +1,12 @@
 """The nested runs of a sweep: one for each trial, however often it is taken up again."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -38,7 +40,8 @@ def end_trial_run(run_id: str, state: str) -> None:
     """Ends a trial's run with the status and the tag of its state."""
     client = MlflowClient()
     client.set_tag(run_id, STATE_TAG, state)
-    client.set_terminated(run_id, STATUSES[state])
+    with _no_address():
+        client.set_terminated(run_id, STATUSES[state])
 
 
 def end_left_runs(parent_run_id: str, states: Mapping[int, str]) -> None:
@@ -58,6 +61,20 @@ def end_left_runs(parent_run_id: str, states: Mapping[int, str]) -> None:
 def trial_run_id(parent_run_id: str, trial: int) -> str:
     """The run of a trial that has one."""
     return _search(MlflowClient(), parent_run_id, f"tags.`{TRIAL_TAG}` = '{trial}'")[0].info.run_id
+
+
+@contextmanager
+def _no_address() -> Iterator[None]:
+    """MLflow prints where each run that ends is to be seen. For each of many trials that is too much."""
+    name = MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name
+    before = os.environ.get(name)
+    os.environ[name] = "true"
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _search(client: MlflowClient, parent_run_id: str, condition: str) -> list[Run]:

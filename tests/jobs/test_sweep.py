@@ -1,0 +1,421 @@
+"""The sweep in this process: real trainings, a real study, real MLflow runs."""
+
+import base64
+import csv
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import optuna
+import pytest
+import requests
+import torch
+import yaml
+from helpers import free_port, server
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from vjepa_mlflow import Recipe, SweepResult, UserError, features, run_sweep, training
+from vjepa_mlflow.cache import cache_folder
+from vjepa_mlflow.cli import main
+from vjepa_mlflow.features import store
+from vjepa_mlflow.jobs import prepare, trials
+from vjepa_mlflow.jobs import sweep as job
+from vjepa_mlflow.sweep.board import Board
+from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, STATE_TAG, TRIAL_TAG
+
+EPOCH_METRICS = {
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "val_top5_accuracy",
+    "val_balanced_accuracy",
+    "learning_rate",
+    "clips_per_second",
+}
+PICTURES = {"optimization_history.png", "search_space.png", "param_importances.png", "intermediate_values.png"}
+SPACE = {
+    "learning_rate": {"low": 1e-6, "high": 1e-2, "log": True},
+    "gradient_accumulation_steps": {"choices": [1, 2, 4]},
+}
+
+
+@pytest.fixture
+def recipe(small_data: Path) -> Recipe:
+    return Recipe(data=str(small_data), model="tiny", epochs=2)
+
+
+@pytest.fixture
+def write(tracking: str) -> Callable[..., Path]:
+    """Writes a sweep's file with changes."""
+
+    def write(**changes: Any) -> Path:
+        entries = {
+            "metric": "val_accuracy",
+            "direction": "maximize",
+            "trials": 3,
+            "sampler": {"name": "random"},
+            "pruner": {"name": "none"},
+            "space": SPACE,
+            **changes,
+        }
+        path = Path("sweep.yaml")
+        path.write_text(yaml.safe_dump(entries))
+        return path
+
+    return write
+
+
+def children(parent: str) -> list[Run]:
+    found = mlflow.search_runs(output_format="list", filter_string=f"tags.`mlflow.parentRunId` = '{parent}'")
+    return sorted(found, key=lambda run: int(run.data.tags[TRIAL_TAG]))
+
+
+def history(run_id: str, metric: str = "val_loss") -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in MlflowClient().get_metric_history(run_id, metric)]
+
+
+def artifacts(run_id: str) -> set[str]:
+    return {artifact.path for artifact in MlflowClient().list_artifacts(run_id)}
+
+
+def table(run_id: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(mlflow.artifacts.load_text(f"runs:/{run_id}/trials.csv").splitlines()))
+
+
+def test_the_tree_of_runs_holds_everything(tracking: str, recipe: Recipe, write: Callable[..., Path]) -> None:
+    result = run_sweep(write(), recipe, trials=4, study="everything")
+    parent = MlflowClient().get_run(result.run_id)
+    assert parent.info.status == "FINISHED"
+    assert parent.info.run_name == "everything"
+    assert PICTURES | {"trials.csv", "sweep.yaml", "labels.json", "split.csv", "curves.png"} <= artifacts(result.run_id)
+    assert parent.data.params["search_learning_rate"] == "1e-06 to 0.01, log, from 1e-05"
+    assert "learning_rate" not in parent.data.params  # it is not the model's
+    assert parent.data.params["epochs"] == "2"
+
+    runs = children(result.run_id)
+    assert [run.info.run_name for run in runs] == ["trial 0", "trial 1", "trial 2", "trial 3"]
+    for run in runs:
+        assert (run.info.status, run.data.tags[STATE_TAG]) == ("FINISHED", "COMPLETE")
+        for metric in EPOCH_METRICS:
+            assert [step for step, _ in history(run.info.run_id, metric)] == [1, 2]
+        assert run.data.metrics["seconds"] > 0
+        assert set(vars(recipe)) <= set(run.data.params)
+    assert (runs[0].data.params["learning_rate"], runs[0].data.params["gradient_accumulation_steps"]) == ("1e-05", "4")
+    assert len({run.data.params["learning_rate"] for run in runs}) == 4
+
+    rows = table(result.run_id)
+    assert [row["trial"] for row in rows] == ["0", "1", "2", "3"]
+    values = [float(row["val_accuracy"]) for row in rows]
+    assert values == pytest.approx([run.data.metrics["best_val_accuracy"] for run in runs])
+    assert values[result.best_trial] == max(values) == pytest.approx(result.metrics["val_accuracy"])
+    baseline, best, difference = result.summary.splitlines()[1:]
+    assert baseline.split()[:2] == ["baseline", "0"]
+    assert best.split()[:2] == ["best", str(result.best_trial)]
+    assert float(difference.split()[1]) == pytest.approx(max(values) - values[0], abs=1e-4)
+
+
+def test_the_best_trial_is_tested_once_and_is_the_only_model(
+    tracking: str, recipe: Recipe, write: Callable[..., Path]
+) -> None:
+    named = Recipe(**{**vars(recipe), "registered_model_name": "motions"})
+    result = run_sweep(write(), named, study="tested")
+    assert result.model_uri == "models:/motions/1"
+    (model,) = mlflow.search_logged_models(output_format="list")
+    assert model.source_run_id == result.run_id
+    assert history(result.run_id, "test_accuracy") == [(3, result.metrics["test_accuracy"])]
+    attached = {metric.key: metric.value for metric in model.metrics if not metric.key.startswith("system/")}
+    assert attached.items() >= result.metrics.items()
+    for run in children(result.run_id):
+        assert not [metric for metric in run.data.metrics if metric.startswith("test_")]
+        assert artifacts(run.info.run_id) <= {"tensorboard", "head.safetensors"}
+    best = children(result.run_id)[result.best_trial]
+    assert "head.safetensors" in artifacts(best.info.run_id)
+
+
+def test_the_served_model_says_what_the_best_head_said_of_the_validation_videos(
+    tracking: str, recipe: Recipe, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    result = run_sweep(write(), recipe, study="served")
+    run_id = children(result.run_id)[result.best_trial].info.run_id
+    best, _ = training.load_best(Path(MlflowClient().download_artifacts(run_id, "head.safetensors", str(tmp_path))))
+    bench = trials.Workshop(trials.Share()).bench(recipe)
+    bench.head.load_state_dict(best.weights)
+    val = features.EvaluationSet(bench.source, bench.prepared.dataset, "val")
+    logits, labels = training.predict(bench.head, val, precision="fp32", name="val")
+    assert (logits.argmax(dim=1) == labels).float().mean().item() == pytest.approx(best.metrics["val_accuracy"])
+    expected = logits.softmax(dim=1).max(dim=1)
+
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "-m", result.model_uri]
+    videos = [base64.b64encode(clip.sample.path.read_bytes()).decode() for clip in val.clips]
+    with server(command, folder=Path.cwd(), health="/ping", port=free_port()) as address:
+        answer = requests.post(f"{address}/invocations", json={"inputs": {"video": videos}}, timeout=60).json()
+    names = bench.prepared.dataset.labels
+    assert [row["label"] for row in answer["predictions"]] == [names[index] for index in expected.indices.tolist()]
+    assert [row["score"] for row in answer["predictions"]] == pytest.approx(expected.values.tolist(), abs=1e-5)
+
+
+def test_features_are_encoded_once_for_all_trials(
+    tracking: str, recipe: Recipe, write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "cache"))
+    encoded: list[int] = []
+    encode = features.Encoder.encode
+
+    def count(self: features.Encoder, clips: Any, following: Any = ()) -> Any:
+        encoded.append(len(clips))
+        return encode(self, clips, following)
+
+    monkeypatch.setattr(features.Encoder, "encode", count)
+    space = {**SPACE, "epochs": {"choices": [2, 3]}}
+    run_sweep(write(space=space), recipe, trials=4, study="encoded")
+    wanted = 4 + 4 + 3 * 10  # val, test, and three epochs of training
+    assert sum(encoded) == wanted
+    assert sum(len(space.entries) for space in store.list_contents()) == wanted
+
+
+def test_a_sweep_is_the_same_wherever_features_are_kept(
+    tracking: str, recipe: Recipe, write: Callable[..., Path]
+) -> None:
+    results = [
+        run_sweep(write(), Recipe(**{**vars(recipe), "cache": cache}), trials=2, study=cache)
+        for cache in ("disk", "memory", "off")
+    ]
+    disk, memory, off = ({**result.metrics, "clips_per_second": 0} for result in results)
+    assert disk == memory == off
+
+
+def test_states_are_told_as_trials_ended(tracking: str, recipe: Recipe, write: Callable[..., Path]) -> None:
+    file = write(
+        metric="val_loss",
+        direction="minimize",
+        trials=10,
+        pruner={"name": "median", "n_startup_trials": 1, "n_warmup_steps": 1},
+        space={"learning_rate": {"choices": [1e-12, 3e-2, 1e30]}},
+    )
+    unhurt = Recipe(**{**vars(recipe), "learning_rate": 1e-12, "epochs": 3})
+    result = run_sweep(file, unhurt, study="states")
+    runs = children(result.run_id)
+    found = {(run.data.params["learning_rate"], run.info.status, run.data.tags[STATE_TAG]) for run in runs}
+    assert found == {
+        ("1e-12", "FINISHED", "COMPLETE"),
+        ("0.03", "KILLED", "PRUNED"),
+        ("1e+30", "FAILED", "FAIL"),
+    }
+    for run in runs:
+        epochs = {"COMPLETE": [1, 2, 3], "PRUNED": [1], "FAIL": []}[run.data.tags[STATE_TAG]]
+        assert [step for step, _ in history(run.info.run_id)] == epochs
+        if run.info.status == "FAILED":
+            assert "loss became nan in epoch 1 with learning_rate=1e+30" in run.data.tags[FAILURE_TAG]
+    rows = table(result.run_id)
+    assert {row["state"] for row in rows} == {"COMPLETE", "PRUNED", "FAIL"}
+    assert all(("nan" in row["failure"]) == (row["state"] == "FAIL") for row in rows)
+
+
+def test_a_sweep_of_which_nothing_comes_says_so(tracking: str, recipe: Recipe, write: Callable[..., Path]) -> None:
+    file = write(space={"learning_rate": {"choices": [1e30]}})
+    hopeless = Recipe(**{**vars(recipe), "learning_rate": 1e30})
+    with pytest.raises(UserError, match="study=hopeless: none of its 2 trials was completed"):
+        run_sweep(file, hopeless, trials=2, study="hopeless")
+
+
+def test_the_same_call_goes_on_and_then_only_tells(
+    tracking: str,
+    recipe: Recipe,
+    write: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first = run_sweep(write(), recipe, trials=2, study="again")
+    more = run_sweep(write(), recipe, trials=3, study="again")
+    assert more.run_id == first.run_id
+    assert "The study goes on: 2 of 3 trials have ended" in capsys.readouterr().out
+    assert [run.info.run_name for run in children(first.run_id)] == ["trial 0", "trial 1", "trial 2"]
+    assert len(history(first.run_id, "test_accuracy")) == 2  # one for each best of so many
+    assert MlflowClient().get_run(first.run_id).info.status == "FINISHED"
+
+    monkeypatch.setattr(prepare.video, "inspect_videos", None)
+    told = run_sweep(write(), recipe, trials=3, study="again")
+    assert (told.model_uri, told.metrics) == (more.model_uri, more.metrics)
+    assert len(mlflow.search_logged_models(output_format="list")) == 2
+
+
+def test_under_mlflow_run_a_study_that_goes_on_keeps_its_run(
+    tracking: str, recipe: Recipe, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = [MlflowClient().create_run("0").info.run_id for _ in range(2)]
+    for count, run_id in enumerate(launched, start=1):
+        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+        result = run_sweep(write(), recipe, trials=count, study="launched")
+        assert result.run_id == launched[0]
+    assert len(children(launched[0])) == 2
+    second = MlflowClient().get_run(launched[1])
+    assert (second.info.status, second.data.tags[RESUMED_TAG]) == ("FINISHED", launched[0])
+
+
+@contextmanager
+def interrupted(*, look: int, times: int) -> Iterator[None]:
+    """Has this process sent some signals inside the block, when the board looks for the n-th time."""
+    looks = 0
+    show = Board.look
+
+    def show_and_interrupt(self: Board) -> None:
+        nonlocal looks
+        show(self)
+        looks += 1
+        if looks == look:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Board, "look", show_and_interrupt)
+        yield
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupted_sweep_goes_on_as_if_nothing_had_been(
+    tracking: str,
+    recipe: Recipe,
+    write: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+) -> None:
+    long = Recipe(**{**vars(recipe), "epochs": 4, "learning_rate": 1e-3})
+    expected = run_sweep(write(), long, trials=3, study="whole")
+    # The second epoch of the second trial: there is a look after each epoch, and one after each trial.
+    with interrupted(look=7, times=times), pytest.raises(KeyboardInterrupt) as stopped:
+        run_sweep(write(), long, trials=3, study="stopped")
+    (parent,) = mlflow.search_runs(
+        output_format="list", filter_string="attributes.run_name = 'stopped'", experiment_ids=["0"]
+    )
+    assert parent.info.status == "KILLED"
+    if times == 1:
+        assert str(stopped.value) == "interrupted: 1 of 3 trials have ended; the same command goes on"
+        assert parent.data.tags[FAILURE_TAG] == str(stopped.value)
+    first, second = children(parent.info.run_id)
+    assert (first.info.status, second.info.status, second.data.tags[STATE_TAG]) == ("FINISHED", "KILLED", "INTERRUPTED")
+    assert [step for step, _ in history(second.info.run_id)] == [1, 2]
+
+    resumed: list[Path | None] = []
+    fit = training.fit
+
+    def note(*args: Any, **kwargs: Any) -> training.TrainingState:
+        resumed.append(kwargs["resume"])
+        return fit(*args, **kwargs)
+
+    monkeypatch.setattr(training, "fit", note)
+    result = run_sweep(write(), long, trials=3, study="stopped")
+    assert [resume is not None for resume in resumed] == [times == 1, False]
+    assert result.run_id == parent.info.run_id
+    assert {**result.metrics, "clips_per_second": 0} == {**expected.metrics, "clips_per_second": 0}
+    for run, other in zip(children(result.run_id), children(expected.run_id), strict=True):
+        assert run.data.params == other.data.params
+        assert history(run.info.run_id) == history(other.info.run_id)
+        assert run.info.status == "FINISHED"
+    assert not list((cache_folder() / "trials").glob("*"))
+    study = optuna.load_study(study_name="stopped", storage=f"sqlite:///{Path.cwd()}/optuna.db")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert list(study.trials[3].intermediate_values) == [1, 2, 3, 4]
+
+
+def test_a_trial_is_saved_from_time_to_time(
+    tracking: str, recipe: Recipe, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "CHECKPOINT_INTERVAL", 0)
+    saved: list[int] = []
+    monkeypatch.setattr(training.TrainingState, "save", lambda self, _: saved.append(len(self.epochs)))
+    run_sweep(write(), Recipe(**{**vars(recipe), "epochs": 3}), trials=1, study="saved")
+    assert saved == [1, 2]
+
+
+def test_an_error_that_no_value_is_to_blame_for_stops_the_sweep_and_loses_nothing(
+    tracking: str, recipe: Recipe, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise UserError("feature store: cannot be written (No space left on device)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", full)
+        with pytest.raises(UserError, match="No space left"):
+            run_sweep(write(), recipe, trials=2, study="full")
+    result = run_sweep(write(), recipe, trials=2, study="full")
+    assert [run.info.status for run in children(result.run_id)] == ["FINISHED"] * 2
+
+
+def test_a_best_head_that_is_gone_is_named(
+    tracking: str, recipe: Recipe, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "HEAD_FILE", "gone.safetensors")
+        with pytest.raises(UserError, match=r"run \w+: gone\.safetensors cannot be fetched"):
+            run_sweep(write(), recipe, trials=1, study="gone")
+    assert run_sweep(write(), recipe, trials=1, study="gone").best_trial == 0  # once it is there again
+
+
+def test_the_heads_of_trials_that_cannot_win_are_not_kept(
+    tracking: str, recipe: Recipe, write: Callable[..., Path]
+) -> None:
+    result: SweepResult = run_sweep(write(metric="val_loss", direction="minimize"), recipe, trials=5, study="kept")
+    losses = [run.data.metrics["best_val_loss"] for run in children(result.run_id)]
+    records = [loss == min(losses[: number + 1]) for number, loss in enumerate(losses)]
+    kept = ["head.safetensors" in artifacts(run.info.run_id) for run in children(result.run_id)]
+    assert kept == records
+    assert not all(kept)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["nowhere.yaml"], "nowhere.yaml: cannot be read (No such file or directory)"),
+        (["bad.yaml"], "bad.yaml: space.rate: no field of the recipe: expected one of model,"),
+        (["sweep.yaml", "--trials", "0"], "trials=0: expected a whole number of at least 1"),
+        (["sweep.yaml", "--trials", "many"], "trials=many: expected a whole number of at least 1"),
+        (["sweep.yaml", "--workers", "0"], "workers=0: expected a whole number of at least 1"),
+        (
+            ["sweep.yaml", "--learning-rate", "1"],
+            "learning_rate=1.0: the first trial tries it, and the search space is",
+        ),
+        (["sweep.yaml", "--registered-model-name", "a/b"], "registered_model_name=a/b: "),
+        (["sweep.yaml", "--device", "cuda:7"], "device=cuda:7: this machine has"),
+        (["sweep.yaml", "--data", "nowhere"], "data=nowhere: no such folder or table"),
+        (["sweep.yaml", "--storage", "sqlite:////no/folder/a.db"], "storage=sqlite:////no/folder/a.db: it does not"),
+        (["sweep.yaml", "--study", "known", "--stride", "2"], "study=known: there is one in sqlite"),
+    ],
+)
+def test_a_mistake_is_one_line_before_any_video_is_opened(
+    recipe: Recipe,
+    write: Callable[..., Path],
+    small_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    line: str,
+) -> None:
+    write()
+    Path("bad.yaml").write_text(Path("sweep.yaml").read_text().replace("learning_rate", "rate"))
+    defaults = ["--data", str(small_data), "--model", "tiny"]
+    if "known" in arguments:
+        with pytest.raises(UserError, match="model=nowhere"):  # the study is there by then
+            run_sweep(Path("sweep.yaml"), Recipe(data=str(small_data), model="nowhere/at-all"), study="known")
+    monkeypatch.setattr(prepare.video, "inspect_videos", None)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main(["sweep", *defaults, *arguments])
+    assert stopped.value.code == 2
+    errors = [text for text in capsys.readouterr().err.splitlines() if " INFO mlflow" not in text]
+    assert len(errors) == 1
+    assert errors[0].startswith(f"Error: {line}")
+
+
+def test_a_bench_is_made_anew_only_for_another_backbone_or_other_features(recipe: Recipe) -> None:
+    workshop = trials.Workshop(trials.Share())
+    bench = workshop.bench(recipe)
+    assert workshop.bench(Recipe(**{**vars(recipe), "learning_rate": 1.0, "epochs": 9, "views": 2})) is bench
+    other = workshop.bench(Recipe(**{**vars(recipe), "stride": 2}))
+    assert other is not bench
+    assert torch.equal(other.first_weights["classifier.weight"], bench.first_weights["classifier.weight"])
