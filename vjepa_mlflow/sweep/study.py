@@ -188,7 +188,7 @@ def _connect(url: str, backend: str) -> RDBStorage:
                 heartbeat_interval=HEARTBEAT_INTERVAL,
                 grace_period=GRACE_PERIOD,
             )
-        except SQLAlchemyError:  # another process may just be making the tables
+        except (StorageInternalError, SQLAlchemyError):  # another process may just be making the tables
             if not left:
                 raise
             time.sleep(1)
