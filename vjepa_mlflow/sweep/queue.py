@@ -14,6 +14,7 @@ from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from vjepa_mlflow.sweep.lock import one_at_a_time
 from vjepa_mlflow.sweep.slots import FAILURE, INTERRUPTED, SLOT, Slot, read_slots
 
 HEARTBEAT_INTERVAL = 3
@@ -135,8 +136,18 @@ class TrialQueue:
             claim.trial.study.tell(claim.trial, value, state)
 
     def _recover(self) -> None:
-        """Adds attempts for interrupted trials, and trials until there are as many as are wanted."""
+        """Has as many trials as are wanted, and another attempt at each that was interrupted."""
         fail_stale_trials(self.study)
+        if self._lacks_attempts():
+            # Two that add the same attempts would do no harm, but some would be left over.
+            with one_at_a_time(self._storage.engine, self.study.study_name):
+                self._add_attempts()
+
+    def _lacks_attempts(self) -> bool:
+        slots = self.slots()
+        return len(slots) < self.count or any(slot.state == INTERRUPTED for slot in slots)
+
+    def _add_attempts(self) -> None:
         slots = self.slots()
         for slot in slots:
             if slot.state == INTERRUPTED:
