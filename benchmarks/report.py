@@ -2,7 +2,7 @@
 
     python -m benchmarks.report
 
-reads recipe.json, encoder.json, and where they are there ranks.json and notes.md, from benchmarks/results.
+reads recipe.json, encoder.json, and where they are there sweep.json, ranks.json and notes.md, from benchmarks/results.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main() -> None:
 def write(measured: Path, folder: Path) -> None:
     """Writes RESULTS.md and speed.png to a folder."""
     recipe, encoder = (json.loads((measured / name).read_text()) for name in ("recipe.json", "encoder.json"))
-    ranks, notes = measured / "ranks.json", measured / "notes.md"
+    sweep, ranks, notes = (measured / name for name in ("sweep.json", "ranks.json", "notes.md"))
     parts = [
         "# Results",
         machine(recipe),
@@ -39,6 +39,7 @@ def write(measured: Path, folder: Path) -> None:
         "![Time of a run and of a sweep](speed.png)",
         "## The encoder and the head alone",
         *encoder_tables(encoder),
+        *(sweep_table(json.loads(sweep.read_text())) if sweep.exists() else []),
         *(ranks_table(json.loads(ranks.read_text())) if ranks.exists() else []),
         "## How large may it get",
         *sizing(recipe["runs"]),
@@ -137,6 +138,27 @@ def encoder_tables(encoder: Run) -> Iterator[str]:
     rows = [[row["precision"], str(row["window"]), f"{row['ms']:.2f}"] for row in encoder["head"]]
     yield "The head: forward, backward, Adam and feeding, a clip, windows executed at once:"
     yield table(["precision", "window", "ms a clip"], rows)
+
+
+def sweep_table(sweep: Run) -> Iterator[str]:
+    about, trials, run = sweep["machine"], sweep["trials"], sweep["run_seconds"]
+    yield "## A sweep, from the command to the logged model"
+    rows = [
+        [
+            str(one["workers"]),
+            f"{one['seconds']:.1f}",
+            f"{run * trials / one['seconds']:.1f}",
+            f"{one['trials_per_minute']:.1f}",
+        ]
+        for one in sweep["sweeps"]
+    ]
+    yield table(["workers", "seconds", f"times faster than {trials} runs", "trials a minute once encoded"], rows)
+    yield (
+        f"{about['device']}, {about['cpu_cores']} CPU cores, {sweep['precision']}; {trials} trials of "
+        f"`sweeps/baseline.yaml` with nothing encoded at the start. A run by itself took {run:.1f} s. Starting Python, "
+        f"checking videos, loading, compiling and logging the model are part of both. Written from what "
+        f"`benchmarks.sweep` measured."
+    )
 
 
 def ranks_table(ranks: Run) -> Iterator[str]:

@@ -47,8 +47,9 @@ def main() -> None:
             f"faster than as many runs; {pace:.1f} trials a minute once encoded",
             flush=True,
         )
-    about = {"machine": common.machine(choose_device("auto")), **vars(options)}
-    common.write_json(options.json, {**about, "run_seconds": cold, "sweeps": sweeps})
+    asked = {name: value for name, value in vars(options).items() if name not in ("workers", "json")}
+    machine = common.machine(choose_device("auto"))
+    common.write_json(options.json, {"machine": machine, **asked, "run_seconds": cold, "sweeps": sweeps})
 
 
 def measure(arguments: list[str]) -> tuple[float, float]:
