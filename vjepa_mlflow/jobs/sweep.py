@@ -19,7 +19,6 @@ from vjepa_mlflow.jobs.prepare import log_faults, log_preparation
 from vjepa_mlflow.jobs.trials import HEAD_FILE, PAUSE, Workshop
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.sweep.board import Board
 from vjepa_mlflow.tracking import (
     RunLog,
     download,
@@ -126,8 +125,11 @@ class _Sweep:
         try:
             if not self._queue.is_done():
                 self._do_trials()
-        finally:
-            self._log_study()
+        except BaseException:
+            with suppress(Exception):  # the first error is the one to report
+                self._log_study()
+            raise
+        self._log_study()
         self._end_left_runs()
         result = self._make_best_model()
         slots = self._queue.slots()
@@ -151,7 +153,7 @@ class _Sweep:
             if self._workshop.lacks(self._assignment.encoded):
                 team.meet()
             team.begin()
-            board = Board(self._queue, self._plan)
+            board = sweep.Board(self._queue, self._plan)
 
             def look() -> None:
                 team.look()

@@ -147,31 +147,28 @@ class TrialRunner:
 
     def _try_out(self, recipe: Recipe, claim: sweep.Claim, log: RunLog) -> str:
         """Trains a head, tells the study how it went, and returns that in Optuna's word."""
-        started = time.perf_counter()
         course = _Course(self, recipe, claim, log)
-
-        def seconds() -> dict[str, float]:
-            return {sweep.SECONDS: time.perf_counter() - started}
-
         try:
-            trained = course.run()
+            self._complete(claim, course.run(), course, log)
+            state = "COMPLETE"
         except TrialPruned:
-            log.metrics(seconds(), step=course.epochs)
-            self.queue.prune(claim, seconds())
-            return "PRUNED"
+            log.metrics(course.seconds(), step=course.epochs)
+            self.queue.prune(claim, course.seconds())
+            state = "PRUNED"
         except training.DivergedError as error:
             log.tags({FAILURE_TAG: error})
-            self.queue.fail(claim, str(error), seconds())
-            return "FAIL"
-        best = trained.best
-        self._keep_if_best(trained, log)
-        value = best.metrics[self.plan.metric]
-        log.metrics(
-            {f"best_{self.plan.metric}": value, sweep.BEST_EPOCH: best.epoch, **seconds()}, step=len(trained.epochs)
-        )
-        self.queue.complete(claim, value, {sweep.METRICS: best.metrics, sweep.BEST_EPOCH: best.epoch, **seconds()})
+            self.queue.fail(claim, str(error), course.seconds())
+            state = "FAIL"
         course.forget()
-        return "COMPLETE"
+        return state
+
+    def _complete(self, claim: sweep.Claim, trained: training.TrainingState, course: "_Course", log: RunLog) -> None:
+        self._keep_if_best(trained, log)
+        best = trained.best
+        value = best.metrics[self.plan.metric]
+        figures = {sweep.BEST_EPOCH: best.epoch, **course.seconds()}
+        log.metrics({f"best_{self.plan.metric}": value, **figures}, step=len(trained.epochs))
+        self.queue.complete(claim, value, {sweep.METRICS: best.metrics, **figures})
 
     def _keep_if_best(self, trained: training.TrainingState, log: RunLog) -> None:
         """Logs the head, unless a completed trial was better: then it cannot be the best in the end."""
@@ -191,8 +188,12 @@ class _Course:
         self._runner, self._recipe, self._claim, self._log = runner, recipe, claim, log
         self._checkpoint = cache_folder() / "trials" / f"{log.run_id}.safetensors"
         self._logged = log.logged_steps("val_loss")
-        self._saved = time.monotonic()
+        self._started = self._saved = time.monotonic()
         self.epochs = 0
+
+    def seconds(self) -> dict[str, float]:
+        """How long the attempt has taken so far, by the name of that."""
+        return {sweep.SECONDS: time.monotonic() - self._started}
 
     def run(self) -> training.TrainingState:
         """Trains from the last attempt's checkpoint, or from the start.
@@ -230,7 +231,6 @@ class _Course:
         if len(state.epochs) == self._recipe.epochs:
             return
         if hopeless:
-            self.forget()
             raise TrialPruned
         stopping = self._runner.stopping()
         if stopping or time.monotonic() - self._saved > CHECKPOINT_INTERVAL:

@@ -1,5 +1,6 @@
 """A search space and a study that processes and machines share."""
 
+from vjepa_mlflow.sweep.board import Board
 from vjepa_mlflow.sweep.figures import plot_epochs, plot_history, plot_importances, plot_pair
 from vjepa_mlflow.sweep.plan import SweepPlan, check_count, read_plan
 from vjepa_mlflow.sweep.queue import Claim, TakenOverError, TrialQueue
@@ -11,6 +12,7 @@ __all__ = [
     "BEST_EPOCH",
     "METRICS",
     "SECONDS",
+    "Board",
     "Claim",
     "SharedStudy",
     "Slot",
