@@ -15,6 +15,18 @@ import requests
 
 REPOSITORY = Path(__file__).parent.parent
 
+EPOCH_METRICS = {
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "val_top5_accuracy",
+    "val_balanced_accuracy",
+    "learning_rate",
+    "clips_per_second",
+}
+"""What is told of an epoch."""
+
 
 def write_video(
     path: Path,

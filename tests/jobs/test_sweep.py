@@ -15,7 +15,7 @@ import pytest
 import requests
 import torch
 import yaml
-from helpers import free_port, server
+from helpers import EPOCH_METRICS, free_port, server
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -28,16 +28,6 @@ from vjepa_mlflow.jobs import sweep as job
 from vjepa_mlflow.sweep.board import Board
 from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, STATE_TAG, TRIAL_TAG
 
-EPOCH_METRICS = {
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "val_top5_accuracy",
-    "val_balanced_accuracy",
-    "learning_rate",
-    "clips_per_second",
-}
 PICTURES = {"optimization_history.png", "search_space.png", "param_importances.png", "intermediate_values.png"}
 SPACE = {
     "learning_rate": {"low": 1e-6, "high": 1e-2, "log": True},

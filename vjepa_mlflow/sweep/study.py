@@ -64,20 +64,26 @@ class SharedStudy:
         self.url, self.name = url, name
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", ExperimentalWarning)  # of heartbeats
-        with self.answering():
-            self._storage = _open_storage(url)
+        try:
+            with self.answering():
+                self._storage = _open_storage(url)
+        except ImportError as error:  # of the database's driver
+            raise self._silent(error) from error
 
     @contextmanager
     def answering(self) -> Iterator[None]:
         """Tells in one line what goes wrong with the storage inside the block."""
         try:
             yield
-        except (StorageInternalError, SQLAlchemyError, ImportError) as error:
-            reason = one_line(error.__cause__ or error)
-            raise UserError(
-                f"storage={_without_password(self.url)}: it does not answer ({reason}): expected an Optuna storage "
-                f"URL, such as sqlite:///optuna.db or postgresql://user:password@host/database"
-            ) from error
+        except (StorageInternalError, SQLAlchemyError) as error:
+            raise self._silent(error) from error
+
+    def _silent(self, error: Exception) -> UserError:
+        reason = one_line(error.__cause__ or error)
+        return UserError(
+            f"storage={_without_password(self.url)}: it does not answer ({reason}): expected an Optuna storage URL, such "
+            f"as sqlite:///optuna.db or postgresql://user:password@host/database"
+        )
 
     def create(self, plan: SweepPlan, definition: Mapping[str, str]) -> bool:
         """Makes the study, or recognises it. Returns whether it is new.
