@@ -81,8 +81,8 @@ class SharedStudy:
     def _silent(self, error: Exception) -> UserError:
         reason = one_line(error.__cause__ or error)
         return UserError(
-            f"storage={_without_password(self.url)}: it does not answer ({reason}): expected an Optuna storage URL, such "
-            f"as sqlite:///optuna.db or postgresql://user:password@host/database"
+            f"storage={_without_password(self.url)}: it does not answer ({reason}): expected an Optuna storage URL, "
+            f"such as sqlite:///optuna.db or postgresql://user:password@host/database"
         )
 
     def create(self, plan: SweepPlan, definition: Mapping[str, str]) -> bool:
