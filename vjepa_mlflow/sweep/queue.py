@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage, fail_stale_trials
@@ -176,7 +176,7 @@ class TrialQueue:
     def _give_signs_of_life(self, number: int, done: threading.Event) -> None:
         trial_id = self._id(number)
         while not done.wait(HEARTBEAT_INTERVAL):
-            with suppress(SQLAlchemyError):  # a storage that is away for a moment: the next one may get through
+            with suppress(StorageInternalError, SQLAlchemyError):  # a storage that is away for a moment: the next one may get through
                 self._storage.record_heartbeat(trial_id)
 
     def _id(self, number: int) -> int:
