@@ -176,7 +176,7 @@ class TrialQueue:
     def _give_signs_of_life(self, number: int, done: threading.Event) -> None:
         trial_id = self._id(number)
         while not done.wait(HEARTBEAT_INTERVAL):
-            with suppress(StorageInternalError, SQLAlchemyError):  # a storage that is away for a moment: the next one may get through
+            with suppress(StorageInternalError, SQLAlchemyError):  # it may be away for a moment
                 self._storage.record_heartbeat(trial_id)
 
     def _id(self, number: int) -> int:
