@@ -14,11 +14,10 @@ from pathlib import Path
 import mlflow
 import optuna
 import pytest
-from helpers import REPOSITORY, environment, free_port, server, wait_until
+from helpers import REPOSITORY, environment, free_port, server
 from mlflow import MlflowClient
-from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import SQLAlchemyError
 
+from vjepa_mlflow.sweep import SharedStudy
 from vjepa_mlflow.tracking import STATE_TAG, TRIAL_TAG, wake_tracking
 
 SWEEP = REPOSITORY / "sweeps" / "baseline.yaml"
@@ -31,6 +30,7 @@ class Command:
 
     def __init__(self, data: Path, *, trials: int, epochs: int, storage: str):
         self.trials, self.storage = trials, storage
+        SharedStudy(storage, "shared")  # makes its tables, before this process and the command do so at once
         self._command = [sys.executable, "-m", "vjepa_mlflow", "sweep", str(SWEEP), "--workers", "2"]
         self._command += ["--data", str(data), "--model", "tiny", "--epochs", str(epochs)]
         self._command += ["--trials", str(trials), "--study", "shared", "--storage", storage]
@@ -48,9 +48,15 @@ class Command:
 
     def attempts(self) -> int:
         """Attempts at trials that have begun so far."""
-        with suppress(KeyError, StorageInternalError, SQLAlchemyError):  # there is no study yet, or not even a table
+        with suppress(KeyError):  # there is no study yet
             return sum(trial.state.name != "WAITING" for trial in self.study().trials)
         return 0
+
+    def wait_for_attempts(self, process: subprocess.Popen[str], count: int) -> None:
+        """Returns once so many have begun, which a process that goes on will do."""
+        while self.attempts() < count:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.2)
 
     def study(self) -> optuna.Study:
         return optuna.load_study(study_name="shared", storage=self.storage)
@@ -83,13 +89,12 @@ def test_sweeps_that_are_killed_again_and_again_end_with_the_trials_asked_for(
     """On SQLite and on PostgreSQL, both at the same time, since starting takes longest."""
 
     def run(storage: str) -> Command:
-        command = Command(small_data, trials=12, epochs=12, storage=storage)
+        command = Command(small_data, trials=8, epochs=12, storage=storage)
         moments = random.Random(storage.partition(":")[0])
         for _ in range(KILLS):
-            process, before = command.start(), command.attempts()
-            while command.attempts() == before:
-                assert process.poll() is None, process.communicate()[0]
-                time.sleep(0.1)
+            before = command.attempts()
+            process = command.start()
+            command.wait_for_attempts(process, before + 1)
             time.sleep(moments.uniform(0, 2))
             process.kill()
             process.wait()
@@ -112,9 +117,9 @@ def test_two_workers_on_a_server_are_interrupted_and_lose_or_double_no_trial(
     with server(command, folder=folder, health="/health", port=free_port(), MLFLOW_TRACKING_URI="") as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         mlflow.set_tracking_uri(address)
-        sweep = Command(small_data, trials=20, epochs=3, storage=postgresql())
+        sweep = Command(small_data, trials=20, epochs=2, storage=postgresql())
         process = sweep.start()
-        wait_until(lambda: sweep.attempts() > 6, seconds=90)
+        sweep.wait_for_attempts(process, 7)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 130
