@@ -38,6 +38,9 @@ SECONDS_FOR_A_RUN = 20
 ATTEMPTS = 3
 """To open a storage."""
 
+HALF_MADE = (RuntimeError, AssertionError)
+"""What Optuna raises where its tables are there, and the note of their version is not, or is another one's."""
+
 CONNECT_ARGUMENTS = {"sqlite": {"timeout": 60}, "postgresql": {"connect_timeout": 10}}
 """Of databases: how many seconds to wait for another's write, or for the server."""
 
@@ -67,7 +70,7 @@ class SharedStudy:
         try:
             with self.answering():
                 self._storage = _open_storage(url)
-        except ImportError as error:  # of the database's driver
+        except (ImportError, *HALF_MADE) as error:  # no driver of the database, or another version of Optuna's tables
             raise self._silent(error) from error
 
     @contextmanager
@@ -194,7 +197,7 @@ def _connect(url: str, backend: str) -> RDBStorage:
                 heartbeat_interval=HEARTBEAT_INTERVAL,
                 grace_period=GRACE_PERIOD,
             )
-        except (StorageInternalError, SQLAlchemyError):  # another process may just be making the tables
+        except (StorageInternalError, SQLAlchemyError, *HALF_MADE):  # another process may just be making the tables
             if not left:
                 raise
             time.sleep(1)
