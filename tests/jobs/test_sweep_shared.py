@@ -16,6 +16,7 @@ import optuna
 import pytest
 from helpers import REPOSITORY, environment, free_port, server
 from mlflow import MlflowClient
+from optuna.storages import RDBStorage
 
 from vjepa_mlflow.sweep import SharedStudy
 from vjepa_mlflow.tracking import STATE_TAG, TRIAL_TAG, wake_tracking
@@ -29,8 +30,9 @@ class Command:
     """A sweep's command with two workers, started again and again."""
 
     def __init__(self, data: Path, *, trials: int, epochs: int, storage: str):
-        self.trials, self.storage = trials, storage
+        self.trials = trials
         SharedStudy(storage, "shared")  # makes its tables, before this process and the command do so at once
+        self._storage = RDBStorage(storage)  # one for all looks: each has connections of its own
         self._command = [sys.executable, "-m", "vjepa_mlflow", "sweep", str(SWEEP), "--workers", "2"]
         self._command += ["--data", str(data), "--model", "tiny", "--epochs", str(epochs)]
         self._command += ["--trials", str(trials), "--study", "shared", "--storage", storage]
@@ -59,7 +61,7 @@ class Command:
             time.sleep(0.2)
 
     def study(self) -> optuna.Study:
-        return optuna.load_study(study_name="shared", storage=self.storage)
+        return optuna.load_study(study_name="shared", storage=self._storage)
 
     def check(self) -> None:
         """Everything that must be true of a study that has ended."""
