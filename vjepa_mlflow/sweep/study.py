@@ -102,15 +102,10 @@ class SharedStudy:
         study.set_user_attr(DEFINITION, dict(definition))
         return True
 
-    def run_id(self) -> str | None:
-        """The MLflow run that holds the study, once there is one."""
-        found: str | None = self._load().user_attrs.get(RUN)
-        return found
-
     def wait_for_run(self) -> str | None:
-        """The same, after giving the process that creates the study the time to start it."""
+        """The MLflow run that holds the study, after giving the process that creates it the time to start one."""
         deadline = time.monotonic() + SECONDS_FOR_A_RUN
-        while (found := self.run_id()) is None and time.monotonic() < deadline:
+        while (found := self._load().user_attrs.get(RUN)) is None and time.monotonic() < deadline:
             time.sleep(0.5)
         return found
 
