@@ -12,7 +12,7 @@ from postgresql import find_programs, postgresql_server
 
 from vjepa_mlflow.data import draw_clip
 
-MOTIONS = ("slide_left", "slide_right")
+MOTIONS = ("left_clockwise", "right_clockwise")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,7 +44,7 @@ def tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def clip() -> bytes:
     """A real MP4 file's content."""
-    return draw_clip("slide_left", seed=1)
+    return draw_clip("left_clockwise", seed=1)
 
 
 @pytest.fixture(scope="session")

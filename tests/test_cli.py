@@ -71,7 +71,7 @@ def test_predict_prints_a_table_and_writes_a_csv_file(model_uri: str, small_data
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert len(lines) == 5
-    assert lines[0].startswith(str(small_data / "val/slide_left/5.mp4"))
+    assert lines[0].startswith(str(small_data / "val/left_clockwise/5.mp4"))
     assert lines[0].endswith(("ape", "bee"))
     assert lines[-1] == f"4 predictions in {output}"
     rows = output.read_text().splitlines()
@@ -85,7 +85,7 @@ def test_predict_tells_bad_files_and_fails_after_the_others(
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"\x00\x00")
     with pytest.raises(SystemExit) as stopped:
-        main(["predict", model_uri, str(bad), str(small_data / "val/slide_left/5.mp4")])
+        main(["predict", model_uri, str(bad), str(small_data / "val/left_clockwise/5.mp4")])
     captured = capsys.readouterr()
     assert stopped.value.code == 2
     assert captured.err.splitlines()[-1] == "Error: 1 of 2 files could not be read"

@@ -15,7 +15,7 @@ from vjepa_mlflow.cli import commands
 from vjepa_mlflow.model import load_classifier, load_processor, locate
 
 README = (REPOSITORY / "README.md").read_text()
-LABELS = ["slide_left", "slide_right"]
+LABELS = ["left_clockwise", "right_clockwise"]
 
 
 def block(language: str, containing: str) -> str:

@@ -28,7 +28,7 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
 
 
 def test_a_clip_is_a_real_video() -> None:
-    video = draw_clip("slide_up", seed=0)
+    video = draw_clip("up_clockwise", seed=0)
     assert read_info(video).num_frames == demo.FRAMES
     assert read_clip(video, num_frames=16, stride=4).shape == (16, demo.SIZE, demo.SIZE, 3)
 
@@ -41,7 +41,7 @@ def moved(frames: np.ndarray, axis: int) -> int:
 
 @pytest.mark.parametrize(
     ("motion", "axis", "sign"),
-    [("slide_left", 1, -1), ("slide_right", 1, 1), ("slide_up", 0, -1), ("slide_down", 0, 1)],
+    [("left_clockwise", 1, -1), ("right_clockwise", 1, 1), ("up_clockwise", 0, -1), ("down_clockwise", 0, 1)],
 )
 def test_slides_go_where_their_name_says(motion: str, axis: int, sign: int) -> None:
     shifts = [moved(read_clip(draw_clip(motion, seed=seed), num_frames=16, stride=2), axis) for seed in range(6)]

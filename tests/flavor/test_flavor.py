@@ -83,7 +83,7 @@ def test_load_model_gives_model_and_processor(saved: Path) -> None:
 
 
 def test_predictions_are_sorted_and_cut_to_top_k(served, clip: bytes) -> None:
-    videos = pd.DataFrame({"video": [clip, draw_clip("slide_up", seed=2)]})
+    videos = pd.DataFrame({"video": [clip, draw_clip("up_clockwise", seed=2)]})
     answers = served.predict(videos)
     assert list(answers.columns) == ["label", "score", "top_k"]
     assert len(answers) == 2

@@ -82,16 +82,16 @@ def test_torchruns_ranks_share_it_out_and_a_rank_that_died_is_made_good(
 
 def test_copies_of_a_file_are_encoded_once(own_cache: Path, recipe: Recipe, tmp_path: Path) -> None:
     data = Path(shutil.copytree(recipe.data, tmp_path / "data"))
-    shutil.copy(data / "train/slide_left/0.mp4", data / "train/slide_left/copy.mp4")
+    shutil.copy(data / "train/left_clockwise/0.mp4", data / "train/left_clockwise/copy.mp4")
     extract(replace(recipe, data=str(data)))
     assert len(stored(own_cache)) == CLIPS
 
 
 def test_a_bad_video_stops_it_before_anything_is_encoded(own_cache: Path, recipe: Recipe, tmp_path: Path) -> None:
     data = Path(shutil.copytree(recipe.data, tmp_path / "data"))
-    (data / "val/slide_left/bad.mp4").write_bytes(b"no video")
+    (data / "val/left_clockwise/bad.mp4").write_bytes(b"no video")
     bad = replace(recipe, data=str(data))
-    with pytest.raises(UserError, match=r"1 of 19 videos cannot be used, the first is val/slide_left/bad\.mp4"):
+    with pytest.raises(UserError, match=r"1 of 19 videos cannot be used, the first is val/left_clockwise/bad\.mp4"):
         extract(bad)
     assert stored(own_cache) == {}
     assert extract(replace(bad, bad_videos="skip")).encoded == CLIPS

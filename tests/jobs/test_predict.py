@@ -16,7 +16,7 @@ def model_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_files_and_folders_are_predicted_in_order(model_uri: str, small_data: Path) -> None:
-    single = small_data / "val" / "slide_left" / "5.mp4"
+    single = small_data / "val" / "left_clockwise" / "5.mp4"
     rows = predict(model_uri, [single, small_data / "test"])
     assert [row["path"] for row in rows] == [str(single), *sorted(map(str, (small_data / "test").rglob("*.mp4")))]
     assert all(row["label"] in ("ape", "bee") and 0.5 <= row["score"] <= 1 and not row["error"] for row in rows)
@@ -25,7 +25,7 @@ def test_files_and_folders_are_predicted_in_order(model_uri: str, small_data: Pa
 def test_a_bad_file_does_not_stop_the_others(model_uri: str, small_data: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"\x00\x00")
-    rows = predict(model_uri, [bad, small_data / "val" / "slide_left"])
+    rows = predict(model_uri, [bad, small_data / "val" / "left_clockwise"])
     assert rows[0]["score"] is None
     assert "cannot be decoded" in rows[0]["error"]
     assert [row["error"] for row in rows[1:]] == ["", ""]

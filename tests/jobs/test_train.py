@@ -61,7 +61,7 @@ def test_a_run_on_sqlite_holds_everything(tracking: str, recipe: Recipe, small_d
     check_run(result, recipe)
 
     folder = Path(mlflow.artifacts.download_artifacts(run_id=result.run_id, dst_path=str(tmp_path)))
-    assert json.loads((folder / "labels.json").read_text()) == {"0": "slide_left", "1": "slide_right"}
+    assert json.loads((folder / "labels.json").read_text()) == {"0": "left_clockwise", "1": "right_clockwise"}
     rows = list(csv.DictReader((folder / "split.csv").open()))
     assert len(rows) == len(list(small_data.rglob("*.mp4")))
     assert all(row["path"].startswith(row["split"]) and len(row["sha256"]) == 64 for row in rows)
@@ -112,7 +112,7 @@ def test_the_same_seed_gives_the_same_run(tracking: str, recipe: Recipe) -> None
 
 
 def test_missing_splits_are_drawn_and_told(tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for motion in ("slide_up", "slide_down"):
+    for motion in ("up_clockwise", "down_clockwise"):
         for seed in range(6):
             path = tmp_path / "classes" / motion / f"{seed}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,19 +127,19 @@ def test_missing_splits_are_drawn_and_told(tracking: str, tmp_path: Path, capsys
 @pytest.fixture
 def damaged(small_data: Path, tmp_path: Path) -> Path:
     root = Path(shutil.copytree(small_data, tmp_path / "damaged"))
-    (root / "train" / "slide_left" / "0.mp4").write_bytes(b"not a video")
-    (root / "val" / "slide_right" / "5.mp4").write_bytes(b"")
+    (root / "train" / "left_clockwise" / "0.mp4").write_bytes(b"not a video")
+    (root / "val" / "right_clockwise" / "5.mp4").write_bytes(b"")
     return root
 
 
 def test_bad_videos_stop_the_run_before_training(
     tracking: str, recipe: Recipe, damaged: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UserError, match=r"2 of 18 videos cannot be used, the first is train/slide_left/0\.mp4"):
+    with pytest.raises(UserError, match=r"2 of 18 videos cannot be used, the first is train/left_clockwise/0\.mp4"):
         train(replace(recipe, data=str(damaged)))
     printed = capsys.readouterr().out
-    assert "train/slide_left/0.mp4: it cannot be decoded" in printed
-    assert "val/slide_right/5.mp4: it is empty" in printed
+    assert "train/left_clockwise/0.mp4: it cannot be decoded" in printed
+    assert "val/right_clockwise/5.mp4: it is empty" in printed
     (run,) = mlflow.search_runs(output_format="list")
     assert run.info.status == "FAILED"
     assert "2 of 18 videos cannot be used" in run.data.tags[FAILURE_TAG]
@@ -158,13 +158,16 @@ def test_bad_videos_are_left_out_when_told_and_logged(
             run_id=result.run_id, artifact_path="bad_videos.csv", dst_path=str(tmp_path)
         )
     )
-    assert [row["path"] for row in csv.DictReader(listed.open())] == ["train/slide_left/0.mp4", "val/slide_right/5.mp4"]
+    assert [row["path"] for row in csv.DictReader(listed.open())] == [
+        "train/left_clockwise/0.mp4",
+        "val/right_clockwise/5.mp4",
+    ]
 
 
 def test_a_class_that_is_bad_altogether_is_not_dropped(tracking: str, recipe: Recipe, damaged: Path) -> None:
-    for path in damaged.rglob("slide_right/*.mp4"):
+    for path in damaged.rglob("right_clockwise/*.mp4"):
         path.write_bytes(b"")
-    with pytest.raises(UserError, match="no video of class 'slide_right' can be used"):
+    with pytest.raises(UserError, match="no video of class 'right_clockwise' can be used"):
         train(replace(recipe, data=str(damaged), bad_videos="skip"))
 
 

@@ -11,6 +11,7 @@ A saved model is self-contained:
 """
 
 import importlib.metadata
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -105,7 +106,7 @@ def save_model(
 
     path = Path(path)
     _validate_and_prepare_target_save_path(str(path))
-    code = _validate_and_copy_code_paths([str(Path(vjepa_mlflow.__file__).parent)], str(path))
+    code = _copy_package(path)
     with quiet_transformers():
         model.save_pretrained(path / CHECKPOINT_FOLDER)
         processor.save_pretrained(path / CHECKPOINT_FOLDER)
@@ -132,6 +133,16 @@ def save_model(
     )
     mlflow_model.save(str(path / MLMODEL_FILE_NAME))
     _write_environment(path, conda_env, pip_requirements, extra_pip_requirements)
+
+
+def _copy_package(path: Path) -> str:
+    """Copies this package, without the checkpoint in it, into a model's folder; returns where in it."""
+    from vjepa_mlflow.model import TINY_FOLDER
+
+    package = Path(vjepa_mlflow.__file__).parent
+    code = _validate_and_copy_code_paths([str(package)], str(path))
+    shutil.rmtree(path / code / package.name / TINY_FOLDER.relative_to(package), ignore_errors=True)
+    return code
 
 
 def _write_environment(

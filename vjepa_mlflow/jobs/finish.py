@@ -54,7 +54,7 @@ def finish(
         stride=recipe.stride,
         registered_model_name=recipe.registered_model_name or None,
         step=step,
-        input_example=flavor.example_input(data.draw_clip("slide_left", seed=0)),
+        input_example=flavor.example_input(data.draw_clip("left_clockwise", seed=0)),
     )
     if recipe.registered_model_name:
         return f"models:/{recipe.registered_model_name}/{logged.registered_model_version}", test_metrics

@@ -1,7 +1,7 @@
 """A checkpoint to a frozen backbone and a head."""
 
 from vjepa_mlflow.model.captured import Captured, warm_up
-from vjepa_mlflow.model.checkpoint import Checkpoint, choose, from_folder, locate
+from vjepa_mlflow.model.checkpoint import TINY_FOLDER, Checkpoint, choose, from_folder, locate
 from vjepa_mlflow.model.classifier import (
     Head,
     count_parameters,
@@ -26,6 +26,7 @@ from vjepa_mlflow.model.quiet import quiet_transformers
 
 __all__ = [
     "CENTRED",
+    "TINY_FOLDER",
     "Backbone",
     "Captured",
     "Checkpoint",

@@ -15,10 +15,11 @@ from huggingface_hub.errors import (
 
 from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.model import tiny
 
 AUTO = "auto"
 TINY = "tiny"
+TINY_FOLDER = Path(__file__).with_name("tiny")
+"""In the package: a small checkpoint, pretrained on generated films by `tools/pretrain_tiny`."""
 BASE = "qubvel-hf/vjepa2-vitl-fpc16-256-ssv2"
 EXPECTED = "expected a Hub id, a checkpoint folder, a models:/ or runs:/ URI, tiny or auto"
 
@@ -57,7 +58,7 @@ def locate(model: str) -> Checkpoint:
     """
     folder = Path(model).expanduser()
     if model == TINY:
-        return from_folder(TINY, tiny.folder())
+        return from_folder(TINY, TINY_FOLDER)
     if folder.is_dir():
         return from_folder(model, folder)
     if model.startswith((".", "/", "~")) or "\\" in model:

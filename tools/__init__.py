@@ -1,0 +1,1 @@
+"""Programs that made what lies in the package. They are not part of it, and nothing of it imports them."""

@@ -1,0 +1,99 @@
+"""The supervised pretraining of backbone and head together."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+from transformers import VJEPA2ForVideoClassification, get_cosine_schedule_with_warmup
+
+from tools.pretrain_tiny.course import Course
+from vjepa_mlflow.model import lean
+
+LEARNING_RATE = 1e-3
+WARMUP = 0.1
+"""Share of the steps."""
+WEIGHT_DECAY = 0.05
+BETAS = (0.9, 0.98)
+LABEL_SMOOTHING = 0.1
+MAX_GRADIENT_NORM = 1.0
+
+LOG_EVERY = 100
+"""Steps."""
+
+
+class Entry(NamedTuple):
+    """Means over the steps since the entry before; fields are the log's columns."""
+
+    step: int
+    loss: float
+    accuracy: float
+    seconds: float
+
+
+def pretrain(model: VJEPA2ForVideoClassification, course: Course, *, steps: int, batch_size: int) -> Iterator[Entry]:
+    """Trains the model in place, in bf16 autocast; yields an entry of the log every `LOG_EVERY` steps."""
+    device = model.device
+    optimizer = _make_optimizer(model)
+    scheduler = get_cosine_schedule_with_warmup(optimizer, round(WARMUP * steps), steps)
+    classify: Callable[[Tensor], Tensor] = _classifier(model)
+    if device.type == "cuda":
+        classify = torch.compile(classify)
+    losses, hits = torch.zeros((), device=device), torch.zeros((), device=device)
+    started = time.perf_counter()
+
+    batches = course.batches(steps, batch_size=batch_size, frames=model.config.frames_per_clip)
+    bar = tqdm(batches, total=steps, desc="Pretraining", unit="step", disable=None)
+    for step, (pixels, labels) in enumerate(bar, start=1):
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = classify(pixels)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=LABEL_SMOOTHING)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+        optimizer.step()
+        scheduler.step()
+
+        losses += loss.detach()
+        hits += (logits.argmax(-1) == labels).float().mean()
+        if step % LOG_EVERY == 0 or step == steps:
+            count = (step - 1) % LOG_EVERY + 1
+            yield Entry(step, losses.item() / count, hits.item() / count, time.perf_counter() - started)
+            losses.zero_()
+            hits.zero_()
+
+
+def _classifier(model: VJEPA2ForVideoClassification) -> Callable[[Tensor], Tensor]:
+    """The model as a function from pixels to logits.
+
+    Its patches are embedded by a product: the convolution that transformers takes for it is slow in bf16.
+    """
+    config, encoder = model.config, model.vjepa2.encoder
+    convolution = encoder.embeddings.patch_embeddings.proj
+    tubelet = lean.Tubelet(config.tubelet_size, config.patch_size)
+    sizes = lean.Sizes(
+        config.num_attention_heads, config.layer_norm_eps, torch.bfloat16, lean.plain_attention, F.linear
+    )
+
+    def classify(pixels: Tensor) -> Tensor:
+        patches = lean.Affine(convolution.weight.flatten(1), convolution.bias)
+        hidden = lean.embed(pixels, patches, tubelet, sizes)
+        for layer in encoder.layer:
+            hidden = layer(hidden)[0]
+        return model.classifier(model.pooler(encoder.layernorm(hidden)))
+
+    return classify
+
+
+def _make_optimizer(model: VJEPA2ForVideoClassification) -> torch.optim.Optimizer:
+    """AdamW, which decays matrices but neither biases nor norms. The predictor, without gradients, stays as it is."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [parameter for parameter in parameters if parameter.ndim > 1]},
+        {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+    fused = model.device.type == "cuda" or None
+    return torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=fused)
