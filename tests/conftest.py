@@ -17,7 +17,7 @@ MOTIONS = ("left_clockwise", "right_clockwise")
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of the session's own, so that the demo set and the tiny checkpoint are made by the code under test."""
+    """A cache of the session's own, so that the demo set is drawn by the code under test."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VJEPA_MLFLOW_CACHE", str(folder))

@@ -11,7 +11,6 @@ import mlflow
 import pytest
 import yaml
 from helpers import REPOSITORY, environment
-from mlflow import MlflowClient
 
 from vjepa_mlflow import Recipe
 from vjepa_mlflow.cli import commands
@@ -87,13 +86,12 @@ def only_run() -> mlflow.entities.Run:
 
 
 def test_mlflow_run_trains_on_the_demo(tracking: str) -> None:
-    done = mlflow_run("--env-manager", "local", "-P", "epochs=2", folder=Path.cwd())
+    done = mlflow_run("--env-manager", "local", "-P", "epochs=1", folder=Path.cwd())  # .ci/run has all five
     assert done.returncode == 0, done.stderr
     run = only_run()
     assert run.info.status == "FINISHED"
-    assert len(MlflowClient().get_metric_history(run.info.run_id, "val_accuracy")) == 2
-    assert "test_accuracy" in run.data.metrics
-    assert run.data.params["epochs"] == "2"
+    assert run.data.metrics["test_accuracy"] > 0.2  # of 96 videos; chance is 0.125
+    assert run.data.params["epochs"] == "1"
     assert run.data.params["checkpoint"] == "tiny"
     (model,) = mlflow.search_logged_models(output_format="list")
     assert model.source_run_id == run.info.run_id

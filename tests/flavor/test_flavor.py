@@ -53,6 +53,7 @@ def test_a_saved_model_is_self_contained_and_holds_no_pickle(saved: Path) -> Non
         "input_example.json",
     } <= files
     assert not [name for name in files if Path(name).suffix in {".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc"}]
+    assert [name for name in files if name.endswith(".safetensors")] == ["checkpoint/model.safetensors"]
     configuration = yaml.safe_load((saved / "MLmodel").read_text())["flavors"]["vjepa_mlflow"]
     assert configuration == {"format_version": 1, "checkpoint": "checkpoint", "stride": 4, "code": "code"}
     requirements = (saved / "requirements.txt").read_text().splitlines()

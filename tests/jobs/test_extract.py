@@ -100,7 +100,7 @@ def test_a_bad_video_stops_it_before_anything_is_encoded(own_cache: Path, recipe
 def test_a_budget_is_spent_first_on_what_every_epoch_reads(
     tracking: str, own_cache: Path, recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = extract(replace(recipe, cache_budget=7.5 * 128 * 96 * 4 / 2**30))
+    result = extract(replace(recipe, cache_budget=7.5 * 128 * 144 * 4 / 2**30))
     assert (result.clips, result.present, result.encoded) == (CLIPS, 0, 7)
     assert len(stored(own_cache)) == 7
     assert "The cache is full" in capsys.readouterr().err

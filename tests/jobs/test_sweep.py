@@ -186,7 +186,7 @@ def test_states_are_told_as_trials_ended(tracking: str, recipe: Recipe, write: C
         direction="minimize",
         trials=10,
         pruner={"name": "median", "n_startup_trials": 1, "n_warmup_steps": 1},
-        space={"learning_rate": {"choices": [1e-12, 3e-2, 1e30]}},
+        space={"learning_rate": {"choices": [1e-12, 3.0, 1e30]}},
     )
     unhurt = Recipe(**{**vars(recipe), "learning_rate": 1e-12, "epochs": 3})
     result = run_sweep(file, unhurt, study="states")
@@ -194,7 +194,7 @@ def test_states_are_told_as_trials_ended(tracking: str, recipe: Recipe, write: C
     found = {(run.data.params["learning_rate"], run.info.status, run.data.tags[STATE_TAG]) for run in runs}
     assert found == {
         ("1e-12", "FINISHED", "COMPLETE"),
-        ("0.03", "KILLED", "PRUNED"),
+        ("3.0", "KILLED", "PRUNED"),
         ("1e+30", "FAILED", "FAIL"),
     }
     for run in runs:

@@ -8,7 +8,7 @@ import torch
 
 from tools.pretrain_tiny.course import Course
 from tools.pretrain_tiny.model import make_model, make_processor
-from tools.pretrain_tiny.report import draw_curve, save_checkpoint, write_log
+from tools.pretrain_tiny.report import LOG, draw_curve, save_checkpoint, write_log
 from tools.pretrain_tiny.training import Entry, pretrain
 from tools.pretrain_tiny.vocabulary import make_vocabulary
 from vjepa_mlflow.model import TINY_FOLDER
@@ -19,14 +19,14 @@ BATCH_SIZE = 256
 
 @click.command()
 @click.option("--output", type=click.Path(path_type=Path), default=TINY_FOLDER, show_default=True, help="Checkpoint.")
-@click.option("--log", type=click.Path(path_type=Path), default=Path(__file__).parent, show_default=True, help="Log.")
+@click.option("--log", type=click.Path(path_type=Path), default=LOG, show_default=True, help="Log and curve.")
 @click.option("--steps", type=click.IntRange(min=1), default=STEPS, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=BATCH_SIZE, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 def main(output: Path, log: Path, steps: int, batch_size: int, seed: int) -> None:
     """Makes the tiny checkpoint from generated films; under three minutes on an H100."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    _make_repeatable()
+    make_repeatable()
     vocabulary = make_vocabulary()
     model = make_model(list(vocabulary), seed=seed).to(device)
     processor = make_processor()
@@ -45,7 +45,7 @@ def main(output: Path, log: Path, steps: int, batch_size: int, seed: int) -> Non
     click.echo(f"Checkpoint in {output}, log and curve in {log}")
 
 
-def _make_repeatable() -> None:
+def make_repeatable() -> None:
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA starts
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # which costs time, and nothing here reads it

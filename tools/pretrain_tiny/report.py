@@ -10,7 +10,11 @@ from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 from tools.pretrain_tiny.course import FULL_DIFFICULTY
 from tools.pretrain_tiny.training import Entry
 
-CARD = Path(__file__).with_name("card.md")
+LOG = Path(__file__).parent
+"""Where the log and the curve of the checkpoint in the package are."""
+
+CARD = LOG / "card.md"
+"""The model card, with gaps for what a pretraining came to."""
 
 
 def write_log(entries: list[Entry], path: Path) -> None:

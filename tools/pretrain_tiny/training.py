@@ -39,7 +39,7 @@ def pretrain(model: VJEPA2ForVideoClassification, course: Course, *, steps: int,
     device = model.device
     optimizer = _make_optimizer(model)
     scheduler = get_cosine_schedule_with_warmup(optimizer, round(WARMUP * steps), steps)
-    classify: Callable[[Tensor], Tensor] = _classifier(model)
+    classify: Callable[[Tensor], Tensor] = make_classifier(model)
     if device.type == "cuda":
         classify = torch.compile(classify)
     losses, hits = torch.zeros((), device=device), torch.zeros((), device=device)
@@ -66,7 +66,7 @@ def pretrain(model: VJEPA2ForVideoClassification, course: Course, *, steps: int,
             hits.zero_()
 
 
-def _classifier(model: VJEPA2ForVideoClassification) -> Callable[[Tensor], Tensor]:
+def make_classifier(model: VJEPA2ForVideoClassification) -> Callable[[Tensor], Tensor]:
     """The model as a function from pixels to logits.
 
     Its patches are embedded by a product: the convolution that transformers takes for it is slow in bf16.
