@@ -137,7 +137,7 @@ def probe(checkpoint: Checkpoint, data: str, dataset: VideoDataset) -> dict[str,
         "data": Path(data).name,
         "videos": len(samples),
         "weights": checkpoint.name,
-        "accuracy": scores.mean(),
+        "accuracy": float(scores.mean()),
     }
     print(measured, flush=True)
     return measured

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from helpers import REPOSITORY, environment
 
-from benchmarks import report
+from benchmarks import report, tiny
+from vjepa_mlflow.model import TINY_FOLDER, from_folder
 
 
 def run(program: str, *arguments: str) -> None:
@@ -55,10 +56,23 @@ def test_the_recipe_beside_the_cards_loop_and_the_report(small_data: Path, tmp_p
     assert {row["encoder"] for row in measured["encoder"]} == {"ours", "transformers"}
     assert all(row["ms"] > 0 for row in measured["encoder"] + measured["head"])
 
-    shutil.copy(REPOSITORY / "benchmarks" / "results" / "sweep.json", tmp_path)  # the sweep's takes too long for here
+    for name in ("sweep.json", "tiny.json"):  # whose programs take too long for here
+        shutil.copy(REPOSITORY / "benchmarks" / "results" / name, tmp_path)
     report.write(tmp_path, tmp_path)
     text = (tmp_path / "RESULTS.md").read_text()
     assert "| card's loop | fp32 |" in text
     assert "100 million" in text
     assert "times faster than 20 runs" in text
+    assert "| pretrained | 0 |" in text
     assert (tmp_path / "speed.png").stat().st_size > 10_000
+
+
+def test_pretrained_features_are_probed_beside_random_ones(small_data: Path, tmp_path: Path) -> None:
+    pretrained = from_folder("pretrained", TINY_FOLDER)
+    random = tiny.random_checkpoint(tmp_path / "random", seed=0)
+    assert random.revision != pretrained.revision
+    dataset = tiny.read_dataset(str(small_data), pretrained)
+    first, second = (tiny.probe(checkpoint, str(small_data), dataset) for checkpoint in (pretrained, random))
+    assert first["videos"] == 18
+    assert (first["weights"], second["weights"]) == ("pretrained", "random")
+    assert first["accuracy"] > second["accuracy"]

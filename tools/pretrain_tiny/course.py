@@ -1,8 +1,8 @@
 """What is shown while pretraining: films that get harder.
 
 From plain backgrounds, where the loss leaves chance within some hundred steps, to patterns as strong as the figure's
-own, where without the easier ones before it never did; and from the demo's speeds and sizes to slower motions and to
-smaller and larger figures.
+own, where in an earlier trial it had not after three thousand; and from the demo's speeds and sizes to slower motions
+and to smaller and larger figures.
 """
 
 import math
@@ -22,7 +22,7 @@ FULL_DIFFICULTY = 0.5
 """The share of the steps after which films are as hard as they get."""
 
 STEPS_AT_ONCE = 8
-"""Whose films are drawn together: hundreds of small operations, which take as long for one batch."""
+"""Whose films are drawn together, in hundreds of small operations that a GPU waits for."""
 
 NOISE = 0.05
 """Most standard deviation of the noise, where values are in 0..1."""

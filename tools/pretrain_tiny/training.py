@@ -67,10 +67,7 @@ def pretrain(model: VJEPA2ForVideoClassification, course: Course, *, steps: int,
 
 
 def make_classifier(model: VJEPA2ForVideoClassification) -> Callable[[Tensor], Tensor]:
-    """The model as a function from pixels to logits.
-
-    Its patches are embedded by a product: the convolution that transformers takes for it is slow in bf16.
-    """
+    """The model as a function from pixels to logits, its patches embedded by a product and not a convolution."""
     config, encoder = model.config, model.vjepa2.encoder
     convolution = encoder.embeddings.patch_embeddings.proj
     tubelet = lean.Tubelet(config.tubelet_size, config.patch_size)
