@@ -97,7 +97,7 @@ def test_sweeps_that_are_killed_again_and_again_end_with_the_trials_asked_for(
             before = command.attempts()
             process = command.start()
             command.wait_for_attempts(process, before + 1)
-            time.sleep(moments.uniform(0, 2))
+            time.sleep(moments.uniform(0, 1))
             process.kill()
             process.wait()
         assert not all(trial.state.is_finished() for trial in command.study().trials)
@@ -119,13 +119,13 @@ def test_two_workers_on_a_server_are_interrupted_and_lose_or_double_no_trial(
     with server(command, folder=folder, health="/health", port=free_port(), MLFLOW_TRACKING_URI="") as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         mlflow.set_tracking_uri(address)
-        sweep = Command(small_data, trials=20, epochs=2, storage=postgresql())
+        sweep = Command(small_data, trials=12, epochs=2, storage=postgresql())
         process = sweep.start()
-        sweep.wait_for_attempts(process, 7)
+        sweep.wait_for_attempts(process, 5)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 130
-        told = re.search(r"Error: interrupted: (\d+) of 20 trials have ended; the same command goes on\n", output)
+        told = re.search(r"Error: interrupted: (\d+) of 12 trials have ended; the same command goes on\n", output)
         assert told is not None, output
         assert "Stopping after this epoch; once more stops at once" in output
         trials = sweep.study().trials
@@ -133,5 +133,5 @@ def test_two_workers_on_a_server_are_interrupted_and_lose_or_double_no_trial(
         assert sum(trial.state.name == "COMPLETE" for trial in trials) == int(told[1])
 
         output = sweep.finish()
-        assert f"The study goes on: {told[1]} of 20 trials have ended" in output
+        assert f"The study goes on: {told[1]} of 12 trials have ended" in output
         sweep.check()
