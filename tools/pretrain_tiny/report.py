@@ -34,6 +34,7 @@ def draw_curve(entries: list[Entry], path: Path) -> None:
         axes.axvline(FULL_DIFFICULTY * steps[-1], color="#999999", linewidth=0.8, linestyle="--")
         axes.set(xlabel="step", ylabel=name, ylim=(0, None))
         axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle("dashed: from here on, films are as hard as they get", fontsize=9)
     figure.savefig(path, dpi=120)
 
 
