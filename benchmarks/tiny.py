@@ -25,6 +25,7 @@ from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 from benchmarks import common
 from vjepa_mlflow import Recipe, flavor, train
 from vjepa_mlflow.data import DEMO, Sample, VideoDataset
+from vjepa_mlflow.features import Encoder, evaluation_clips
 from vjepa_mlflow.model import (
     CENTRED,
     TINY_FOLDER,
@@ -53,13 +54,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, own_tracking(Path(folder)):
         pretrained = from_folder("pretrained", TINY_FOLDER)
         random = [random_checkpoint(Path(folder) / f"random-{seed}", seed=seed) for seed in seeds]
-        demo = read_dataset(DEMO, pretrained)
-        runs = [run(checkpoint, demo, seed=seed) for checkpoint in (pretrained, random[0]) for seed in seeds]
-        probes = [
-            probe(checkpoint, data, read_dataset(data, pretrained))
-            for data in sets
-            for checkpoint in (pretrained, *random)
-        ]
+        datasets = {data: read_dataset(data, pretrained) for data in dict.fromkeys([DEMO, *sets])}
+        runs = [run(checkpoint, datasets[DEMO], seed=seed) for checkpoint in (pretrained, random[0]) for seed in seeds]
+        probes = [probe(checkpoint, data, datasets[data]) for data in sets for checkpoint in (pretrained, *random)]
     results = {"machine": common.machine(choose_device("cpu")), "runs": runs, "probes": probes}
     common.write_json(options.json, results)
 
@@ -88,8 +85,8 @@ def read_dataset(data: str, checkpoint: Checkpoint) -> VideoDataset:
 
 
 def run(checkpoint: Checkpoint, demo: VideoDataset, *, seed: int) -> dict[str, object]:
-    """Runs the recipe with its own values, on the demo."""
-    result = train(Recipe(model=str(checkpoint.folder), seed=seed, device="cpu"))
+    """Runs the recipe with its own values, on the demo; features stay out of the user's cache."""
+    result = train(Recipe(model=str(checkpoint.folder), seed=seed, device="cpu", cache="memory"))
     history = MlflowClient().get_metric_history(result.run_id, "val_accuracy")
     measured = {
         "weights": checkpoint.name,
@@ -109,8 +106,8 @@ def shuffled_accuracy(model_uri: str, samples: list[Sample]) -> float:
     torch.manual_seed(0)
     hits = 0
     for sample in samples:
-        frames = read(sample, model.config.frames_per_clip)
-        shuffled = frames[torch.randperm(len(frames))]
+        frames = read_clip(sample.path, num_frames=model.config.frames_per_clip, stride=STRIDE)
+        shuffled = torch.from_numpy(frames)[torch.randperm(len(frames))]
         with torch.no_grad():
             logits = model(preprocess(processor, [shuffled], views=[CENTRED], device=torch.device("cpu"))).logits
         hits += names[int(logits.argmax())] == sample.label
@@ -121,30 +118,27 @@ def probe(checkpoint: Checkpoint, data: str, dataset: VideoDataset) -> dict[str,
     """Fits a linear classifier to the mean-pooled features of all videos of a data set."""
     model, processor = load_trained(checkpoint.folder), load_processor(checkpoint)
     samples = [sample for split in dataset.splits.values() for sample in split]
-    features = []
-    for sample in samples:
-        clip = read(sample, model.config.frames_per_clip)
-        pixels = preprocess(processor, [clip], views=[CENTRED], device=torch.device("cpu"))
-        with torch.no_grad():
-            features.append(model.vjepa2(pixels, skip_predictor=True).last_hidden_state.mean(1)[0])
-    scores = cross_val_score(
-        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
-        torch.stack(features).numpy(),
-        [sample.label for sample in samples],
-        cv=RepeatedStratifiedKFold(n_splits=5, n_repeats=4, random_state=0),
-    )
+    encoder = Encoder(model, processor, stride=STRIDE, precision="fp32")
+    pooled = torch.stack([features.mean(0) for features in encoder.encode(evaluation_clips(samples))])
     measured = {
         "data": Path(data).name,
         "videos": len(samples),
         "weights": checkpoint.name,
-        "accuracy": float(scores.mean()),
+        "accuracy": linear_accuracy(pooled, [sample.label for sample in samples]),
     }
     print(measured, flush=True)
     return measured
 
 
-def read(sample: Sample, num_frames: int) -> torch.Tensor:
-    return torch.from_numpy(read_clip(sample.path, num_frames=num_frames, stride=STRIDE))
+def linear_accuracy(features: torch.Tensor, labels: list[str]) -> float:
+    """Cross-validated accuracy of logistic regression on features of shape (clips, hidden size)."""
+    scores = cross_val_score(
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
+        features.numpy(),
+        labels,
+        cv=RepeatedStratifiedKFold(n_splits=5, n_repeats=4, random_state=0),
+    )
+    return float(scores.mean())
 
 
 if __name__ == "__main__":

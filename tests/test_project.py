@@ -11,6 +11,7 @@ import mlflow
 import pytest
 import yaml
 from helpers import REPOSITORY, environment
+from mlflow import MlflowClient
 
 from vjepa_mlflow import Recipe
 from vjepa_mlflow.cli import commands
@@ -90,6 +91,7 @@ def test_mlflow_run_trains_on_the_demo(tracking: str) -> None:
     assert done.returncode == 0, done.stderr
     run = only_run()
     assert run.info.status == "FINISHED"
+    assert len(MlflowClient().get_metric_history(run.info.run_id, "val_accuracy")) == 1
     assert run.data.metrics["test_accuracy"] > 0.2  # of 96 videos; chance is 0.125
     assert run.data.params["epochs"] == "1"
     assert run.data.params["checkpoint"] == "tiny"

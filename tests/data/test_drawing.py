@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vjepa_mlflow.data.drawing import SIZES, TURNING_POINT, Films, Motion, Style, draw_films, expose
+from vjepa_mlflow.data.drawing import SIZE_RANGE, TURNING_POINT, Films, Motion, Style, draw_films, expose
 
 SIZE = 64
 
@@ -59,8 +59,8 @@ def test_turns_rotate_the_figure_about_itself(clockwise: int) -> None:
 
 @pytest.mark.parametrize("growing", [1, -1])
 def test_growing_figures_cover_more_and_begin_anew_at_twice_the_size(growing: int) -> None:
-    films = draw(Motion(growing=growing), growth=(SIZES / 8,) * 2, radius=(0.1, 0.1))
-    films.start[:, :2], films.start[:, 3] = 0.5, SIZES / 2
+    films = draw(Motion(growing=growing), growth=(SIZE_RANGE / 8,) * 2, radius=(0.1, 0.1))
+    films.start[:, :2], films.start[:, 3] = 0.5, SIZE_RANGE / 2
     (frames,) = shown(films, 0, 3, 8)
     ground = films.background[0, :, :1, :1]
     before, after, _ = ((frame - ground).abs().amax(dim=0).gt(0.02).float().mean() for frame in frames)

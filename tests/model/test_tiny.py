@@ -8,11 +8,9 @@ import torch
 from helpers import REPOSITORY
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
+from benchmarks.tiny import linear_accuracy
 from tools.pretrain_tiny.model import make_model, make_processor
 from tools.pretrain_tiny.vocabulary import make_vocabulary
 from vjepa_mlflow.data import demo
@@ -74,16 +72,9 @@ def clips() -> tuple[torch.Tensor, list[str]]:
 
 
 def probe(model: VJEPA2ForVideoClassification, pixels: torch.Tensor, labels: list[str]) -> float:
-    """Accuracy of a linear classifier on mean-pooled features, fitted to three quarters of the clips."""
     with torch.no_grad():
-        features = torch.cat(
-            [model.vjepa2(part, skip_predictor=True).last_hidden_state.mean(1) for part in pixels.split(32)]
-        ).numpy()
-    tested = [index for index in range(len(labels)) if index % 4 == 0]
-    fitted = [index for index in range(len(labels)) if index % 4]
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    classifier.fit(features[fitted], [labels[index] for index in fitted])
-    return classifier.score(features[tested], [labels[index] for index in tested])
+        features = [model.vjepa2(part, skip_predictor=True).last_hidden_state.mean(1) for part in pixels.split(32)]
+    return linear_accuracy(torch.cat(features), labels)
 
 
 def test_its_features_tell_motions_apart_where_random_ones_do_not(clips: tuple[torch.Tensor, list[str]]) -> None:

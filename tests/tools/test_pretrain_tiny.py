@@ -23,6 +23,7 @@ CPU = torch.device("cpu")
 def _as_before() -> object:
     yield
     torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
 
 
 def pretrain_tiny(folder: Path, *options: str) -> str:

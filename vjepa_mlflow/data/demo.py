@@ -32,11 +32,9 @@ MOTIONS = {
     for turn, clockwise in {"clockwise": 1, "counterclockwise": -1}.items()
 }
 
-STYLES = {
-    "train": Style(textures=("clouds", "mosaic", "waves", "net")),
-    "val": Style(textures=("clouds", "mosaic", "waves", "net")),
-    "test": Style(textures=("checks", "dots", "rings")),
-}
+SEEN = Style(textures=("clouds", "mosaic", "waves", "net"))
+UNSEEN = Style(textures=("checks", "dots", "rings"))
+STYLES = {"train": SEEN, "val": SEEN, "test": UNSEEN}
 
 
 def folder() -> Path:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vjepa_mlflow.data.textures import Random, Range, paint, turn
+from vjepa_mlflow.data.textures import Random, Range, paint, pixel_centres, turn
 
 
 class Motion(NamedTuple):
@@ -52,7 +52,7 @@ class Style(NamedTuple):
 TURNING_POINT = (6.0, 9.0)
 """Of what goes back, in frames of a clip."""
 
-SIZES = math.log(2)
+SIZE_RANGE = math.log(2)
 """Between which a figure grows and shrinks, as the logarithm of their ratio."""
 
 _BITMAP = 64
@@ -80,7 +80,7 @@ class Films(NamedTuple):
     turning_point: Tensor
     """(films, 1): when all motion is reversed; infinite where it is not."""
     start: Tensor
-    """(films, 4): the figure's place right and down, its angle, and the logarithm of its size, from 0 to `SIZES`."""
+    """(films, 4): the figure's place right and down, its angle, and its size's logarithm, from 0 to `SIZE_RANGE`."""
     radius: Tensor
     """(films, 1): of the figure at its smallest."""
     figure: Tensor
@@ -104,7 +104,7 @@ def draw_films(motions: Tensor, style: Style, *, size: int, generator: torch.Gen
     motion = signs * torch.stack([speed, speed, spin, growth], dim=-1)
     turning_point = torch.where(returning > 0, random.uniform(*TURNING_POINT)[:, None], math.inf)
     place, angle = [random.uniform(), random.uniform()], random.uniform(0, 2 * math.pi)
-    start = torch.stack([*place, angle, random.uniform(0, SIZES)], dim=-1)
+    start = torch.stack([*place, angle, random.uniform(0, SIZE_RANGE)], dim=-1)
     radius = random.ratio(style.radius)[:, None]
     surface = paint(style.textures, _BITMAP, random, cycles=(0.7, 2.5))
     figure = torch.cat([surface, _outline(random)[:, None]], dim=1)
@@ -128,7 +128,7 @@ def expose(films: Films, times: Tensor) -> Tensor:
     time = torch.minimum(times, 2 * films.turning_point - times)
 
     right, down, roll, zoom = films.camera_motion.T[..., None] * time
-    pixel = (torch.arange(size, device=times.device) + 0.5) / size - 0.5
+    pixel = pixel_centres(size, times.device) - 0.5
     x, y = turn(pixel[None, :], pixel[:, None], roll, (-zoom).exp())
     x, y = x - right[..., None, None], y - down[..., None, None]
     background = _sample(films.background, torch.stack([2 * x, 2 * y], dim=-1), frames, padding="reflection")
@@ -136,7 +136,7 @@ def expose(films: Films, times: Tensor) -> Tensor:
     right, down, angle, growth = films.start.T[..., None] + films.figure_motion.T[..., None] * time
     along = (x - right[..., None, None] + 0.5) % 1 - 0.5
     across = (y - down[..., None, None] + 0.5) % 1 - 0.5
-    places = turn(along, across, angle, 1 / (films.radius * (growth % SIZES).exp()))
+    places = turn(along, across, angle, 1 / (films.radius * (growth % SIZE_RANGE).exp()))
     figure = _sample(films.figure, torch.stack(places, dim=-1), frames, padding="zeros")
     colour, opacity = figure.split([3, 1], dim=2)
     return opacity * colour + (1 - opacity) * background
@@ -151,6 +151,6 @@ def _sample(pictures: Tensor, places: Tensor, frames: int, *, padding: str) -> T
 
 def _outline(random: Random) -> Tensor:
     """Figures of random kinds, 1 inside and 0 outside, of shape (films, _BITMAP, _BITMAP)."""
-    pixel = (torch.arange(_BITMAP, device=random.device) + 0.5) / _BITMAP * 2 - 1
+    pixel = pixel_centres(_BITMAP, random.device) * 2 - 1
     kinds = torch.stack([inside(pixel[None, :], pixel[:, None]) for inside in FIGURES]).float()
     return kinds[random.choice(len(FIGURES))]

@@ -57,7 +57,7 @@ def paint(textures: Sequence[str], size: int, random: Random, *, cycles: Range) 
         Values in 0..1, of shape (pictures, 3, size, size).
     """
     repeats, angle = random.uniform(*cycles), random.uniform(0, math.pi)
-    pixel = (torch.arange(size, device=random.device) + 0.5) / size - 0.5
+    pixel = pixel_centres(size, random.device) - 0.5
     x, y = turn(pixel[None, None, :], pixel[None, :, None], angle, repeats)
     shift_x, shift_y = random.stack(2, 1, 1).unbind(1)
     canvas = Canvas(x + shift_x, y + shift_y, random)
@@ -66,6 +66,11 @@ def paint(textures: Sequence[str], size: int, random: Random, *, cycles: Range) 
     chosen = patterns[random.choice(len(textures)), picture][:, None]
     first, second = random.stack(2, 3, 1, 1).unbind(1)
     return first * chosen + second * (1 - chosen)
+
+
+def pixel_centres(size: int, device: torch.device) -> Tensor:
+    """Where so many pixels in a row have their middles, from 0 to 1."""
+    return (torch.arange(size, device=device) + 0.5) / size
 
 
 def turn(x: Tensor, y: Tensor, angle: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,7 +87,7 @@ def _clouds(at: Canvas) -> Tensor:
 def _mosaic(at: Canvas) -> Tensor:
     """Cells, each of what is nearest to one of some random points."""
     right, down, shade = at.random.stack(3, 16).unbind(1)
-    pixel = (torch.arange(at.x.shape[-1], device=at.x.device) + 0.5) / at.x.shape[-1]
+    pixel = pixel_centres(at.x.shape[-1], at.x.device)
     across, along = pixel[None, :, None, None] - right[:, None, None], pixel[None, None, :, None] - down[:, None, None]
     return shade.gather(1, (across**2 + along**2).argmin(-1).flatten(1)).view_as(at.x)
 
