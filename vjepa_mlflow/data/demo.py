@@ -16,7 +16,7 @@ from vjepa_mlflow.data.drawing import Motion, Style, draw_films, expose
 from vjepa_mlflow.iteration import map_ahead, progress
 
 VERSION = 2
-"""Changes with anything below or in `drawing`, so that no cache keeps an older set under the same name."""
+"""Changes with what is drawn, here or in `drawing` and `textures`: no cache keeps an older set by the same name."""
 
 CLIPS_PER_CLASS = {"train": 72, "val": 8, "test": 12}
 FRAMES = 40
@@ -26,10 +26,12 @@ STRIDE = 2
 SIZE = 128
 """Height and width in pixels."""
 
+DIRECTIONS = {"down": (0, 1), "left": (-1, 0), "right": (1, 0), "up": (0, -1)}
+TURNS = {"clockwise": 1, "counterclockwise": -1}
 MOTIONS = {
-    f"{direction}_{turn}": Motion(right, down, clockwise)
-    for direction, (right, down) in {"down": (0, 1), "left": (-1, 0), "right": (1, 0), "up": (0, -1)}.items()
-    for turn, clockwise in {"clockwise": 1, "counterclockwise": -1}.items()
+    f"{direction}_{turn}": Motion(*slide, clockwise)
+    for direction, slide in DIRECTIONS.items()
+    for turn, clockwise in TURNS.items()
 }
 
 SEEN = Style(textures=("clouds", "mosaic", "waves", "net"))
