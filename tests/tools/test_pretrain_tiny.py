@@ -12,7 +12,7 @@ from tools.pretrain_tiny.__main__ import BATCH_SIZE, STEPS, main, make_repeatabl
 from tools.pretrain_tiny.course import Course, style
 from tools.pretrain_tiny.model import make_model, make_processor
 from tools.pretrain_tiny.report import LOG
-from tools.pretrain_tiny.training import LOG_EVERY, make_classifier, pretrain
+from tools.pretrain_tiny.training import LOG_EVERY, pretrain
 from tools.pretrain_tiny.vocabulary import make_vocabulary
 from vjepa_mlflow.model import from_folder, load_processor, load_trained
 
@@ -56,13 +56,6 @@ def test_the_same_seed_makes_the_same_weights(tmp_path: Path) -> None:
     assert first == second != third
 
 
-def test_what_is_trained_is_the_function_of_the_model() -> None:
-    model = make_model(["a", "b", "c"], seed=0).eval()
-    pixels = torch.randn(2, 16, 3, 64, 64)
-    with torch.no_grad():
-        assert torch.allclose(make_classifier(model)(pixels), model(pixels).logits, atol=1e-3)  # its patches are bf16
-
-
 def test_films_get_harder_and_stay_so() -> None:
     first, middle, last = style(0.0), style(course.FULL_DIFFICULTY / 2), style(1.0)
     assert first.contrast < 0.1 < middle.contrast < last.contrast == 1
@@ -75,8 +68,8 @@ def test_films_get_harder_and_stay_so() -> None:
 def test_a_course_draws_as_the_processor_would_have_it() -> None:
     vocabulary = make_vocabulary()
     made = Course(list(vocabulary.values()), make_processor(), seed=0, device=CPU)
-    batches = list(made.batches(course.STEPS_AT_ONCE + 1, batch_size=3, frames=16))
-    assert len(batches) == course.STEPS_AT_ONCE + 1
+    batches = list(made.batches(2, batch_size=3, frames=16))
+    assert len(batches) == 2
     for pixels, labels in batches:
         assert pixels.shape == (3, 16, 3, 64, 64)
         assert labels.max() < len(vocabulary)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import VJEPA2VideoProcessor
 
-from vjepa_mlflow.data.drawing import Films, Motion, Style, draw_films, expose
+from vjepa_mlflow.data.drawing import Motion, Style, draw_films, expose
 from vjepa_mlflow.data.textures import Range
 
 TEXTURES = ("plain", "clouds", "gradient", "mosaic", "net", "stripes", "waves")
@@ -20,9 +20,6 @@ TEXTURES = ("plain", "clouds", "gradient", "mosaic", "net", "stripes", "waves")
 
 FULL_DIFFICULTY = 0.5
 """The share of the steps after which films are as hard as they get."""
-
-STEPS_AT_ONCE = 8
-"""Whose films are drawn together, in hundreds of small operations that a GPU waits for."""
 
 NOISE = 0.05
 """Most standard deviation of the noise, where values are in 0..1."""
@@ -73,17 +70,12 @@ class Course:
             Pixels of shape (clips, frames, 3, height, width), and labels of shape (clips,).
         """
         times = torch.arange(frames, device=self._motions.device, dtype=torch.float32)
-        for first in range(0, steps, STEPS_AT_ONCE):
-            count = min(STEPS_AT_ONCE, steps - first)
-            labels = self._draw_labels(count * batch_size)
-            films = draw_films(self._motions[labels], style(first / steps), size=self._size, generator=self._generator)
-            for start in range(0, len(labels), batch_size):
-                part = slice(start, start + batch_size)
-                shown = self._expose(Films(*(tensor[part] for tensor in films)), times)
-                yield self._spoil(shown), labels[part]
-
-    def _draw_labels(self, count: int) -> Tensor:
-        return torch.randint(len(self._motions), (count,), generator=self._generator, device=self._motions.device)
+        for step in range(steps):
+            labels = torch.randint(
+                len(self._motions), (batch_size,), generator=self._generator, device=self._motions.device
+            )
+            films = draw_films(self._motions[labels], style(step / steps), size=self._size, generator=self._generator)
+            yield self._spoil(self._expose(films, times)), labels
 
     def _spoil(self, shown: Tensor) -> Tensor:
         """Crops a batch somewhere, adds to each film noise of a strength of its own, and normalises."""

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import VJEPA2ForVideoClassification, get_cosine_schedule_with_warmup
+from transformers.modeling_outputs import ImageClassifierOutput
 
 from tools.pretrain_tiny.course import Course
-from vjepa_mlflow.model import lean
 
 LEARNING_RATE = 1e-3
 WARMUP = 0.1
@@ -39,9 +39,9 @@ def pretrain(model: VJEPA2ForVideoClassification, course: Course, *, steps: int,
     device = model.device
     optimizer = _make_optimizer(model)
     scheduler = get_cosine_schedule_with_warmup(optimizer, round(WARMUP * steps), steps)
-    classify: Callable[[Tensor], Tensor] = make_classifier(model)
+    classify: Callable[..., ImageClassifierOutput] = model
     if device.type == "cuda":
-        classify = torch.compile(classify)
+        classify = torch.compile(model, mode="reduce-overhead")  # a GPU waits for the launches of so small a model
     losses, hits = torch.zeros((), device=device), torch.zeros((), device=device)
     started = time.perf_counter()
 
@@ -49,12 +49,12 @@ def pretrain(model: VJEPA2ForVideoClassification, course: Course, *, steps: int,
     bar = tqdm(batches, total=steps, desc="Pretraining", unit="step", disable=None)
     for step, (pixels, labels) in enumerate(bar, start=1):
         with torch.autocast(device.type, torch.bfloat16):
-            logits = classify(pixels)
+            logits = classify(pixels).logits
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=LABEL_SMOOTHING)
-        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
         optimizer.step()
+        optimizer.zero_grad()
         scheduler.step()
 
         losses += loss.detach()
@@ -64,25 +64,6 @@ def pretrain(model: VJEPA2ForVideoClassification, course: Course, *, steps: int,
             yield Entry(step, losses.item() / count, hits.item() / count, time.perf_counter() - started)
             losses.zero_()
             hits.zero_()
-
-
-def make_classifier(model: VJEPA2ForVideoClassification) -> Callable[[Tensor], Tensor]:
-    """The model as a function from pixels to logits, its patches embedded by a product and not a convolution."""
-    config, encoder = model.config, model.vjepa2.encoder
-    convolution = encoder.embeddings.patch_embeddings.proj
-    tubelet = lean.Tubelet(config.tubelet_size, config.patch_size)
-    sizes = lean.Sizes(
-        config.num_attention_heads, config.layer_norm_eps, torch.bfloat16, lean.plain_attention, F.linear
-    )
-
-    def classify(pixels: Tensor) -> Tensor:
-        patches = lean.Affine(convolution.weight.flatten(1), convolution.bias)
-        hidden = lean.embed(pixels, patches, tubelet, sizes)
-        for layer in encoder.layer:
-            hidden = layer(hidden)[0]
-        return model.classifier(model.pooler(encoder.layernorm(hidden)))
-
-    return classify
 
 
 def _make_optimizer(model: VJEPA2ForVideoClassification) -> torch.optim.Optimizer:
