@@ -13,7 +13,13 @@ import av
 import numpy as np
 import requests
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 REPOSITORY = Path(__file__).parent.parent
+PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 
 EPOCH_METRICS = {
     "train_loss",

@@ -10,18 +10,12 @@ import click
 import mlflow
 import pytest
 import yaml
-from helpers import REPOSITORY, environment
+from helpers import PYPROJECT, REPOSITORY, environment
 from mlflow import MlflowClient
 
 from vjepa_mlflow import Recipe
 from vjepa_mlflow.cli import commands
 from vjepa_mlflow.tracking import FAILURE_TAG
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 
 COMMANDS = {"main": "train", "extract": "extract", "sweep": "sweep"}
 """The command that each entry point runs."""
@@ -35,10 +29,9 @@ def entry(request: pytest.FixtureRequest) -> tuple[str, dict]:
 
 
 def test_conda_installs_what_the_package_depends_on() -> None:
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     environment = yaml.safe_load((REPOSITORY / "conda.yaml").read_text())
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
-    assert pip == project["dependencies"]
+    assert pip == PYPROJECT["project"]["dependencies"]
 
 
 def test_the_projects_parameters_are_the_commands_options_with_their_defaults(entry: tuple[str, dict]) -> None:
@@ -87,13 +80,13 @@ def only_run() -> mlflow.entities.Run:
 
 
 def test_mlflow_run_trains_on_the_demo(tracking: str) -> None:
-    done = mlflow_run("--env-manager", "local", "-P", "epochs=1", folder=Path.cwd())  # .ci/run has all five
+    done = mlflow_run("--env-manager", "local", "-P", "epochs=2", folder=Path.cwd())  # .ci/run has all five
     assert done.returncode == 0, done.stderr
     run = only_run()
     assert run.info.status == "FINISHED"
-    assert len(MlflowClient().get_metric_history(run.info.run_id, "val_accuracy")) == 1
-    assert run.data.metrics["test_accuracy"] > 0.2  # of 96 videos; chance is 0.125
-    assert run.data.params["epochs"] == "1"
+    assert len(MlflowClient().get_metric_history(run.info.run_id, "val_accuracy")) == 2
+    assert run.data.metrics["test_accuracy"] > 0.5  # of 96 videos; chance is 0.125
+    assert run.data.params["epochs"] == "2"
     assert run.data.params["checkpoint"] == "tiny"
     (model,) = mlflow.search_logged_models(output_format="list")
     assert model.source_run_id == run.info.run_id

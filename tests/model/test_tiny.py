@@ -1,11 +1,10 @@
 """The checkpoint in the package: what it is, and that its backbone sees motion."""
 
 import fnmatch
-import sys
 
 import pytest
 import torch
-from helpers import REPOSITORY
+from helpers import PYPROJECT, REPOSITORY
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
@@ -17,18 +16,12 @@ from vjepa_mlflow.data import demo
 from vjepa_mlflow.data.drawing import draw_films, expose
 from vjepa_mlflow.model import TINY_FOLDER, label_names, load_trained, processor_digest
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 
 def test_it_is_a_small_folder_that_is_installed_with_the_package() -> None:
     files = {path.name for path in TINY_FOLDER.iterdir()}
     assert files == {"README.md", "config.json", "model.safetensors", "video_preprocessor_config.json"}
     assert sum(path.stat().st_size for path in TINY_FOLDER.iterdir()) < 3_000_000
-    packaging = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]
-    (pattern,) = packaging["package-data"]["vjepa_mlflow"]
+    (pattern,) = PYPROJECT["tool"]["setuptools"]["package-data"]["vjepa_mlflow"]
     package = TINY_FOLDER.parent.parent
     assert all(fnmatch.fnmatch(str(path.relative_to(package)), pattern) for path in TINY_FOLDER.iterdir())
 
@@ -65,9 +58,10 @@ def clips() -> tuple[torch.Tensor, list[str]]:
     """Clips of the demo's classes as pixels, and their classes; not encoded, to be quick."""
     labels = [motion for motion in demo.MOTIONS for _ in range(24)]
     motions = torch.tensor([demo.MOTIONS[label] for label in labels])
-    films = draw_films(motions, demo.STYLES["train"], size=73, generator=torch.Generator().manual_seed(0))
-    videos = (expose(films, torch.arange(16.0)) * 255).to(torch.uint8)
     processor = VJEPA2VideoProcessor.from_pretrained(TINY_FOLDER)
+    size, generator = processor.size["shortest_edge"], torch.Generator().manual_seed(0)
+    films = draw_films(motions, demo.STYLES["train"], size=size, generator=generator)
+    videos = (expose(films, torch.arange(16.0)) * 255).to(torch.uint8)
     return processor(videos=list(videos), return_tensors="pt")["pixel_values_videos"], labels
 
 
@@ -83,5 +77,5 @@ def test_its_features_tell_motions_apart_where_random_ones_do_not(clips: tuple[t
     pretrained = load_trained(TINY_FOLDER)
     random = make_model(list(make_vocabulary()), seed=1).eval()
     accuracy = probe(pretrained, pixels, labels)
-    assert accuracy > probe(random, pixels, labels) + 0.25
+    assert accuracy > probe(random, pixels, labels) + 0.5
     assert accuracy > probe(pretrained, shuffled, labels) + 0.25

@@ -1,6 +1,7 @@
 """The program that made the tiny checkpoint."""
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> object:
+def _as_before() -> Iterator[None]:
     yield
     torch.use_deterministic_algorithms(False)
     torch.utils.deterministic.fill_uninitialized_memory = True
