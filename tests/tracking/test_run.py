@@ -1,9 +1,14 @@
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import mlflow
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
 from vjepa_mlflow import UserError
 from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, fail_launched_run, resumed_log, run_log, wake_tracking
+from vjepa_mlflow.tracking.run import _log_input
 
 
 def test_a_run_that_was_started_is_ended(tracking: str) -> None:
@@ -121,3 +126,20 @@ def test_an_active_run_stays_its_owners(killed: str) -> None:
 def test_a_run_that_is_not_there_is_named(tracking: str) -> None:
     with pytest.raises(UserError, match="no run can be started: "), resumed_log("0" * 32):
         pass
+
+
+def test_two_runs_log_the_same_data_set_for_the_first_time_at_once(tracking: str) -> None:
+    """MLflow's own `log_input` fails in this test within a few data sets."""
+    wake_tracking()
+    at_once = Barrier(2)
+
+    def log(_: int) -> str:
+        with mlflow.start_run() as run:
+            for number in range(20):
+                at_once.wait(timeout=10)
+                _log_input(mlflow.data.from_pandas(pd.DataFrame({"name": [str(number)]})), context="train")
+        return run.info.run_id
+
+    with ThreadPoolExecutor(2) as threads:
+        for run_id in threads.map(log, range(2)):
+            assert len(MlflowClient().get_run(run_id).inputs.dataset_inputs) == 20

@@ -13,6 +13,7 @@ import mlflow
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
+from mlflow.data.dataset import Dataset
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
@@ -88,7 +89,7 @@ class RunLog:
         for split in SPLITS:
             frame = pd.DataFrame([row for row in rows if row["split"] == split])
             videos = mlflow.data.from_pandas(frame, source=source, targets="label", name=f"{root.stem}-{split}")
-            mlflow.log_input(videos, context=split)
+            _log_input(videos, context=split)
 
     def file(self, path: Path) -> None:
         """Logs a file under its own name."""
@@ -105,6 +106,18 @@ class RunLog:
         """Logs what TensorBoard reads as an artifact."""
         self._events.close()
         self._client.log_artifacts(self.run_id, self._events_folder, "tensorboard")
+
+
+def _log_input(dataset: Dataset, *, context: str) -> None:
+    """Logs a dataset input of the active run, also while another run logs the same data set for the first time.
+
+    MLflow looks whether it has the data set and then adds it. Of two that do so at once one fails, and finds it there
+    the second time.
+    """
+    try:
+        mlflow.log_input(dataset, context=context)
+    except MlflowException:
+        mlflow.log_input(dataset, context=context)
 
 
 def download(run_id: str, name: str, folder: Path) -> Path:
