@@ -172,7 +172,7 @@ class Benchmark:
 
     def _train(self, recipe: Recipe) -> dict[str, object]:
         source = FeatureSource(self.model, self.processor, recipe)
-        test = EvaluationSet(source, self.dataset, "test")
+        test = EvaluationSet.of_split(source, self.dataset, "test")
         trained = self._fit(recipe, source, following=test.clips)
         self.head.load_state_dict(trained.best.weights)
         tested = classification_metrics(*predict(self.head, test, precision=recipe.precision, name="Test"))
@@ -191,7 +191,7 @@ class Benchmark:
             self.head,
             self.model.config,
             train=TrainingSet(source, self.dataset, recipe, again=again),
-            val=EvaluationSet(source, self.dataset, "val"),
+            val=EvaluationSet.of_split(source, self.dataset, "val"),
             recipe=recipe,
             on_epoch=lambda _: None,
             following=following,

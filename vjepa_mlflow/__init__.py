@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vjepa_mlflow.errors import UserError
     from vjepa_mlflow.flavor import load_model, log_model, save_model
+    from vjepa_mlflow.jobs.evaluate import EvaluationResult, evaluate
     from vjepa_mlflow.jobs.extract import ExtractionResult, extract
     from vjepa_mlflow.jobs.predict import predict
     from vjepa_mlflow.jobs.sweep import SweepResult, run_sweep
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "EvaluationResult": "vjepa_mlflow.jobs.evaluate",
     "ExtractionResult": "vjepa_mlflow.jobs.extract",
     "Recipe": "vjepa_mlflow.recipe",
     "SweepResult": "vjepa_mlflow.jobs.sweep",
     "TrainingResult": "vjepa_mlflow.jobs.train",
     "UserError": "vjepa_mlflow.errors",
+    "evaluate": "vjepa_mlflow.jobs.evaluate",
     "extract": "vjepa_mlflow.jobs.extract",
     "load_model": "vjepa_mlflow.flavor",
     "log_model": "vjepa_mlflow.flavor",
@@ -33,11 +36,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "EvaluationResult",
     "ExtractionResult",
     "Recipe",
     "SweepResult",
     "TrainingResult",
     "UserError",
+    "evaluate",
     "extract",
     "load_model",
     "log_model",

@@ -11,7 +11,7 @@ import click
 
 from vjepa_mlflow import __version__
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.recipe import EXTRACTED, Recipe
+from vjepa_mlflow.recipe import EVALUATED, EVALUATED_SPLITS, EXTRACTED, Recipe
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -133,6 +133,27 @@ def sweep(file: Path, trials: str, workers: int, study: str, storage: str, **opt
     print(f"\n{result.summary}")
     print(f"\nBest trial {result.best_trial}, test accuracy {result.metrics['test_accuracy']:.3f}")
     _print_model(result.run_id, result.model_uri)
+
+
+@commands.command()
+@click.argument("model_uri")
+@click.option(
+    "--split",
+    type=click.Choice(EVALUATED_SPLITS),
+    default="test",
+    show_default=True,
+    help="Which of the data's videos; a split that it does not give is drawn as in training.",
+)
+@click.option("--num-clips", type=click.IntRange(min=1), default=1, show_default=True, help="Clips to average.")
+@recipe_options(*EVALUATED)
+def evaluate(model_uri: str, split: str, num_clips: int, **options: Any) -> None:
+    """Evaluate a logged or registered model on labelled videos: figures with intervals, weak spots, a report."""
+    recipe = Recipe(**options)
+    from vjepa_mlflow.jobs.evaluate import evaluate
+
+    result = evaluate(model_uri, recipe, split=split, num_clips=num_clips)
+    print(f"\n{result.evaluation.summary()}")
+    print(f"\nRun    {result.run_id}   (mlflow ui; report.html among its artifacts)")
 
 
 @commands.command()

@@ -8,6 +8,11 @@ BLOCK = 1 << 20
 """Bytes read at once."""
 
 
+def sha256_of_lines(lines: Iterable[str]) -> str:
+    """The SHA-256 of some lines of text, hexadecimal."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 def sha256(files: Iterable[Path]) -> str:
     """The SHA-256 of the files' contents one after the other, hexadecimal.
 

@@ -14,6 +14,7 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 BAD_VIDEOS = ("stop", "skip")
 CLASS_WEIGHTS = ("none", "balanced")
 CACHES = ("disk", "memory", "off")
+EVALUATED_SPLITS = ("train", "val", "test", "all")
 SCHEDULERS = ("constant", "linear", "cosine")
 
 
@@ -59,6 +60,10 @@ class Recipe:
         choices=CACHES,
     )
     cache_budget: float = _option(0.0, "GiB of features to keep there; 0: half of what is free.")
+    country: str = _option(
+        "",
+        "Measure energy and CO2, with the electricity of this country (ISO 3166 alpha-3, such as DEU); empty: do not.",
+    )
     registered_model_name: str = _option("", "Register the model under this name; empty: do not.")
 
     def __post_init__(self) -> None:
@@ -84,6 +89,9 @@ EXTRACTED = (
     "cache_budget",
 )
 """The fields that the features of a run depend on, or how they are made: all that `extract` asks for."""
+
+EVALUATED = ("data", "precision", "seed", "device", "bad_videos", "cache", "cache_budget")
+"""The fields that the evaluation of a trained model depends on: all that `evaluate` asks for."""
 
 
 def _check(name: str, value: Any, choices: tuple[str, ...] | None, minimum: int | None) -> None:

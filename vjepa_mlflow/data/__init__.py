@@ -2,9 +2,9 @@
 
 from vjepa_mlflow.data.demo import draw_clip
 from vjepa_mlflow.data.folders import find_videos
-from vjepa_mlflow.data.listing import DEMO, list_samples, locate_data
+from vjepa_mlflow.data.listing import DEMO, list_samples, locate_data, read_samples
 from vjepa_mlflow.data.samples import SPLITS, Sample
-from vjepa_mlflow.data.splits import VideoDataset, make_dataset
+from vjepa_mlflow.data.splits import VideoDataset, make_dataset, undivided_groups
 
 __all__ = [
     "DEMO",
@@ -16,4 +16,6 @@ __all__ = [
     "list_samples",
     "locate_data",
     "make_dataset",
+    "read_samples",
+    "undivided_groups",
 ]

@@ -13,13 +13,27 @@ DEMO = "demo"
 
 
 def list_samples(data: str) -> list[Sample]:
-    """Lists the labelled videos of `data`: a folder, a table, or `demo`. Nothing is decoded.
+    """Like `read_samples`, for training.
 
     Raises:
         UserError: there is no such folder or table, or what it holds cannot be trained on.
     """
-    samples = _read(locate_data(data))
+    samples = read_samples(data)
     check_samples(data, samples)
+    return samples
+
+
+def read_samples(data: str) -> list[Sample]:
+    """Lists the labelled videos of `data`: a folder, a table, or `demo`. Nothing is decoded.
+
+    Raises:
+        UserError: there is no such folder or table, it cannot be understood, or it holds no videos.
+    """
+    samples = _read(locate_data(data))
+    if not samples:
+        raise UserError(
+            f"data={data}: no videos found: expected class folders, split folders or a table of video files"
+        )
     return samples
 
 

@@ -19,7 +19,8 @@ class Sample:
         label: its class.
         split: train, val or test; None until one is drawn.
         group: samples of one group stay in one split; None for a sample of its own.
-        digest: SHA-256 of the content, hexadecimal; empty until the preflight has read the file.
+        digest: SHA-256 of the content, hexadecimal; empty until the file has been read.
+        seconds: how long the video lasts; 0 until then.
     """
 
     path: Path
@@ -28,6 +29,7 @@ class Sample:
     split: str | None = None
     group: str | None = None
     digest: str = ""
+    seconds: float = 0.0
 
 
 def sorted_labels(samples: Sequence[Sample]) -> list[str]:

@@ -35,12 +35,8 @@ def check_samples(data: str, samples: Sequence[Sample]) -> None:
     """Refuses what no preflight needs to be run for.
 
     Raises:
-        UserError: no videos, fewer than two classes, or a split that does not go with the training set.
+        UserError: fewer than two classes, or a split that does not go with the training set.
     """
-    if not samples:
-        raise UserError(
-            f"data={data}: no videos found: expected class folders, split folders or a table of video files"
-        )
     trained = [sample for sample in samples if sample.split in (None, "train")]
     if not trained:
         raise UserError(
@@ -83,7 +79,7 @@ def _draw(data: str, samples: Sequence[Sample], missing: Sequence[str], seed: in
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     pool = [sample for sample in samples if sample.split in (None, "train")]
-    groups = _undivided_groups(pool)
+    groups = undivided_groups(pool)
     folds = min(FOLDS, _fewest_groups(data, pool, groups, needed=len(missing) + 1))
     # With a group for each video the splitter for groups stratifies less exactly, in older releases far less.
     shared = len(set(groups)) < len(groups)
@@ -98,8 +94,8 @@ def _draw(data: str, samples: Sequence[Sample], missing: Sequence[str], seed: in
     return drawn + [sample for sample in samples if sample.split not in (None, "train")]
 
 
-def _undivided_groups(samples: Sequence[Sample]) -> list[str]:
-    """Group names, where groups that share a file's content are joined."""
+def undivided_groups(samples: Sequence[Sample]) -> list[str]:
+    """Each sample's group, where a sample without one is its own, and groups that share a file's content are joined."""
     joined: dict[str, str] = {}
 
     def root(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What one looks at after a run."""
+"""What one looks at after a run. Figures are narrow, so that a phone shows them as they are."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,26 +6,37 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from vjepa_mlflow.evaluation.factors import FACTORS, Slice
+from vjepa_mlflow.evaluation.metrics import BINS, calibration_bins
+from vjepa_mlflow.evaluation.outcomes import Outcomes
+
 RIGHT, WRONG, QUIET = "#1b7837", "#b2182b", "#555555"
+TRAIN, VAL = "#d95f02", "#1f5fa8"
 GAP = 4
 """White pixels between the frames of a strip."""
-TRAIN, VAL = "#d95f02", "#1f5fa8"
+
+NAMED_CLASSES, COUNTED_CLASSES = 40, 15
+"""Classes that a confusion matrix has room to name, and to show the counts of."""
 
 
 class Prediction(NamedTuple):
-    """A test video beside what the model says of it.
+    """A video beside what the model says of it.
 
     Attributes:
+        name: the video, as the data names it.
         frames: uint8 RGB of shape (frames, height, width, 3), as `read_thumbnails` gives them.
         true: its label.
-        predicted: the most probable label.
-        score: that label's probability.
+        scores: the most probable labels and their probabilities, the first one first.
     """
 
+    name: str
     frames: np.ndarray
     true: str
-    predicted: str
-    score: float
+    scores: list[tuple[str, float]]
+
+    @property
+    def is_right(self) -> bool:
+        return self.scores[0][0] == self.true
 
 
 def plot_curves(epochs: Sequence[dict[str, float]], *, best_epoch: int, test_accuracy: float) -> Figure:
@@ -36,19 +47,80 @@ def plot_curves(epochs: Sequence[dict[str, float]], *, best_epoch: int, test_acc
         best_epoch: whose head was tested.
         test_accuracy: of that head.
     """
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    figure = Figure(figsize=(5.2, 5.2), layout="constrained")
     steps = range(1, len(epochs) + 1)
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for axes, name in zip(figure.subplots(2, 1, sharex=True), ("loss", "accuracy"), strict=True):
         axes.plot(steps, [metrics[f"train_{name}"] for metrics in epochs], "o-", color=TRAIN, label="train")
         axes.plot(steps, [metrics[f"val_{name}"] for metrics in epochs], "o-", color=VAL, label="validation")
         axes.axvline(best_epoch, color=QUIET, linewidth=0.8, linestyle=":")
-        axes.set(title=name.capitalize(), xlabel="epoch", xticks=steps)
+        axes.set(ylabel=name.capitalize())
         axes.spines[["top", "right"]].set_visible(False)
     loss, accuracy = figure.axes
     loss.set_ylim(0, 1.08 * max(max(metrics["train_loss"], metrics["val_loss"]) for metrics in epochs))
     accuracy.set_ylim(0, 1.03)
+    accuracy.set(xlabel="Epoch")
+    accuracy.xaxis.get_major_locator().set_params(integer=True)
     accuracy.plot([best_epoch], [test_accuracy], "*", color=RIGHT, markersize=13, label=f"test, {test_accuracy:.2f}")
     accuracy.legend(frameon=False)
+    return figure
+
+
+def plot_confusion(outcomes: Outcomes) -> Figure:
+    """True classes against predicted ones; colours are shares of a row."""
+    counts = outcomes.confusion
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(5.2, 5.2), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="Predicted", ylabel="True")
+    ticks = range(len(outcomes.labels)) if len(outcomes.labels) <= NAMED_CLASSES else []
+    size = 9 if len(outcomes.labels) <= COUNTED_CLASSES else 6
+    names = [_shorten(label) for label in outcomes.labels] if ticks else []
+    axes.set_xticks(ticks, names, rotation=90, fontsize=size, parse_math=False)
+    axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
+    if len(outcomes.labels) <= COUNTED_CLASSES:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=9)
+    return figure
+
+
+def plot_calibration(outcomes: Outcomes) -> Figure:
+    """How often the model is right, against how confident it is, over bins of confidence."""
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    bins = calibration_bins(outcomes.confidences)
+    counts = np.bincount(bins, minlength=BINS)
+    accuracies = np.bincount(bins, weights=outcomes.hits, minlength=BINS) / np.maximum(counts, 1)
+    filled = counts > 0
+    middles = (np.arange(BINS) + 0.5) / BINS
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
+    axes.bar(middles[filled], accuracies[filled], width=0.9 / BINS, color=VAL, alpha=0.75)
+    for middle, accuracy, count in zip(middles[filled], accuracies[filled], counts[filled], strict=True):
+        axes.annotate(str(count), (middle, accuracy), (0, 2), textcoords="offset points", ha="center", fontsize=8)
+    axes.set(xlabel="Confidence", ylabel="Accuracy", xlim=(0, 1), ylim=(0, 1.1))
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_slices(slices: Sequence[Slice], *, accuracy: float) -> Figure:
+    """Accuracy of thirds of the set by each property, with intervals; red where it is significantly worse.
+
+    Args:
+        slices: in the order of their properties.
+        accuracy: of the whole set.
+    """
+    figure = Figure(figsize=(5.2, 1.2 + 0.26 * len(slices)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(accuracy, color=QUIET, linewidth=0.8, linestyle=":")
+    for row, part in enumerate(slices):
+        colour = WRONG if part.worse else VAL
+        axes.plot([part.accuracy.low, part.accuracy.high], [row, row], color=colour, linewidth=3, alpha=0.35)
+        axes.plot([part.accuracy.value], [row], "o", color=colour)
+    names = [f"{FACTORS[part.factor].title}, {part.tercile.removesuffix(' third')}" for part in slices]
+    axes.set_yticks(range(len(slices)), names, fontsize=9)
+    axes.set(xlabel="Accuracy", xlim=(-0.02, 1.02), ylim=(len(slices) - 0.5, -0.5))
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -57,13 +129,21 @@ def prediction_sheet(predictions: Sequence[Prediction]) -> Figure:
     figure = Figure(figsize=(9, 1.05 * len(predictions)), layout="constrained")
     grid = figure.subplots(len(predictions), 2, width_ratios=[4, 1.6], squeeze=False)
     for (strip, text), prediction in zip(grid, predictions, strict=True):
-        gaps = ((0, 0), (0, 0), (0, GAP), (0, 0))
-        strip.imshow(np.concatenate(list(np.pad(prediction.frames, gaps, constant_values=255)), axis=1))
-        colour = RIGHT if prediction.true == prediction.predicted else WRONG
-        text.text(
-            0, 0.62, f"{prediction.predicted}  {prediction.score:.2f}", color=colour, fontsize=11, parse_math=False
-        )
+        strip.imshow(join_frames(prediction.frames))
+        colour = RIGHT if prediction.is_right else WRONG
+        label, score = prediction.scores[0]
+        text.text(0, 0.62, f"{label}  {score:.2f}", color=colour, fontsize=11, parse_math=False)
         text.text(0, 0.22, f"true: {prediction.true}", color=QUIET, fontsize=9, parse_math=False)
         strip.axis("off")
         text.axis("off")
     return figure
+
+
+def join_frames(frames: np.ndarray) -> np.ndarray:
+    """Frames of shape (frames, height, width, 3) beside each other in one picture."""
+    gaps = ((0, 0), (0, 0), (0, GAP), (0, 0))
+    return np.concatenate(list(np.pad(frames, gaps, constant_values=255)), axis=1)[:, :-GAP]
+
+
+def _shorten(label: str, *, longest: int = 24) -> str:
+    return label if len(label) <= longest else f"{label[: longest - 1]}…"

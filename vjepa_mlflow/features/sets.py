@@ -1,6 +1,7 @@
 """The three sets as features and labels, in the order in which they are used."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from vjepa_mlflow.features.encoder import Clip
 from vjepa_mlflow.features.source import FeatureSource
 from vjepa_mlflow.model import CENTRED
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.video import draw_view
+from vjepa_mlflow.video import clip_positions, draw_view
 
 
 class LabelledFeatures(NamedTuple):
@@ -38,9 +39,13 @@ def training_clips(samples: Sequence[Sample], recipe: Recipe, epoch: int) -> lis
     ]
 
 
-def evaluation_clips(samples: Sequence[Sample]) -> list[Clip]:
-    """The centred clip of each video."""
-    return [Clip(sample, CENTRED) for sample in samples]
+def evaluation_clips(samples: Sequence[Sample], *, num_clips: int = 1) -> list[Clip]:
+    """Clips spread evenly over each video, one video's after the other's; a single one is the centred clip."""
+    return [
+        Clip(sample, replace(CENTRED, position=position))
+        for sample in samples
+        for position in clip_positions(num_clips)
+    ]
 
 
 def all_clips(dataset: VideoDataset, recipe: Recipe) -> Iterator[Clip]:
@@ -90,18 +95,39 @@ class TrainingSet:
 
 
 class EvaluationSet:
-    """The validation or test videos: always the centred clip, always in the same order.
+    """Videos that a model is validated or tested on: always the same clips, in the same order.
+
+    Args:
+        source: of the features.
+        samples: the videos.
+        labels: the classes, in the order of the model's outputs.
+        num_clips: clips of each video, see `evaluation_clips`.
+        again: whether the set is read more than once.
 
     Attributes:
         clips: of the videos.
-        labels: their classes.
+        labels: the clips' classes.
     """
 
-    def __init__(self, source: FeatureSource, dataset: VideoDataset, split: str):
+    def __init__(
+        self,
+        source: FeatureSource,
+        samples: Sequence[Sample],
+        labels: Sequence[str],
+        *,
+        num_clips: int = 1,
+        again: bool = False,
+    ):
         self._source = source
-        self._again = split == "val"  # after every epoch; the test set is read once
-        self.clips = evaluation_clips(dataset.splits[split])
-        self.labels = dataset.label_ids(split)
+        self._again = again
+        self.clips = evaluation_clips(samples, num_clips=num_clips)
+        index = {label: number for number, label in enumerate(labels)}
+        self.labels = [index[clip.sample.label] for clip in self.clips]
+
+    @classmethod
+    def of_split(cls, source: FeatureSource, dataset: VideoDataset, split: str) -> "EvaluationSet":
+        """The centred clips of the validation set, which is read after every epoch, or of the test set."""
+        return cls(source, dataset.splits[split], dataset.labels, again=split == "val")
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -3,6 +3,7 @@
 A saved model is self-contained:
 
     MLmodel            signature, format version, sampling
+    README.md          the model card, where there is one
     checkpoint/        a plain transformers folder: config.json, model.safetensors, video_preprocessor_config.json
     code/              this package, so that the model serves where it is not installed
     requirements.txt   the exact versions that saved it
@@ -57,15 +58,25 @@ FORMAT_VERSION = 1
 """Of the saved folder. A package reads every version up to its own."""
 
 CHECKPOINT_FOLDER = "checkpoint"
+MODEL_CARD = "README.md"
 
 _REQUIRED = ("av", "mlflow", "numpy", "pandas", "torch", "torchvision", "tqdm", "transformers")
 
 
 class LoadedModel(NamedTuple):
-    """A classifier and the video processor that goes with it."""
+    """A classifier and what goes with it.
+
+    Attributes:
+        model: in fp32, for prediction, on the CPU.
+        processor: its preprocessing.
+        stride: frames from one sampled frame to the next.
+        model_id: of the logged model; None where it was only saved.
+    """
 
     model: "VJEPA2ForVideoClassification"
     processor: "VJEPA2VideoProcessor"
+    stride: int
+    model_id: str | None
 
 
 def get_default_pip_requirements() -> list[str]:
@@ -79,6 +90,7 @@ def save_model(
     path: str | Path,
     *,
     stride: int,
+    model_card: str | None = None,
     conda_env: dict[str, Any] | str | None = None,
     mlflow_model: Model | None = None,
     signature: ModelSignature | None = None,
@@ -94,6 +106,7 @@ def save_model(
         processor: its preprocessing.
         path: a folder that does not exist yet or is empty.
         stride: frames from one sampled frame to the next, as in training.
+        model_card: the text of `README.md`, in Hugging Face's format.
         conda_env: environment, as in every MLflow flavour.
         mlflow_model: the MLflow model to add the flavour to.
         signature: replaces `default_signature()`.
@@ -110,6 +123,8 @@ def save_model(
     with quiet_transformers():
         model.save_pretrained(path / CHECKPOINT_FOLDER)
         processor.save_pretrained(path / CHECKPOINT_FOLDER)
+    if model_card is not None:
+        (path / MODEL_CARD).write_text(model_card, encoding="utf-8")
 
     mlflow_model = mlflow_model or Model()
     mlflow_model.signature = signature or default_signature()
@@ -215,7 +230,7 @@ def check_registered_model_name(name: str) -> None:
 
 
 def load_model(model_uri: str, dst_path: str | None = None) -> LoadedModel:
-    """Loads a classifier and its processor from any MLflow model URI, such as `models:/name/1`.
+    """Loads a classifier and what goes with it from any MLflow model URI, such as `models:/name/1`.
 
     Raises:
         MlflowException: there is no such model, or it has not this flavour.
@@ -251,7 +266,7 @@ def _load_pyfunc(path: str) -> "VideoClassifier":
     shorten_error_answers()
     configuration = _configuration(Path(path))
     loaded = _load(Path(path), configuration)
-    return VideoClassifier(loaded.model, loaded.processor, stride=configuration["stride"])
+    return VideoClassifier(loaded.model, loaded.processor, stride=loaded.stride)
 
 
 def _configuration(folder: Path) -> dict[str, Any]:
@@ -270,7 +285,12 @@ def _load(folder: Path, configuration: dict[str, Any]) -> LoadedModel:
     from vjepa_mlflow.model import load_trained
 
     checkpoint = folder / configuration["checkpoint"]
-    return LoadedModel(load_trained(checkpoint), VJEPA2VideoProcessor.from_pretrained(checkpoint))
+    return LoadedModel(
+        model=load_trained(checkpoint),
+        processor=VJEPA2VideoProcessor.from_pretrained(checkpoint),
+        stride=configuration["stride"],
+        model_id=Model.load(str(folder)).model_id,
+    )
 
 
 def example_input(video: bytes) -> pd.DataFrame:

@@ -1,14 +1,13 @@
 """From the best head to a logged model: what a training run and a sweep end with."""
 
-import torch
-
 from vjepa_mlflow import data, evaluation, features, flavor, model, training
-from vjepa_mlflow.cache import cache_folder
+from vjepa_mlflow.datasets import dataset_of_split
+from vjepa_mlflow.energy import Meter, describe_hardware
+from vjepa_mlflow.jobs.assess import Course, LabelledSet, assess, notes_folder
 from vjepa_mlflow.jobs.prepare import Preparation
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.tracking import RunLog
+from vjepa_mlflow.tracking import RunLog, describe_version, library_versions, tag_version
 
-SHEET_ROWS = 12
 MODEL_NAME = "model"
 
 
@@ -20,9 +19,11 @@ def finish(
     epochs: list[dict[str, float]],
     recipe: Recipe,
     *,
+    meter: Meter,
     step: int,
+    trials: int | None = None,
 ) -> tuple[str, dict[str, float]]:
-    """Tests a head, once, and logs it with its backbone as a model, with figures.
+    """Tests a head, once, and logs it with its backbone as a model, with a report and a model card.
 
     Args:
         log: of the run, which is the active one.
@@ -31,54 +32,71 @@ def finish(
         best: the head.
         epochs: the metrics of every epoch of its training.
         recipe: of its training.
+        meter: of the run's time and energy.
         step: of the metrics; MLflow attaches all that the run has logged with it to the model.
+        trials: of the sweep that the head is the best of; None if it is none.
 
     Returns:
-        The model's URI, of the registered version where the recipe names one, and the test metrics.
+        The model's URI, of the registered version where the recipe names one, and the metrics of the test and of the
+        run's time and energy.
     """
     head = model.Head(prepared.classifier)
     head.load_state_dict(best.weights)
     predictions = training.predict(head, test, precision=recipe.precision, name="Test")
-    tested = training.classification_metrics(*predictions)
-    test_metrics = {f"test_{name}": tested[name] for name in ("loss", "accuracy", "top5_accuracy")}
-    log.metrics(test_metrics, step=step)
-    curves = evaluation.plot_curves(epochs, best_epoch=best.epoch, test_accuracy=tested["accuracy"])
-    log.figure(curves, "curves.png", step=step)
-    sheet = evaluation.prediction_sheet(_sheet_rows(prepared, predictions, recipe))
-    log.figure(sheet, "test_predictions.png", step=step)
-
+    dataset = prepared.dataset
+    videos = LabelledSet(
+        data=recipe.data,
+        split="test",
+        samples=dataset.splits["test"],
+        labels=dataset.labels,
+        num_clips=1,
+        num_frames=prepared.checkpoint.frames_per_clip,
+        stride=recipe.stride,
+        notes=notes_folder(recipe.cache),
+    )
+    title = f"{prepared.checkpoint.name} on {recipe.data}"
+    facts = {
+        "Model": f"{prepared.checkpoint.name}, epoch {best.epoch} of {len(epochs)}",
+        "Data": f"{recipe.data}, test split",
+        "MLflow run": log.run_id,
+    }
+    found = assess(
+        log, videos, predictions, title=title, facts=facts, step=step, course=Course(epochs, best_epoch=best.epoch)
+    )
+    usage = meter.read()
+    log.metrics(usage.metrics(), step=step)
+    record = evaluation.TrainingRecord(
+        run_id=log.run_id,
+        developer=log.user(),
+        recipe=recipe,
+        checkpoint=prepared.checkpoint,
+        config=prepared.classifier.config,
+        parameters=model.count_parameters(prepared.classifier),
+        labels=dataset.labels,
+        datasets={split: dataset_of_split(samples, recipe.data, split) for split, samples in dataset.splits.items()},
+        drawn=dataset.drawn,
+        epochs=epochs,
+        best_epoch=best.epoch,
+        usage=usage,
+        trials=trials,
+        hardware=describe_hardware(),
+        device=model.describe_device(prepared.classifier.device),
+        versions=library_versions(),
+    )
     logged = flavor.log_model(
         prepared.classifier,
         prepared.processor,
         MODEL_NAME,
         stride=recipe.stride,
+        model_card=evaluation.render_card(record, found),
         registered_model_name=recipe.registered_model_name or None,
         step=step,
         input_example=flavor.example_input(data.draw_clip("left_clockwise", seed=0)),
     )
-    if recipe.registered_model_name:
-        return f"models:/{recipe.registered_model_name}/{logged.registered_model_version}", test_metrics
-    return logged.model_uri, test_metrics
-
-
-def _sheet_rows(
-    prepared: Preparation, predictions: training.Predictions, recipe: Recipe
-) -> list[evaluation.Prediction]:
-    """Test videos spread evenly over the set, and so over the classes."""
-    samples = prepared.dataset.splits["test"]
-    scores, predicted = predictions.logits.softmax(dim=-1).max(dim=-1)
-    chosen = torch.linspace(0, len(samples) - 1, min(SHEET_ROWS, len(samples))).round().int().tolist()
-    return [
-        evaluation.Prediction(
-            frames=evaluation.read_thumbnails(
-                samples[row],
-                num_frames=prepared.checkpoint.frames_per_clip,
-                stride=recipe.stride,
-                kept=cache_folder() / "thumbnails" if recipe.cache == "disk" else None,
-            ),
-            true=samples[row].label,
-            predicted=prepared.dataset.labels[int(predicted[row])],
-            score=float(scores[row]),
-        )
-        for row in chosen
-    ]
+    metrics = found.metrics_of("test") | usage.metrics()
+    if not recipe.registered_model_name:
+        return logged.model_uri, metrics
+    name, version = recipe.registered_model_name, str(logged.registered_model_version)
+    describe_version(name, version, evaluation.summarize(record, found))
+    tag_version(name, version, found.metrics_of("test"))
+    return f"models:/{name}/{version}", metrics

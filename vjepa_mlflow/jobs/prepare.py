@@ -48,7 +48,8 @@ def prepare(
     checkpoint = _find_checkpoint(recipe)
     print(f"Model: {checkpoint.name} ({checkpoint.revision[:19]}) on {model.describe_device(device)}")
 
-    usable = _check_videos(samples, checkpoint, recipe, on_faults, share)
+    usable = check_videos(samples, recipe, num_frames=checkpoint.frames_per_clip, on_faults=on_faults, share=share)
+    _check_classes(recipe.data, samples, usable)
     dataset = data.make_dataset(recipe.data, usable, seed=recipe.seed)
     _print_dataset(dataset, recipe)
 
@@ -63,17 +64,29 @@ def _find_checkpoint(recipe: Recipe) -> model.Checkpoint:
     return flavor.fetch_checkpoint(name) if name.startswith(URI_SCHEMES) else model.locate(name)
 
 
-def _check_videos(
+def check_videos(
     samples: Sequence[data.Sample],
-    checkpoint: model.Checkpoint,
     recipe: Recipe,
+    *,
+    num_frames: int,
     on_faults: Callable[[list[Fault]], None],
-    share: Share | None,
+    share: Share | None = None,
 ) -> list[data.Sample]:
-    """Returns the samples that can be decoded, with their digests; lists the others, and stops if so told."""
+    """Returns the samples that can be decoded, with their digests; lists the others, and stops if so told.
+
+    Args:
+        samples: the videos.
+        recipe: `data`, `stride`, `bad_videos` and `cache` are used.
+        num_frames: frames of a clip.
+        on_faults: is given the videos that cannot be used, if any, before they are listed.
+        share: this process's share, where several check the same.
+
+    Raises:
+        UserError: videos cannot be used, and the recipe does not say to leave them out.
+    """
     inspections = video.inspect_videos(
         [sample.path for sample in samples],
-        num_frames=checkpoint.frames_per_clip,
+        num_frames=num_frames,
         stride=recipe.stride,
         notes=cache_folder() / "videos" if recipe.cache == "disk" else None,
         share=share,
@@ -82,7 +95,7 @@ def _check_videos(
     faults: list[Fault] = []
     for sample, inspection in zip(samples, inspections, strict=True):
         if inspection.fault is None:
-            usable.append(replace(sample, digest=inspection.digest))
+            usable.append(replace(sample, digest=inspection.digest, seconds=inspection.seconds))
         else:
             faults.append({"path": sample.name, "fault": inspection.fault})
     if faults:
@@ -95,10 +108,13 @@ def _check_videos(
                 f"expected readable videos; mend them, or leave them out with bad_videos=skip"
             )
         print(f"Left out {count} (bad_videos=skip)")
-        lost = {sample.label for sample in samples} - {sample.label for sample in usable}
-        if lost:
-            raise UserError(f"data={recipe.data}: no video of class '{min(lost)}' can be used: expected at least one")
     return usable
+
+
+def _check_classes(name: str, samples: Sequence[data.Sample], usable: Sequence[data.Sample]) -> None:
+    lost = {sample.label for sample in samples} - {sample.label for sample in usable}
+    if lost:
+        raise UserError(f"data={name}: no video of class '{min(lost)}' can be used: expected at least one")
 
 
 def _print_faults(faults: Sequence[Fault]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import mlflow
 
 from vjepa_mlflow import data, features, flavor, model, sweep, training
+from vjepa_mlflow.energy import Meter, check_country, metering
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.jobs.finish import finish
@@ -74,6 +75,7 @@ def run_sweep(
     sweep.check_count("workers", workers)
     plan.space.baseline(recipe)
     flavor.check_registered_model_name(recipe.registered_model_name)
+    check_country(recipe.country)
     model.choose_device(recipe.device)
     samples = data.list_samples(recipe.data)
     name = study or f"{file.stem}-{data.locate_data(recipe.data).resolve().stem}"
@@ -82,7 +84,7 @@ def run_sweep(
     with shared.answering():
         is_new = shared.create(plan, sweep.define(plan, recipe, samples))
         run_id = None if is_new else shared.wait_for_run()
-        with resumed_log(run_id) if run_id else run_log() as log:
+        with resumed_log(run_id) if run_id else run_log() as log, metering(recipe.country) as meter:
             if run_id is None:
                 shared.set_run_id(log.run_id)
             _log_plan(log, shared, plan, recipe, file)
@@ -96,7 +98,7 @@ def run_sweep(
                 run_id=log.run_id,
                 tracking_uri=mlflow.get_tracking_uri(),
             )
-            return _Sweep(log, shared, assignment, workers).run()
+            return _Sweep(log, shared, assignment, workers, meter).run()
 
 
 def _log_plan(log: RunLog, shared: sweep.SharedStudy, plan: sweep.SweepPlan, recipe: Recipe, file: Path) -> None:
@@ -112,8 +114,8 @@ def _log_plan(log: RunLog, shared: sweep.SharedStudy, plan: sweep.SweepPlan, rec
 class _Sweep:
     """One process's part in a study, from its trials to the best head."""
 
-    def __init__(self, log: RunLog, shared: sweep.SharedStudy, assignment: Assignment, workers: int):
-        self._log, self._shared, self._workers = log, shared, workers
+    def __init__(self, log: RunLog, shared: sweep.SharedStudy, assignment: Assignment, workers: int, meter: Meter):
+        self._log, self._shared, self._workers, self._meter = log, shared, workers, meter
         self._assignment = assignment.for_process(0, workers) if workers > 1 else assignment
         self._plan, self._recipe = assignment.plan, self._assignment.recipe
         self._workshop = Workshop(Share(0, workers), lambda faults: log_faults(log, faults))
@@ -214,9 +216,11 @@ class _Sweep:
             {"best_trial": slot.number, **{f"best_{name}": value for name, value in slot.trial.params.items()}}
         )
         self._log.metrics({**best.metrics, sweep.BEST_EPOCH: best.epoch}, step=step)
-        test = features.EvaluationSet(bench.source, bench.prepared.dataset, "test")
+        test = features.EvaluationSet.of_split(bench.source, bench.prepared.dataset, "test")
         with model.matmul_precision(recipe.precision):
-            model_uri, tested = finish(self._log, bench.prepared, test, best, epochs, recipe, step=step)
+            model_uri, tested = finish(
+                self._log, bench.prepared, test, best, epochs, recipe, meter=self._meter, step=step, trials=step
+            )
         bench.source.finish()
         return {**best.metrics, **tested}, model_uri
 

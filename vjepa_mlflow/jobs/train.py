@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from vjepa_mlflow import features, flavor, model, training
+from vjepa_mlflow.energy import metering
 from vjepa_mlflow.jobs.finish import finish
 from vjepa_mlflow.jobs.prepare import log_faults, log_preparation, prepare
 from vjepa_mlflow.recipe import Recipe
@@ -17,7 +18,7 @@ class TrainingResult:
         run_id: the MLflow run.
         model_uri: the logged model, or the registered version where a name was given.
         best_epoch: whose head the model has, counted from 1.
-        metrics: that epoch's, and the test set's.
+        metrics: that epoch's, the test set's, and those of the run's time and energy.
     """
 
     run_id: str
@@ -32,13 +33,13 @@ def train(recipe: Recipe) -> TrainingResult:
     Raises:
         UserError: something in the recipe or in what it names is not as expected.
     """
-    with run_log() as log, model.matmul_precision(recipe.precision):
+    with run_log() as log, metering(recipe.country) as meter, model.matmul_precision(recipe.precision):
         log.params(asdict(recipe))
         flavor.check_registered_model_name(recipe.registered_model_name)
         prepared = prepare(recipe, on_faults=lambda faults: log_faults(log, faults))
         log_preparation(log, prepared, recipe)
         source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
-        test = features.EvaluationSet(source, prepared.dataset, "test")
+        test = features.EvaluationSet.of_split(source, prepared.dataset, "test")
 
         def on_epoch(state: training.TrainingState) -> None:
             log.metrics(state.epochs[-1], step=len(state.epochs))
@@ -48,16 +49,16 @@ def train(recipe: Recipe) -> TrainingResult:
             model.Head(prepared.classifier),
             prepared.classifier.config,
             train=features.TrainingSet(source, prepared.dataset, recipe),
-            val=features.EvaluationSet(source, prepared.dataset, "val"),
+            val=features.EvaluationSet.of_split(source, prepared.dataset, "val"),
             recipe=recipe,
             on_epoch=on_epoch,
             following=test.clips,
         )
         best = trained.best
         # The test's metrics stand beside those of the best epoch.
-        model_uri, test_metrics = finish(log, prepared, test, best, trained.epochs, recipe, step=best.epoch)
+        model_uri, metrics = finish(log, prepared, test, best, trained.epochs, recipe, meter=meter, step=best.epoch)
         source.finish()  # now, so that a full disk does not cost the trained head
-        return TrainingResult(log.run_id, model_uri, best.epoch, {**best.metrics, **test_metrics})
+        return TrainingResult(log.run_id, model_uri, best.epoch, {**best.metrics, **metrics})
 
 
 def _print_epoch(epoch: int, epochs: int, metrics: dict[str, float]) -> None:

@@ -212,7 +212,7 @@ class _Course:
                 bench.head,
                 bench.prepared.classifier.config,
                 train=features.TrainingSet(bench.source, dataset, self._recipe, again=True),
-                val=features.EvaluationSet(bench.source, dataset, "val"),
+                val=features.EvaluationSet.of_split(bench.source, dataset, "val"),
                 recipe=self._recipe,
                 on_epoch=self._end_epoch,
                 metric=self._runner.plan.metric,

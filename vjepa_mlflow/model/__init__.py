@@ -4,6 +4,7 @@ from vjepa_mlflow.model.captured import Captured, warm_up
 from vjepa_mlflow.model.checkpoint import TINY_FOLDER, Checkpoint, choose, from_folder, locate
 from vjepa_mlflow.model.classifier import (
     Head,
+    ParameterCounts,
     count_parameters,
     freeze_backbone,
     label_names,
@@ -31,6 +32,7 @@ __all__ = [
     "Captured",
     "Checkpoint",
     "Head",
+    "ParameterCounts",
     "autocast",
     "backbone_digest",
     "choose",

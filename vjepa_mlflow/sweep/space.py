@@ -12,7 +12,7 @@ from vjepa_mlflow.recipe import Recipe
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-UNSEARCHED = ("data", "device", "bad_videos", "cache", "cache_budget", "registered_model_name")
+UNSEARCHED = ("data", "device", "bad_videos", "cache", "cache_budget", "country", "registered_model_name")
 """Fields that say where and on what a sweep runs, and are the same for all its trials."""
 
 FIELDS = {field.name: field for field in dataclasses.fields(Recipe) if field.name not in UNSEARCHED}

@@ -1,5 +1,6 @@
 """The only room that speaks to an MLflow run."""
 
+from vjepa_mlflow.tracking.registry import describe_version, registered_version, tag_version
 from vjepa_mlflow.tracking.run import (
     FAILURE_TAG,
     RESUMED_TAG,
@@ -18,6 +19,7 @@ from vjepa_mlflow.tracking.trials import (
     trial_log,
     trial_run_id,
 )
+from vjepa_mlflow.tracking.versions import library_versions
 
 __all__ = [
     "FAILURE_TAG",
@@ -25,12 +27,16 @@ __all__ = [
     "STATE_TAG",
     "TRIAL_TAG",
     "RunLog",
+    "describe_version",
     "download",
     "end_left_runs",
     "end_trial_run",
     "fail_launched_run",
+    "library_versions",
+    "registered_version",
     "resumed_log",
     "run_log",
+    "tag_version",
     "trial_log",
     "trial_run_id",
     "wake_tracking",

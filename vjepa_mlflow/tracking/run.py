@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.data.dataset import Dataset
-from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from vjepa_mlflow.data import SPLITS, VideoDataset, locate_data
+from vjepa_mlflow.data import SPLITS, VideoDataset
+from vjepa_mlflow.datasets import dataset_of_split
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.tracking.versions import library_versions
 
@@ -28,6 +31,9 @@ FAILURE_TAG = "vjepa_mlflow.failure"
 
 RESUMED_TAG = "vjepa_mlflow.resumed_run"
 """The tag of a run whose work went on in another one: that one's id."""
+
+DOTS_PER_INCH = 150
+"""Of logged figures."""
 
 
 class RunLog:
@@ -38,20 +44,44 @@ class RunLog:
         self._client = MlflowClient()
         self._events = SummaryWriter(events)
         self._events_folder = events
+        self._params: dict[str, str] = {}
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Logs the parameters that the run does not have yet: `mlflow run` logs its own before any code starts."""
         known = self._client.get_run(self.run_id).data.params
         mlflow.log_params({name: value for name, value in values.items() if name not in known}, run_id=self.run_id)
+        self._params |= {name: str(value) for name, value in values.items()}
 
-    def metrics(self, values: Mapping[str, float], *, step: int) -> None:
-        mlflow.log_metrics(dict(values), step=step, run_id=self.run_id)
+    def metrics(
+        self, values: Mapping[str, float], *, step: int, model_id: str | None = None, dataset: Dataset | None = None
+    ) -> None:
+        """Logs metrics, of a logged model and of a data set where they are named."""
+        mlflow.log_metrics(dict(values), step=step, run_id=self.run_id, model_id=model_id, dataset=dataset)
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
-    def figure(self, figure: Figure, name: str, *, step: int) -> None:
-        self._client.log_figure(self.run_id, figure, name)
-        self._events.add_figure(name.removesuffix(".png"), figure, step, close=False)
+    def figure(self, figure: Figure, name: str, *, step: int) -> bytes:
+        """Logs a figure as `name`, a PNG file, whose content is returned."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_bytes(buffer.getvalue())
+            self.file(path)
+        with Image.open(buffer) as image:
+            self._events.add_image(name.removesuffix(".png"), np.asarray(image.convert("RGB")), step, dataformats="HWC")
+        return buffer.getvalue()
+
+    def text(self, text: str, name: str) -> None:
+        """Logs a text as the file `name`."""
+        self._client.log_text(self.run_id, text, name)
+
+    def data_frame(self, frame: pd.DataFrame, name: str) -> None:
+        """Logs a table that MLflow's interface shows and compares, instead of an earlier one of that name."""
+        run = self._client.get_run(self.run_id)
+        if any(artifact.path == name for artifact in self._client.list_artifacts(self.run_id)):
+            get_artifact_repository(run.info.artifact_uri).delete_artifacts(name)  # MLflow would append to it
+        self._client.log_table(self.run_id, frame, name)
 
     def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
         """Logs rows as a CSV file."""
@@ -68,9 +98,6 @@ class RunLog:
             dataset: the three sets.
             data: the folder or table they come from, or `demo`.
         """
-        # Given as an object: MLflow has two readings of a path and would warn.
-        root = locate_data(data).resolve()
-        source = LocalArtifactDatasetSource(str(root))
         rows = [
             {
                 "path": sample.name,
@@ -86,10 +113,19 @@ class RunLog:
         self._client.log_dict(self.run_id, dict(enumerate(dataset.labels)), "labels.json")
         counts = {f"{split}_videos": len(samples) for split, samples in dataset.splits.items()}
         self.params({"num_classes": len(dataset.labels), "drawn_splits": ",".join(dataset.drawn) or "none", **counts})
-        for split in SPLITS:
-            frame = pd.DataFrame([row for row in rows if row["split"] == split])
-            videos = mlflow.data.from_pandas(frame, source=source, targets="label", name=f"{root.stem}-{split}")
-            _log_input(videos, context=split)
+        for split, samples in dataset.splits.items():
+            self.input(dataset_of_split(samples, data, split), context=split)
+
+    def input(self, dataset: Dataset, *, context: str) -> None:
+        """Logs a dataset input, also while another run logs the same data set for the first time.
+
+        MLflow looks whether it has the data set and then adds it. Of two that do so at once one fails, and finds it
+        there the second time.
+        """
+        try:
+            mlflow.log_input(dataset, context=context)
+        except MlflowException:
+            mlflow.log_input(dataset, context=context)
 
     def file(self, path: Path) -> None:
         """Logs a file under its own name."""
@@ -98,26 +134,20 @@ class RunLog:
     def tags(self, values: Mapping[str, Any]) -> None:
         self._client.log_batch(self.run_id, tags=[RunTag(name, str(value)) for name, value in values.items()])
 
+    def user(self) -> str:
+        """Whose run it is."""
+        return str(self._client.get_run(self.run_id).data.tags.get("mlflow.user", "not stated"))
+
     def logged_steps(self, metric: str) -> set[int]:
         """The steps at which the run has this metric already."""
         return {point.step for point in self._client.get_metric_history(self.run_id, metric)}
 
     def events(self) -> None:
-        """Logs what TensorBoard reads as an artifact."""
+        """Logs what TensorBoard reads as an artifact, with the parameters as a text."""
+        rows = "\n".join(f"| {name} | {value} |" for name, value in sorted(self._params.items()))
+        self._events.add_text("params", f"| parameter | value |\n|---|---|\n{rows}")
         self._events.close()
         self._client.log_artifacts(self.run_id, self._events_folder, "tensorboard")
-
-
-def _log_input(dataset: Dataset, *, context: str) -> None:
-    """Logs a dataset input of the active run, also while another run logs the same data set for the first time.
-
-    MLflow looks whether it has the data set and then adds it. Of two that do so at once one fails, and finds it there
-    the second time.
-    """
-    try:
-        mlflow.log_input(dataset, context=context)
-    except MlflowException:
-        mlflow.log_input(dataset, context=context)
 
 
 def download(run_id: str, name: str, folder: Path) -> Path:

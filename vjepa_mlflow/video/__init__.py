@@ -2,6 +2,7 @@
 
 from vjepa_mlflow.video.decode import VideoError, VideoInfo, VideoSource, read_clip, read_info
 from vjepa_mlflow.video.preflight import Inspection, inspect_videos
+from vjepa_mlflow.video.properties import VideoFile, VideoProperties, measure_video, measure_videos
 from vjepa_mlflow.video.reader import ClipReader, ClipRequest
 from vjepa_mlflow.video.sampling import clip_positions
 from vjepa_mlflow.video.views import View, draw_view
@@ -11,12 +12,16 @@ __all__ = [
     "ClipRequest",
     "Inspection",
     "VideoError",
+    "VideoFile",
     "VideoInfo",
+    "VideoProperties",
     "VideoSource",
     "View",
     "clip_positions",
     "draw_view",
     "inspect_videos",
+    "measure_video",
+    "measure_videos",
     "read_clip",
     "read_info",
 ]

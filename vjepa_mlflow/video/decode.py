@@ -46,6 +46,11 @@ class VideoInfo:
     frames_per_second: Fraction
     start: Fraction
 
+    @property
+    def seconds(self) -> float:
+        """How long the video stream lasts."""
+        return float(self.num_frames / self.frames_per_second)
+
 
 def read_clip(source: VideoSource, *, num_frames: int, stride: int, position: float = 0.5) -> np.ndarray:
     """Decodes one clip, and of the video no more than the clip needs.

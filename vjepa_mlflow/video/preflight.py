@@ -1,20 +1,26 @@
 """A look at every video before anything depends on it."""
 
 import hashlib
-import re
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from vjepa_mlflow.cache import write_atomically
 from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.ranks import Share
-from vjepa_mlflow.video.decode import VideoError, read_clip
+from vjepa_mlflow.video.decode import VideoError, read_clip, read_info
 from vjepa_mlflow.workers import WorkerPool
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+class Finding(NamedTuple):
+    """What is noted of a good file: the SHA-256 of its content, hexadecimal, and its seconds."""
+
+    digest: str
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,14 @@ class Inspection:
     Attributes:
         path: the file.
         digest: SHA-256 of its content, hexadecimal; empty for a file that cannot be read.
+        seconds: how long it lasts.
         fault: what is wrong with it, or None.
     """
 
     path: Path
-    digest: str
-    fault: str | None
+    digest: str = ""
+    seconds: float = 0.0
+    fault: str | None = None
 
 
 def inspect_videos(
@@ -41,7 +49,7 @@ def inspect_videos(
         paths: the files.
         num_frames: frames of the clip.
         stride: frames from one sampled frame to the next.
-        notes: a folder that remembers the digests of good files, which are then not opened again until their size or
+        notes: a folder that remembers what was found of good files, which are then not opened again until their size or
             their modification time changes; None remembers nothing.
         share: the files to begin with, where other processes begin with others and leave notes of them.
     """
@@ -51,12 +59,12 @@ def inspect_videos(
     def unknown() -> Iterator[Path]:
         order = (share or Share()).first(len(paths))
         for index in progress(order, total=len(paths), description="Checking videos", unit="video"):
-            digest = _read_note(inspect.note(paths[index]))
-            if digest is None:
+            finding = _read_note(inspect.note(paths[index]))
+            if finding is None:
                 opened.append(index)
                 yield paths[index]
             else:
-                found[index] = Inspection(paths[index], digest, fault=None)
+                found[index] = Inspection(paths[index], *finding)
 
     inspect = _Inspect(num_frames, stride, notes)
     inspections = list(WorkerPool(inspect).map(unknown()))
@@ -74,16 +82,16 @@ class _Inspect:
         try:
             note = self.note(path)  # taken first: what changes while it is read is read again the next time
             read_clip(path, num_frames=self.num_frames, stride=self.stride)
-            digest = sha256([path])
+            finding = Finding(sha256([path]), read_info(path).seconds)
         except VideoError as error:
-            return Inspection(path, "", fault=str(error))
+            return Inspection(path, fault=str(error))
         except OSError as error:
-            return Inspection(path, "", fault=f"it cannot be read ({error.strerror})")
-        _write_note(note, digest)
-        return Inspection(path, digest, fault=None)
+            return Inspection(path, fault=f"it cannot be read ({error.strerror})")
+        _write_note(note, finding)
+        return Inspection(path, *finding)
 
     def note(self, path: Path) -> Path | None:
-        """Where the digest of the file as it is now would be noted."""
+        """Where the finding on the file as it is now would be noted."""
         if self.notes is None or not path.is_file():
             return None
         status = path.stat()
@@ -92,14 +100,13 @@ class _Inspect:
         return self.notes / name[:2] / name
 
 
-def _read_note(note: Path | None) -> str | None:
-    with suppress(OSError, UnicodeDecodeError):
-        if note is not None and _DIGEST.fullmatch(text := note.read_text()):
-            return text
+def _read_note(note: Path | None) -> Finding | None:
+    with suppress(OSError, ValueError, TypeError):
+        return None if note is None else Finding(**json.loads(note.read_text()))
     return None
 
 
-def _write_note(note: Path | None, digest: str) -> None:
+def _write_note(note: Path | None, finding: Finding) -> None:
     with suppress(OSError):  # without it the file is only inspected again
         if note is not None:
-            write_atomically(note, digest.encode())
+            write_atomically(note, json.dumps(finding._asdict()).encode())

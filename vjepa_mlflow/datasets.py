@@ -1,0 +1,185 @@
+"""Labelled videos as MLflow data sets: `mlflow.data.from_video_folder` and `mlflow.data.from_video_table`.
+
+MLflow imports this module whenever it is imported itself, and before it is ready: what is heavy, and what needs MLflow's
+own top level, is imported by the functions that use it.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow.data.dataset import Dataset
+from mlflow.data.dataset_source import DatasetSource
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.types import Schema
+
+    from vjepa_mlflow.data import Sample
+
+DIGEST_LENGTH = 8
+"""Hexadecimal digits, as MLflow recommends."""
+
+
+class VideoDatasetSource(DatasetSource):
+    """A folder or a table of labelled videos on this machine, or on one that shares it.
+
+    Attributes:
+        path: of the folder or the table, absolute.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def load(self) -> "pd.DataFrame":
+        """Lists the videos that are there now.
+
+        Returns:
+            Columns `path`, `label`, `split` and `group`; the last two are None where the data does not give them.
+
+        Raises:
+            UserError: there is no such folder or table any more, or it cannot be understood.
+        """
+        import pandas as pd
+
+        from vjepa_mlflow.data import read_samples
+
+        rows = [(str(sample.path), sample.label, sample.split, sample.group) for sample in read_samples(self.path)]
+        return pd.DataFrame(rows, columns=["path", "label", "split", "group"])
+
+    def to_dict(self) -> dict[str, str]:
+        return {"path": self.path}
+
+    @classmethod
+    def from_dict(cls, source_dict: dict[str, str]) -> "VideoDatasetSource":
+        return cls(source_dict["path"])
+
+    @staticmethod
+    def _get_source_type() -> str:
+        return "labelled_videos"
+
+    @staticmethod
+    def _can_resolve(raw_source: Any) -> bool:  # noqa: ARG004, any path could be one, and MLflow's own are to have it
+        return False
+
+    @classmethod
+    def _resolve(cls, raw_source: Any) -> "VideoDatasetSource":
+        return cls(str(raw_source))
+
+
+class LabelledVideos(Dataset):
+    """Labelled videos, all of a source's or one set of them.
+
+    Args:
+        samples: the videos, with the digests of their content.
+        source: where they come from.
+        name: of the data set.
+        digest: replaces the one made of the videos' content and labels, which is the same wherever they are.
+    """
+
+    def __init__(
+        self,
+        samples: "Sequence[Sample]",
+        source: VideoDatasetSource,
+        name: str | None = None,
+        digest: str | None = None,
+    ):
+        self._samples = list(samples)
+        super().__init__(source, name, digest)
+
+    def _compute_digest(self) -> str:
+        from vjepa_mlflow.digest import sha256_of_lines
+
+        return sha256_of_lines(sorted(f"{sample.digest} {sample.label}" for sample in self._samples))[:DIGEST_LENGTH]
+
+    def to_dict(self) -> dict[str, str]:
+        return {
+            **super().to_dict(),
+            "schema": json.dumps({"mlflow_colspec": self.schema.to_dict()}),
+            "profile": json.dumps(self.profile),
+        }
+
+    @property
+    def schema(self) -> "Schema":
+        """A video's content and its label: what a logged model takes and gives."""
+        from mlflow.types import ColSpec, DataType, Schema
+
+        return Schema([ColSpec(DataType.binary, "video"), ColSpec(DataType.string, "label")])
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """How many videos and minutes there are, and how many videos of each class."""
+        labels = [sample.label for sample in self._samples]
+        counts = {label: labels.count(label) for label in sorted(set(labels))}
+        minutes = sum(sample.seconds for sample in self._samples) / 60
+        return {"videos": len(labels), "classes": len(counts), "minutes": round(minutes, 2), "videos_by_class": counts}
+
+
+def dataset_of_split(samples: "Sequence[Sample]", data: str, split: str) -> LabelledVideos:
+    """The data set of one split of `data`, a folder, a table or `demo`; the samples have been read."""
+    from vjepa_mlflow.data import locate_data
+
+    root = locate_data(data).resolve()
+    return LabelledVideos(samples, VideoDatasetSource(str(root)), name=f"{root.stem}-{split}")
+
+
+def from_video_folder(
+    path: str | Path, split: str | None = None, name: str | None = None, digest: str | None = None
+) -> LabelledVideos:
+    """Makes an MLflow data set of a folder: `CLASS/...`, `SPLIT/CLASS/...`, or one that holds split lists.
+
+    Every file is read for its digest and its duration; none is decoded.
+
+    Args:
+        path: the folder.
+        split: train, val or test; None for all videos.
+        name: of the data set; by default that of the folder, and of the split.
+        digest: replaces the computed one.
+
+    Raises:
+        UserError: there is no such folder, it has no such videos, or one of them cannot be read.
+    """
+    return _from_path(Path(path), "folder", Path(path).expanduser().is_dir(), split, name, digest)
+
+
+def from_video_table(
+    path: str | Path, split: str | None = None, name: str | None = None, digest: str | None = None
+) -> LabelledVideos:
+    """Makes an MLflow data set of a table `path,label[,split][,group]`, or of a list of `path label` lines.
+
+    Like `from_video_folder` but for the path.
+    """
+    return _from_path(Path(path), "table", Path(path).expanduser().is_file(), split, name, digest)
+
+
+def _from_path(
+    path: Path, kind: str, there: bool, split: str | None, name: str | None, digest: str | None
+) -> LabelledVideos:
+    from vjepa_mlflow.data import SPLITS, locate_data, read_samples
+    from vjepa_mlflow.errors import UserError
+    from vjepa_mlflow.iteration import map_ahead, progress
+
+    if not there:
+        raise UserError(f"{path}: no such {kind} (looked in {Path.cwd()})")
+    if split not in (None, *SPLITS):
+        raise UserError(f"split={split}: expected one of {', '.join(SPLITS)}, or None")
+    samples = [sample for sample in read_samples(str(path)) if split in (None, sample.split)]
+    if not samples:
+        raise UserError(f"{path}: no video of split {split}: expected at least one")
+    bar = progress(map_ahead(_read, samples), total=len(samples), description="Reading videos", unit="video")
+    source = VideoDatasetSource(str(locate_data(str(path)).resolve()))
+    return LabelledVideos(list(bar), source, name or "-".join(filter(None, [path.stem, split])), digest)
+
+
+def _read(sample: "Sample") -> "Sample":
+    from dataclasses import replace
+
+    from vjepa_mlflow.digest import sha256
+    from vjepa_mlflow.errors import UserError
+    from vjepa_mlflow.video import VideoError, read_info
+
+    try:
+        return replace(sample, digest=sha256([sample.path]), seconds=read_info(sample.path).seconds)
+    except (VideoError, OSError) as error:
+        raise UserError(f"{sample.path}: {error}: expected a readable video") from error

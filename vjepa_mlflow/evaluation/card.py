@@ -1,0 +1,192 @@
+"""The model card of a training run, in Hugging Face's format, with every figure from the run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from transformers import VJEPA2Config
+
+from vjepa_mlflow.datasets import LabelledVideos
+from vjepa_mlflow.energy import Usage
+from vjepa_mlflow.evaluation.factors import ERROR_RATE, FACTORS
+from vjepa_mlflow.evaluation.intervals import Estimate
+from vjepa_mlflow.evaluation.metrics import MEANINGS, TITLES
+from vjepa_mlflow.evaluation.results import Evaluation
+from vjepa_mlflow.model import Checkpoint, ParameterCounts
+from vjepa_mlflow.recipe import Recipe
+
+FEW_VIDEOS = 20
+"""Test videos of a class below which the card says that they are few."""
+
+UNEVEN = 3
+"""How many times as many training videos one class may have as another before the card says so."""
+
+MISCALIBRATED = 0.05
+"""Difference of mean confidence and accuracy from which on the card speaks of it."""
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What a model card tells of the training.
+
+    Attributes:
+        run_id: the MLflow run.
+        developer: whose run it is.
+        recipe: its values.
+        checkpoint: what it started from.
+        config: of the model.
+        parameters: of the model.
+        labels: the classes.
+        datasets: the sets by split.
+        drawn: which splits were drawn.
+        epochs: the metrics of each epoch.
+        best_epoch: whose head the model has.
+        usage: time and energy.
+        trials: of the sweep that the training comes from; None if it is none.
+        hardware: in words.
+        device: what trained, in words.
+        versions: of the software, by parameter name.
+    """
+
+    run_id: str
+    developer: str
+    recipe: Recipe
+    checkpoint: Checkpoint
+    config: VJEPA2Config
+    parameters: ParameterCounts
+    labels: list[str]
+    datasets: Mapping[str, LabelledVideos]
+    drawn: Sequence[str]
+    epochs: Sequence[Mapping[str, float]]
+    best_epoch: int
+    usage: Usage
+    trials: int | None
+    hardware: str
+    device: str
+    versions: Mapping[str, str]
+
+    @property
+    def title(self) -> str:
+        return f"V-JEPA 2 for {self.datasets['test'].name.removesuffix('-test')}"
+
+
+def render_card(record: TrainingRecord, evaluation: Evaluation) -> str:
+    """Writes the model card.
+
+    Args:
+        record: of the training.
+        evaluation: on the test set.
+    """
+    environment = Environment(
+        loader=PackageLoader("vjepa_mlflow", "evaluation"), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters |= {"cell": _cell, "code": _code, "interval": _interval}
+    content = environment.get_template("card.md").render(
+        **{name: getattr(record, name) for name in record.__dataclass_fields__ if name != "recipe"},
+        card_data=_metadata(record, evaluation).to_yaml(),
+        recipe=asdict(record.recipe),
+        title=record.title,
+        summary=summarize(record, evaluation),
+        num_frames=record.config.frames_per_clip,
+        crop_size=record.config.crop_size,
+        of_sweep=f" for the whole sweep of {record.trials} trials" if record.trials else "",
+        limits=_limits(record, evaluation),
+        evaluation=evaluation,
+        factors=FACTORS,
+        titles=TITLES,
+        meanings=MEANINGS,
+        error_rate=ERROR_RATE,
+    )
+    return str(ModelCard(content))
+
+
+def summarize(record: TrainingRecord, evaluation: Evaluation) -> str:
+    """What a registered version's description says, in some sentences."""
+    accuracy, hardest = evaluation.metrics["accuracy"], evaluation.classes[0]
+    weak = "; ".join(f"{FACTORS[part.factor].title.lower()}, {part.tercile}" for part in evaluation.weaknesses)
+    return (
+        f"`{record.checkpoint.name}` with a head for {len(record.labels)} classes, trained on `{record.recipe.data}` "
+        f"in {len(record.epochs)} epochs, of which epoch {record.best_epoch} was the best. Test accuracy "
+        f"{accuracy.value:.4f} (95% interval {_interval(accuracy)}) over {len(evaluation.outcomes)} videos; most difficult "
+        f"class: {_code(hardest.label)} (recall {hardest.recall.value:.4f}). Significantly worse than the rest: "
+        f"{weak or 'no slice of the test set'}."
+    )
+
+
+def _metadata(record: TrainingRecord, evaluation: Evaluation) -> ModelCardData:
+    test = record.datasets["test"]
+    return ModelCardData(
+        base_model=record.checkpoint.name,
+        library_name="transformers",
+        pipeline_tag="video-classification",
+        tags=["vjepa2", "mlflow", "vjepa-mlflow"],
+        model_name=record.title,
+        eval_results=[
+            EvalResult(
+                task_type="video-classification",
+                dataset_type=test.name,
+                dataset_name=test.name,
+                dataset_split="test",
+                dataset_revision=test.digest,
+                metric_type=name,
+                metric_name=TITLES[name],
+                metric_value=value,
+            )
+            for name, value in evaluation.values.items()
+        ],
+    )
+
+
+def _limits(record: TrainingRecord, evaluation: Evaluation) -> list[str]:
+    """What the run's figures say of where not to trust the model."""
+    accuracy, outcomes = evaluation.metrics["accuracy"], evaluation.outcomes
+    limits = [
+        f"It was tested on {len(outcomes)} videos: its accuracy on others of the same kind may lie anywhere from "
+        f"{_interval(accuracy)}, and on other kinds of video anywhere at all."
+    ]
+    few = [result for result in evaluation.classes if result.support < FEW_VIDEOS]
+    if few:
+        limits.append(f"{len(few)} of {len(evaluation.classes)} classes have fewer than {FEW_VIDEOS} test videos.")
+    trained = record.datasets["train"].profile["videos_by_class"]
+    most, fewest = max(trained, key=trained.get), min(trained, key=trained.get)
+    if trained[most] >= UNEVEN * trained[fewest]:
+        limits.append(
+            f"Training was uneven: {trained[most]} videos of {_code(most)} and {trained[fewest]} of {_code(fewest)}."
+        )
+    if record.drawn:
+        limits.append("The test set was drawn from the same source as the training set, which other videos are not.")
+    hardest = evaluation.classes[0]
+    if hardest.confused_with:
+        label, count = hardest.confused_with[0]
+        limits.append(
+            f"The most difficult class, {_code(hardest.label)}, is recognised in {hardest.recall.value:.4f} of its "
+            f"videos, and taken for {_code(label)} in {count}."
+        )
+    limits += [
+        f"It is significantly worse where {FACTORS[part.factor].title.lower()} is in the {part.tercile} of the test set "
+        f"({part.low:.3g} to {part.high:.3g} {FACTORS[part.factor].unit}): accuracy {part.accuracy.value:.4f}."
+        for part in evaluation.weaknesses
+    ]
+    confidence = float(outcomes.confidences.mean())
+    if abs(confidence - accuracy.value) >= MISCALIBRATED:
+        kind = "over" if confidence > accuracy.value else "under"
+        limits.append(
+            f"It is {kind}confident: its mean confidence is {confidence:.4f}, its accuracy {accuracy.value:.4f}."
+        )
+    return limits
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{estimate.low:.4f} to {estimate.high:.4f}"
+
+
+def _cell(text: str) -> str:
+    """A label as a table takes it, whatever is in it."""
+    for character in "\\`*_[]<>|":
+        text = text.replace(character, f"\\{character}")
+    return " ".join(text.split())
+
+
+def _code(text: str) -> str:
+    return f"`{' '.join(text.replace('`', chr(39)).split())}`"

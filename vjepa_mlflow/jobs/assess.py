@@ -1,0 +1,186 @@
+"""How good a model is on a set of videos: measured, drawn and logged. Training ends with it; `evaluate` is it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vjepa_mlflow import data, evaluation, training
+from vjepa_mlflow.cache import cache_folder
+from vjepa_mlflow.datasets import dataset_of_split
+from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.tracking import RunLog
+from vjepa_mlflow.video import VideoError, VideoFile, VideoProperties, measure_videos
+
+SHEET_ROWS = 12
+SHOWN_VIDEOS = 8
+"""Mistakes, and hits, that the report shows."""
+
+SHOWN_LABELS = 3
+"""Most probable labels that are told of a video in the report."""
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """The videos that a model is assessed on, and how clips of them are taken.
+
+    Attributes:
+        data: the folder or table that they come from, or `demo`.
+        split: what the set is called: train, val, test or all.
+        samples: the videos.
+        labels: the classes, in the order of the model's outputs.
+        num_clips: clips of a video that are averaged.
+        num_frames: frames of a clip.
+        stride: frames from one sampled frame to the next.
+        notes: the folder for what is measured and drawn of videos; None keeps nothing.
+    """
+
+    data: str
+    split: str
+    samples: Sequence[data.Sample]
+    labels: list[str]
+    num_clips: int
+    num_frames: int
+    stride: int
+    notes: Path | None
+
+    def outcomes(self, predictions: training.Predictions) -> evaluation.Outcomes:
+        """Averages the probabilities over each video's clips, which are one after the other."""
+        index = {label: number for number, label in enumerate(self.labels)}
+        probabilities = predictions.logits.double().softmax(dim=-1).reshape(len(self.samples), self.num_clips, -1)
+        _, units = np.unique(data.undivided_groups(self.samples), return_inverse=True)
+        return evaluation.Outcomes(
+            labels=self.labels,
+            targets=np.array([index[sample.label] for sample in self.samples]),
+            probabilities=probabilities.mean(dim=1).numpy(),
+            units=units,
+        )
+
+    def measure(self) -> list[VideoProperties]:
+        """What can be measured of each video.
+
+        Raises:
+            UserError: one of them cannot be decoded any more.
+        """
+        measured = measure_videos(
+            [VideoFile(sample.path, sample.digest) for sample in self.samples],
+            num_frames=self.num_frames,
+            stride=self.stride,
+            notes=self.notes and self.notes / "properties",
+        )
+        return [_check(properties, sample) for properties, sample in zip(measured, self.samples, strict=True)]
+
+    def show(self, index: int, outcomes: evaluation.Outcomes) -> evaluation.Prediction:
+        """A video's frames, its label, and the labels that the model finds most probable."""
+        sample = self.samples[index]
+        probabilities = outcomes.probabilities[index]
+        best = np.argsort(-probabilities, kind="stable")[:SHOWN_LABELS]
+        return evaluation.Prediction(
+            name=sample.name,
+            frames=evaluation.read_thumbnails(
+                sample, num_frames=self.num_frames, stride=self.stride, kept=self.notes and self.notes / "thumbnails"
+            ),
+            true=sample.label,
+            scores=[(self.labels[label], float(probabilities[label])) for label in best],
+        )
+
+
+def notes_folder(cache: str) -> Path | None:
+    """Where things about videos are noted, with the recipe's `cache`."""
+    return cache_folder() if cache == "disk" else None
+
+
+def _check(properties: VideoProperties | VideoError, sample: data.Sample) -> VideoProperties:
+    if isinstance(properties, VideoError):
+        raise UserError(f"{sample.path}: {properties}: expected it to be as the check found it") from properties
+    return properties
+
+
+@dataclass(frozen=True)
+class Course:
+    """The training that led to a model.
+
+    Attributes:
+        epochs: the metrics of epoch 1, 2, ...
+        best_epoch: whose head it has.
+    """
+
+    epochs: Sequence[dict[str, float]]
+    best_epoch: int
+
+
+def assess(
+    log: RunLog,
+    videos: LabelledSet,
+    predictions: training.Predictions,
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    step: int,
+    course: Course | None = None,
+    model_id: str | None = None,
+) -> evaluation.Evaluation:
+    """Works out what there is to say of a model's predictions, and logs it as metrics, tables, figures and a report.
+
+    Args:
+        log: of the run.
+        videos: the set.
+        predictions: for its clips.
+        title: of the report.
+        facts: what the report says was evaluated, as names and values.
+        step: of the metrics.
+        course: of the training, if the model comes from one in this run.
+        model_id: of the logged model that the metrics are of, if there is one already.
+
+    Raises:
+        UserError: a video cannot be decoded any more.
+    """
+    outcomes = videos.outcomes(predictions)
+    found = evaluation.evaluate([sample.name for sample in videos.samples], outcomes, videos.measure())
+    log.metrics(
+        found.metrics_of(videos.split),
+        step=step,
+        model_id=model_id,
+        dataset=dataset_of_split(videos.samples, videos.data, videos.split),
+    )
+    for name, table in found.tables().items():
+        log.data_frame(table, f"{videos.split}_{name}.json")
+    mistakes = [videos.show(index, outcomes) for index in found.confident_mistakes[:SHOWN_VIDEOS]]
+    hits = [videos.show(index, outcomes) for index in found.uncertain_hits[:SHOWN_VIDEOS]]
+    spread = np.linspace(0, len(videos.samples) - 1, min(SHEET_ROWS, len(videos.samples))).round().astype(int)
+    # The sheet's videos are spread evenly over the set, and so over the classes.
+    sheet = [videos.show(index, outcomes) for index in spread]
+    figures = _figures(found, course) | {
+        "predictions": evaluation.prediction_sheet(sheet),
+        "mistakes_and_uncertain_hits": evaluation.prediction_sheet([*mistakes, *hits]),
+    }
+    pictures = {
+        name: log.figure(figure, f"{name}.png" if name == "curves" else f"{videos.split}_{name}.png", step=step)
+        for name, figure in figures.items()
+    }
+    report = evaluation.render_report(
+        title,
+        found,
+        facts=facts,
+        figures=pictures,
+        mistakes=mistakes,
+        hits=hits,
+        epochs=course.epochs if course else (),
+    )
+    log.text(report, "report.html")
+    return found
+
+
+def _figures(found: evaluation.Evaluation, course: Course | None) -> dict[str, Figure]:
+    accuracy = found.values["accuracy"]
+    figures = {
+        "confusion_matrix": evaluation.plot_confusion(found.outcomes),
+        "calibration": evaluation.plot_calibration(found.outcomes),
+    }
+    if found.slices:
+        figures["factors"] = evaluation.plot_slices(found.slices, accuracy=accuracy)
+    if course:
+        figures["curves"] = evaluation.plot_curves(course.epochs, best_epoch=course.best_epoch, test_accuracy=accuracy)
+    return figures

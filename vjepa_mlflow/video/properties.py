@@ -1,0 +1,192 @@
+"""What can be measured of a video, whatever it shows: how long, how bright, how sharp, how much moves."""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vjepa_mlflow.cache import write_atomically
+from vjepa_mlflow.iteration import progress
+from vjepa_mlflow.video.decode import VideoError, read_clip, read_info
+from vjepa_mlflow.video.sampling import choose_stretch
+from vjepa_mlflow.workers import WorkerPool
+
+VERSION = 1
+"""Changes with what is measured, so that no older note is taken for it."""
+
+LUMA = (0.299, 0.587, 0.114)
+"""Of red, green and blue, as in ITU-R BT.601."""
+
+PICTURE_SIDE, MOTION_SIDE = 256, 64
+"""Pixels that frames' shorter side is scaled down to before pictures and motion are measured."""
+
+BLOCK, REACH = 8, 7
+"""Pixels of a block's side, and how far it is searched for in the next frame."""
+
+STANDSTILL = 0.002
+"""How much better a block must fit for each pixel that it has moved, so that plain areas stand still."""
+
+COLOURS = 4
+"""Levels of each colour channel in a histogram."""
+
+
+@dataclass(frozen=True)
+class VideoProperties:
+    """Measured properties of a video. Light is from 0 (black) to 1 (white).
+
+    `duration`, `resolution` and `bits_per_pixel` are of the whole file, the others of its centred clip: what a model
+    sees of it.
+
+    Attributes:
+        duration: in seconds.
+        resolution: the frames' shorter side in pixels.
+        bits_per_pixel: the file's size over its pixels in all frames: the less, the more compressed.
+        brightness: mean luma.
+        contrast: standard deviation of luma within a frame, mean over frames.
+        sharpness: variance of the Laplacian of luma in 8-bit values (Pech-Pacheco et al., 2000), mean over frames.
+        frame_difference: mean absolute difference of luma from one frame of the clip to the next.
+        motion: mean displacement of blocks of 8x8 pixels of the frame scaled down to 64, found by full search in the
+            next frame (Jain and Jain, 1981), in shorter sides a second.
+        scene_diversity: how different the frames' colour histograms are, from 0 (equal) to 1 (nothing in common):
+            one less their intersection (Swain and Ballard, 1991), mean over all pairs.
+    """
+
+    duration: float
+    resolution: float
+    bits_per_pixel: float
+    brightness: float
+    contrast: float
+    sharpness: float
+    frame_difference: float
+    motion: float
+    scene_diversity: float
+
+
+class VideoFile(NamedTuple):
+    """A file and the SHA-256 of its content, hexadecimal."""
+
+    path: Path
+    digest: str
+
+
+def measure_videos(
+    files: Sequence[VideoFile], *, num_frames: int, stride: int, notes: Path | None = None
+) -> list[VideoProperties | VideoError]:
+    """Measures several files at once, in their order.
+
+    Args:
+        files: the videos.
+        num_frames: frames of a clip.
+        stride: frames from one sampled frame to the next.
+        notes: a folder that remembers what was measured of a content, which is then not read again; None remembers
+            nothing.
+    """
+    measured = WorkerPool(_Measure(num_frames, stride, notes)).map(files)
+    return list(progress(measured, total=len(files), description="Measuring videos", unit="video"))
+
+
+@dataclass(frozen=True)
+class _Measure:
+    num_frames: int
+    stride: int
+    notes: Path | None
+
+    def __call__(self, file: VideoFile) -> VideoProperties | VideoError:
+        note = self._note(file.digest)
+        with suppress(OSError, ValueError, TypeError):
+            if note is not None:
+                return VideoProperties(**json.loads(note.read_text()))
+        try:
+            properties = measure_video(file.path, num_frames=self.num_frames, stride=self.stride)
+        except VideoError as error:
+            return error
+        with suppress(OSError):  # without it the file is only measured again
+            if note is not None:
+                write_atomically(note, json.dumps(asdict(properties)).encode())
+        return properties
+
+    def _note(self, digest: str) -> Path | None:
+        name = f"{digest}-{self.num_frames}-{self.stride}-{VERSION}.json"
+        return None if self.notes is None else self.notes / digest[:2] / name
+
+
+def measure_video(path: Path, *, num_frames: int, stride: int) -> VideoProperties:
+    """Measures one file.
+
+    Raises:
+        VideoError: it cannot be decoded.
+    """
+    info = read_info(path)
+    clip = read_clip(path, num_frames=num_frames, stride=stride)
+    stretch = choose_stretch(info.num_frames, num_frames, stride, position=0.5)
+    frames = torch.from_numpy(clip)[: stretch.count].float() / 255  # without copies of the last one
+    height, width = frames.shape[1:3]
+    luma = frames @ torch.tensor(LUMA)
+    picture = _scale_down(luma, PICTURE_SIDE)
+    return VideoProperties(
+        duration=info.seconds,
+        resolution=float(min(height, width)),
+        bits_per_pixel=8 * path.stat().st_size / (height * width * info.num_frames),
+        brightness=picture.mean().item(),
+        contrast=picture.flatten(1).std(dim=1, correction=0).mean().item(),
+        sharpness=_sharpness(picture),
+        frame_difference=picture.diff(dim=0).abs().mean().item() if len(picture) > 1 else 0.0,
+        motion=_motion(_scale_down(luma, MOTION_SIDE)) * float(info.frames_per_second) / stretch.stride,
+        scene_diversity=_diversity(_scale_down(frames.movedim(-1, 0), MOTION_SIDE)),
+    )
+
+
+def _scale_down(frames: Tensor, side: int) -> Tensor:
+    height, width = frames.shape[-2:]
+    scale = side / min(height, width)
+    if scale >= 1:
+        return frames
+    return F.adaptive_avg_pool2d(frames, (round(height * scale), round(width * scale)))
+
+
+def _sharpness(luma: Tensor) -> float:
+    if min(luma.shape[-2:]) < 3:
+        return 0.0
+    neighbours = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
+    edges = 255 * (neighbours - 4 * luma[:, 1:-1, 1:-1])
+    return edges.flatten(1).var(dim=1, correction=0).mean().item()
+
+
+def _motion(luma: Tensor) -> float:
+    """Mean displacement of a block from one frame to the next, in shorter sides."""
+    height, width = luma.shape[-2:]
+    rows, columns = height // BLOCK * BLOCK, width // BLOCK * BLOCK
+    if len(luma) < 2 or not rows or not columns:
+        return 0.0
+    before = luma[:-1, :rows, :columns]
+    after = F.pad(luma[1:, None], [REACH] * 4, mode="replicate")[:, 0]
+    shifts = [(y, x) for y in range(-REACH, REACH + 1) for x in range(-REACH, REACH + 1) if y * y + x * x <= REACH**2]
+    lengths = torch.tensor(shifts, dtype=torch.float32).norm(dim=1)
+    costs = torch.stack(
+        [
+            F.avg_pool2d((before - after[:, REACH + y :, REACH + x :][:, :rows, :columns]).abs(), BLOCK)
+            for y, x in shifts
+        ]
+    )
+    best = (costs + STANDSTILL * lengths[:, None, None, None]).argmin(dim=0)
+    return (lengths[best].mean() / min(height, width)).item()
+
+
+def _diversity(channels: Tensor) -> float:
+    """Of three colour channels of shape (3, frames, height, width)."""
+    count = channels.shape[1]
+    if count < 2:
+        return 0.0
+    red, green, blue = (channels * COLOURS).long().clamp(max=COLOURS - 1).flatten(2)
+    colours = (red * COLOURS + green) * COLOURS + blue
+    of_frames = colours + COLOURS**3 * torch.arange(count)[:, None]
+    histograms = torch.bincount(of_frames.flatten(), minlength=count * COLOURS**3).view(count, -1) / colours.shape[1]
+    shared = torch.minimum(histograms[:, None], histograms[None]).sum(dim=-1)
+    pairs = count * (count - 1)
+    return max(0.0, 1 - ((shared.sum() - shared.trace()) / pairs).item())
