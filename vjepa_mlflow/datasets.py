@@ -1,7 +1,7 @@
 """Labelled videos as MLflow data sets: `mlflow.data.from_video_folder` and `mlflow.data.from_video_table`.
 
-MLflow imports this module whenever it is imported itself, and before it is ready: what is heavy, and what needs MLflow's
-own top level, is imported by the functions that use it.
+MLflow imports this module whenever it is imported itself, and before it is ready: what is heavy, and what needs
+MLflow's own top level, is imported by the functions that use it.
 """
 
 import json

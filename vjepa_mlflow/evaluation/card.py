@@ -108,9 +108,9 @@ def summarize(record: TrainingRecord, evaluation: Evaluation) -> str:
     return (
         f"`{record.checkpoint.name}` with a head for {len(record.labels)} classes, trained on `{record.recipe.data}` "
         f"in {len(record.epochs)} epochs, of which epoch {record.best_epoch} was the best. Test accuracy "
-        f"{accuracy.value:.4f} (95% interval {_interval(accuracy)}) over {len(evaluation.outcomes)} videos; most difficult "
-        f"class: {_code(hardest.label)} (recall {hardest.recall.value:.4f}). Significantly worse than the rest: "
-        f"{weak or 'no slice of the test set'}."
+        f"{accuracy.value:.4f} (95% interval {_interval(accuracy)}) over {len(evaluation.outcomes)} videos; most "
+        f"difficult class: {_code(hardest.label)} (recall {hardest.recall.value:.4f}). Significantly worse than the "
+        f"rest: {weak or 'no slice of the test set'}."
     )
 
 
@@ -164,8 +164,8 @@ def _limits(record: TrainingRecord, evaluation: Evaluation) -> list[str]:
             f"videos, and taken for {_code(label)} in {count}."
         )
     limits += [
-        f"It is significantly worse where {FACTORS[part.factor].title.lower()} is in the {part.tercile} of the test set "
-        f"({part.low:.3g} to {part.high:.3g} {FACTORS[part.factor].unit}): accuracy {part.accuracy.value:.4f}."
+        f"It is significantly worse where {FACTORS[part.factor].title.lower()} is in the {part.tercile} of the test "
+        f"set ({part.span}): accuracy {part.accuracy.value:.4f}."
         for part in evaluation.weaknesses
     ]
     confidence = float(outcomes.confidences.mean())

@@ -15,23 +15,32 @@ ERROR_RATE = 0.05
 
 
 class Factor(NamedTuple):
-    """What a measured property is called, in what unit, and to which concern of the model card it belongs."""
+    """What a measured property is called, to which concern of the model card it belongs, what it is and its unit."""
 
     title: str
-    unit: str
     concern: str
+    meaning: str
+    unit: str = ""
 
 
 FACTORS = {
-    "scene_diversity": Factor("Scene diversity", "0 to 1", "Content diversity"),
-    "duration": Factor("Duration", "s", "Temporal complexity"),
-    "motion": Factor("Motion", "frame heights/s", "Temporal complexity"),
-    "frame_difference": Factor("Frame difference", "0 to 1", "Temporal complexity"),
-    "brightness": Factor("Brightness", "0 to 1", "Visual quality"),
-    "contrast": Factor("Contrast", "0 to 1", "Visual quality"),
-    "sharpness": Factor("Sharpness", "variance of edges", "Visual quality"),
-    "resolution": Factor("Resolution", "px", "Visual quality"),
-    "bits_per_pixel": Factor("Compression", "bits per pixel", "Visual quality"),
+    "scene_diversity": Factor(
+        "Scene diversity", "Content diversity", "how different the clip's frames are in colour, from 0 to 1"
+    ),
+    "duration": Factor("Duration", "Temporal complexity", "of the whole file", "s"),
+    "motion": Factor(
+        "Motion", "Temporal complexity", "mean displacement of small blocks, in frames' shorter sides a second", "/s"
+    ),
+    "frame_difference": Factor(
+        "Frame difference", "Temporal complexity", "mean change of a pixel's light from one frame to the next, of 1"
+    ),
+    "brightness": Factor("Brightness", "Visual quality", "mean light, from 0 (black) to 1 (white)"),
+    "contrast": Factor("Contrast", "Visual quality", "standard deviation of light within a frame"),
+    "sharpness": Factor("Sharpness", "Visual quality", "variance of the frames' second derivatives"),
+    "resolution": Factor("Resolution", "Visual quality", "the frames' shorter side", "px"),
+    "bits_per_pixel": Factor(
+        "Bits per pixel", "Visual quality", "the file's size over all its frames' pixels: low where compression is high"
+    ),
 }
 """By the names of `video.VideoProperties`, which says how they are measured."""
 
@@ -61,6 +70,15 @@ class Slice:
     accuracy: Estimate
     p_value: float
     worse: bool
+
+    @property
+    def span(self) -> str:
+        """The range of values, with the property's unit."""
+        return f"{_number(self.low)} to {_number(self.high)} {FACTORS[self.factor].unit}".rstrip()
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def slice_by_factors(outcomes: Outcomes, properties: Mapping[str, np.ndarray]) -> list[Slice]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from vjepa_mlflow.evaluation.factors import FACTORS, Slice
 from vjepa_mlflow.evaluation.metrics import BINS, calibration_bins
@@ -14,6 +15,9 @@ RIGHT, WRONG, QUIET = "#1b7837", "#b2182b", "#555555"
 TRAIN, VAL = "#d95f02", "#1f5fa8"
 GAP = 4
 """White pixels between the frames of a strip."""
+
+SHEET_WIDTH = 1.45
+"""Of a sheet, in widths of a strip: the rest is for labels."""
 
 NAMED_CLASSES, COUNTED_CLASSES = 40, 15
 """Classes that a confusion matrix has room to name, and to show the counts of."""
@@ -47,7 +51,7 @@ def plot_curves(epochs: Sequence[dict[str, float]], *, best_epoch: int, test_acc
         best_epoch: whose head was tested.
         test_accuracy: of that head.
     """
-    figure = Figure(figsize=(5.2, 5.2), layout="constrained")
+    figure = _plot(height=5.2)
     steps = range(1, len(epochs) + 1)
     for axes, name in zip(figure.subplots(2, 1, sharex=True), ("loss", "accuracy"), strict=True):
         axes.plot(steps, [metrics[f"train_{name}"] for metrics in epochs], "o-", color=TRAIN, label="train")
@@ -59,7 +63,7 @@ def plot_curves(epochs: Sequence[dict[str, float]], *, best_epoch: int, test_acc
     loss.set_ylim(0, 1.08 * max(max(metrics["train_loss"], metrics["val_loss"]) for metrics in epochs))
     accuracy.set_ylim(0, 1.03)
     accuracy.set(xlabel="Epoch")
-    accuracy.xaxis.get_major_locator().set_params(integer=True)
+    accuracy.xaxis.set_major_locator(MaxNLocator(integer=True))
     accuracy.plot([best_epoch], [test_accuracy], "*", color=RIGHT, markersize=13, label=f"test, {test_accuracy:.2f}")
     accuracy.legend(frameon=False)
     return figure
@@ -69,7 +73,7 @@ def plot_confusion(outcomes: Outcomes) -> Figure:
     """True classes against predicted ones; colours are shares of a row."""
     counts = outcomes.confusion
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(5.2, 5.2), layout="constrained")
+    figure = _plot(height=5.2)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="Predicted", ylabel="True")
@@ -87,7 +91,7 @@ def plot_confusion(outcomes: Outcomes) -> Figure:
 
 def plot_calibration(outcomes: Outcomes) -> Figure:
     """How often the model is right, against how confident it is, over bins of confidence."""
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    figure = _plot(height=3.6)
     axes = figure.subplots()
     bins = calibration_bins(outcomes.confidences)
     counts = np.bincount(bins, minlength=BINS)
@@ -110,7 +114,7 @@ def plot_slices(slices: Sequence[Slice], *, accuracy: float) -> Figure:
         slices: in the order of their properties.
         accuracy: of the whole set.
     """
-    figure = Figure(figsize=(5.2, 1.2 + 0.26 * len(slices)), layout="constrained")
+    figure = _plot(height=1.2 + 0.26 * len(slices))
     axes = figure.subplots()
     axes.axvline(accuracy, color=QUIET, linewidth=0.8, linestyle=":")
     for row, part in enumerate(slices):
@@ -126,16 +130,22 @@ def plot_slices(slices: Sequence[Slice], *, accuracy: float) -> Figure:
 
 def prediction_sheet(predictions: Sequence[Prediction]) -> Figure:
     """A strip of frames for each video, with its true label and the predicted one, green where they agree."""
-    figure = Figure(figsize=(9, 1.05 * len(predictions)), layout="constrained")
-    grid = figure.subplots(len(predictions), 2, width_ratios=[4, 1.6], squeeze=False)
-    for (strip, text), prediction in zip(grid, predictions, strict=True):
-        strip.imshow(join_frames(prediction.frames))
+    strips = [join_frames(prediction.frames) for prediction in predictions]
+    width = max(strip.shape[1] for strip in strips)
+    height = max(strip.shape[0] for strip in strips) + GAP
+    figure = Figure(figsize=(9, 9 * len(strips) * height / (width * SHEET_WIDTH)))
+    # One picture in one pair of axes: many of them take matplotlib seconds to lay out.
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    canvas = np.full((len(strips) * height, width, 3), 255, dtype=np.uint8)
+    for row, (strip, prediction) in enumerate(zip(strips, predictions, strict=True)):
+        canvas[row * height :][: strip.shape[0], : strip.shape[1]] = strip
         colour = RIGHT if prediction.is_right else WRONG
-        label, score = prediction.scores[0]
-        text.text(0, 0.62, f"{label}  {score:.2f}", color=colour, fontsize=11, parse_math=False)
-        text.text(0, 0.22, f"true: {prediction.true}", color=QUIET, fontsize=9, parse_math=False)
-        strip.axis("off")
-        text.axis("off")
+        (label, score), left = prediction.scores[0], 1.02 * width
+        axes.text(left, (row + 0.4) * height, f"{label}  {score:.2f}", color=colour, fontsize=11, parse_math=False)
+        axes.text(left, (row + 0.75) * height, f"true: {prediction.true}", color=QUIET, fontsize=9, parse_math=False)
+    axes.imshow(canvas)
+    axes.set(xlim=(0, SHEET_WIDTH * width), ylim=(len(canvas), 0))
     return figure
 
 
@@ -143,6 +153,11 @@ def join_frames(frames: np.ndarray) -> np.ndarray:
     """Frames of shape (frames, height, width, 3) beside each other in one picture."""
     gaps = ((0, 0), (0, 0), (0, GAP), (0, 0))
     return np.concatenate(list(np.pad(frames, gaps, constant_values=255)), axis=1)[:, :-GAP]
+
+
+def _plot(*, height: float) -> Figure:
+    """An empty figure of some inches."""
+    return Figure(figsize=(5.2, height), dpi=150, layout="constrained")
 
 
 def _shorten(label: str, *, longest: int = 24) -> str:

@@ -67,8 +67,8 @@ class Evaluation:
             for name, estimate in self.metrics.items()
         ]
         lines += [
-            f"Worse than the rest: {FACTORS[part.factor].title.lower()}, {part.tercile} ({part.low:.3g} to "
-            f"{part.high:.3g} {FACTORS[part.factor].unit}): accuracy {part.accuracy.value:.3f}"
+            f"Worse than the rest: {FACTORS[part.factor].title.lower()}, {part.tercile} ({part.span}): "
+            f"accuracy {part.accuracy.value:.3f}"
             for part in self.weaknesses
         ]
         return "\n".join(lines)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from vjepa_mlflow import data, evaluation, training
+from vjepa_mlflow import evaluation, training
 from vjepa_mlflow.cache import cache_folder
+from vjepa_mlflow.data import Sample, undivided_groups
 from vjepa_mlflow.datasets import dataset_of_split
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.tracking import RunLog
@@ -39,7 +40,7 @@ class LabelledSet:
 
     data: str
     split: str
-    samples: Sequence[data.Sample]
+    samples: Sequence[Sample]
     labels: list[str]
     num_clips: int
     num_frames: int
@@ -50,7 +51,7 @@ class LabelledSet:
         """Averages the probabilities over each video's clips, which are one after the other."""
         index = {label: number for number, label in enumerate(self.labels)}
         probabilities = predictions.logits.double().softmax(dim=-1).reshape(len(self.samples), self.num_clips, -1)
-        _, units = np.unique(data.undivided_groups(self.samples), return_inverse=True)
+        _, units = np.unique(undivided_groups(self.samples), return_inverse=True)
         return evaluation.Outcomes(
             labels=self.labels,
             targets=np.array([index[sample.label] for sample in self.samples]),
@@ -92,7 +93,7 @@ def notes_folder(cache: str) -> Path | None:
     return cache_folder() if cache == "disk" else None
 
 
-def _check(properties: VideoProperties | VideoError, sample: data.Sample) -> VideoProperties:
+def _check(properties: VideoProperties | VideoError, sample: Sample) -> VideoProperties:
     if isinstance(properties, VideoError):
         raise UserError(f"{sample.path}: {properties}: expected it to be as the check found it") from properties
     return properties

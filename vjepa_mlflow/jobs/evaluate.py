@@ -121,4 +121,4 @@ def _tag_version(model_uri: str, log: RunLog, videos: LabelledSet, found: evalua
         return
     dataset = dataset_of_split(videos.samples, videos.data, videos.split)
     about = {"evaluated_on": f"{dataset.name} ({dataset.digest})", "evaluation_run": log.run_id}
-    tag_version(*version, found.metrics_of(videos.split) | about)
+    tag_version(*version, {**found.metrics_of(videos.split), **about})

@@ -32,9 +32,6 @@ FAILURE_TAG = "vjepa_mlflow.failure"
 RESUMED_TAG = "vjepa_mlflow.resumed_run"
 """The tag of a run whose work went on in another one: that one's id."""
 
-DOTS_PER_INCH = 150
-"""Of logged figures."""
-
 
 class RunLog:
     """Writes to one MLflow run, and the metrics to TensorBoard event files as well."""
@@ -63,7 +60,7 @@ class RunLog:
     def figure(self, figure: Figure, name: str, *, step: int) -> bytes:
         """Logs a figure as `name`, a PNG file, whose content is returned."""
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+        figure.savefig(buffer, format="png")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
             path.write_bytes(buffer.getvalue())
