@@ -101,7 +101,7 @@ def run(checkpoint: Checkpoint, demo: VideoDataset, *, seed: int) -> dict[str, o
 
 def shuffled_accuracy(model_uri: str, samples: list[Sample]) -> float:
     """Accuracy on videos whose frames are shuffled before the model sees them."""
-    model, processor = flavor.load_model(model_uri)
+    model, processor, *_ = flavor.load_model(model_uri)
     names = label_names(model.config)
     torch.manual_seed(0)
     hits = 0

@@ -1,5 +1,6 @@
 """Videos, a cache, a tracking store and a database server of the tests' own. Nothing here is mocked."""
 
+import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -8,17 +9,28 @@ from pathlib import Path
 import mlflow
 import pytest
 import sqlalchemy
+import torch
+from browser import Browser, browser_visits
 from postgresql import find_programs, postgresql_server
 
 from vjepa_mlflow.data import draw_clip
+
+
+def pytest_configure() -> None:
+    """With tests in several processes, one thread each: more of them would only wait for each other."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
+
 
 MOTIONS = ("left_clockwise", "right_clockwise")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of the session's own, so that the demo set is drawn by the code under test."""
-    folder = tmp_path_factory.mktemp("cache")
+    """A cache of the session's own, so that the demo set is drawn by the code under test; pytest-xdist's share one."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VJEPA_MLFLOW_CACHE", str(folder))
         yield folder
@@ -67,6 +79,13 @@ def vit_large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vit-large")
     build_random_vitl(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real Chromium. Skips where it is not installed."""
+    with browser_visits() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

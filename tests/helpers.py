@@ -33,6 +33,21 @@ EPOCH_METRICS = {
 }
 """What is told of an epoch."""
 
+TEST_METRICS = {
+    "test_accuracy",
+    "test_balanced_accuracy",
+    "test_top5_accuracy",
+    "test_macro_f1",
+    "test_loss",
+    "test_calibration_error",
+}
+"""What is told of the test."""
+
+
+def without_times(metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics that are the same whenever the same is done."""
+    return {name: value for name, value in metrics.items() if name not in ("clips_per_second", "duration_seconds")}
+
 
 def write_video(
     path: Path,

@@ -88,7 +88,6 @@ def test_label_ids_follow_the_labels() -> None:
             "a/1.mp4 in train and a/1.mp4 in val are the same video",
         ),
         ([sample(1, "a", split="train"), sample(2, "b", split="test")], "class 'b' is in test"),
-        ([], "no videos found"),
     ],
 )
 def test_what_cannot_be_split_is_refused(samples: list[Sample], reason: str) -> None:

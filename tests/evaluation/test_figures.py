@@ -1,7 +1,18 @@
 import numpy as np
+import pytest
+from evaluations import outcomes_of_hits, random_outcomes
 from matplotlib.figure import Figure
 
-from vjepa_mlflow.evaluation import Prediction, plot_curves, prediction_sheet, thumbnails
+from vjepa_mlflow.evaluation import (
+    Prediction,
+    plot_calibration,
+    plot_confusion,
+    plot_curves,
+    plot_slices,
+    prediction_sheet,
+    slice_by_factors,
+    thumbnails,
+)
 
 
 def test_curves_show_the_metrics_of_each_epoch() -> None:
@@ -24,9 +35,45 @@ def test_thumbnails_are_spread_over_the_clip_and_keep_their_shape() -> None:
 
 def test_the_sheet_takes_labels_of_any_kind() -> None:
     strip = np.zeros((6, 20, 30, 3), dtype=np.uint8)
-    rows = [Prediction(strip, true="$x_", predicted="a\\b{", score=0.5), Prediction(strip, "a", "a", 1.0)]
+    wide = np.zeros((6, 20, 50, 3), dtype=np.uint8)
+    rows = [
+        Prediction("1.mp4", strip, true="$x_", scores=[("a\\b{", 0.5), ("c", 0.4)]),
+        Prediction("2.mp4", wide, true="a", scores=[("a", 1.0)]),
+    ]
     figure = prediction_sheet(rows)
     figure.canvas.draw()
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert isinstance(figure, Figure)
     assert texts == ["a\\b{  0.50", "true: $x_", "a  1.00", "true: a"]
+
+
+@pytest.mark.parametrize("classes", [2, 30, 60])
+def test_a_confusion_matrix_has_room_for_its_classes(classes: int) -> None:
+    outcomes = random_outcomes(videos=300, classes=classes)
+    figure = plot_confusion(outcomes)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    assert axes.images[0].get_array().shape == (classes, classes)
+    assert len(axes.get_xticklabels()) == (classes if classes <= 40 else 0)
+    counts = [int(text.get_text()) for text in axes.texts]
+    assert sum(counts) == (300 if classes <= 15 else 0)
+
+
+def test_calibration_shows_the_accuracy_of_each_bin() -> None:
+    outcomes = outcomes_of_hits(np.array([True, True, False, True]))
+    (axes,) = plot_calibration(outcomes).axes
+    bars = {round(bar.get_x() + bar.get_width() / 2, 3): bar.get_height() for bar in axes.patches}
+    assert bars == {round(13.5 / 15, 3): 1.0, round(11.5 / 15, 3): 0.0}
+
+
+def test_slices_are_drawn_with_their_intervals() -> None:
+    values = np.arange(90.0)
+    slices = slice_by_factors(outcomes_of_hits(values > 25), {"brightness": values})
+    (axes,) = plot_slices(slices, accuracy=0.7).axes
+    ends = [list(line.get_xdata()) for line in axes.lines[1::2]]
+    assert ends == [[part.accuracy.low, part.accuracy.high] for part in slices]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "Brightness, lowest",
+        "Brightness, middle",
+        "Brightness, highest",
+    ]

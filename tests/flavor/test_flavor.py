@@ -76,8 +76,9 @@ def test_the_model_cards_snippet_gives_the_pyfuncs_scores(saved: Path, served, c
     )
 
 
-def test_load_model_gives_model_and_processor(saved: Path) -> None:
-    model, processor = flavor.load_model(str(saved))
+def test_load_model_gives_model_processor_and_stride(saved: Path) -> None:
+    model, processor, stride, _ = flavor.load_model(str(saved))
+    assert stride == 4
     assert isinstance(model, VJEPA2ForVideoClassification)
     assert isinstance(processor, VJEPA2VideoProcessor)
     assert list(model.config.id2label.values()) == LABELS
@@ -99,7 +100,7 @@ def test_predictions_are_sorted_and_cut_to_top_k(served, clip: bytes) -> None:
 
 
 def test_several_clips_are_averaged(saved: Path, served, clip: bytes) -> None:
-    model, processor = flavor.load_model(str(saved))
+    model, processor, *_ = flavor.load_model(str(saved))
     logits = []
     for position in (1 / 6, 3 / 6, 5 / 6):
         pixels = processor(read_clip(clip, num_frames=16, stride=4, position=position), return_tensors="pt")
@@ -160,7 +161,9 @@ def test_a_model_loads_and_predicts_where_the_package_is_not_installed(
 ) -> None:
     (tmp_path / "clip.mp4").write_bytes(clip)
     program = (
-        "import sys, mlflow, pandas as pd\n"
+        "import sys\n"
+        "sys.meta_path = [finder for finder in sys.meta_path if 'editable' not in getattr(finder, '__module__', '')]\n"
+        "import mlflow, pandas as pd\n"
         "video = open('clip.mp4', 'rb').read()\n"
         "answer = mlflow.pyfunc.load_model(sys.argv[1]).predict(pd.DataFrame({'video': [video]}))\n"
         "import json, vjepa_mlflow\n"

@@ -15,7 +15,7 @@ import pytest
 import requests
 import torch
 import yaml
-from helpers import EPOCH_METRICS, free_port, server
+from helpers import EPOCH_METRICS, free_port, server, without_times
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -176,7 +176,7 @@ def test_a_sweep_is_the_same_wherever_features_are_kept(
         run_sweep(write(), Recipe(**{**vars(recipe), "cache": cache}), trials=2, study=cache)
         for cache in ("disk", "memory", "off")
     ]
-    disk, memory, off = ({**result.metrics, "clips_per_second": 0} for result in results)
+    disk, memory, off = (without_times(result.metrics) for result in results)
     assert disk == memory == off
 
 
@@ -302,7 +302,7 @@ def test_an_interrupted_sweep_goes_on_as_if_nothing_had_been(
     result = run_sweep(write(), long, trials=3, study="stopped")
     assert [resume is not None for resume in resumed] == [times == 1, False]
     assert result.run_id == parent.info.run_id
-    assert {**result.metrics, "clips_per_second": 0} == {**expected.metrics, "clips_per_second": 0}
+    assert without_times(result.metrics) == without_times(expected.metrics)
     for run, other in zip(children(result.run_id), children(expected.run_id), strict=True):
         assert run.data.params == other.data.params
         assert history(run.info.run_id) == history(other.info.run_id)

@@ -9,15 +9,14 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
-from helpers import EPOCH_METRICS, free_port, server
+from helpers import EPOCH_METRICS, TEST_METRICS, free_port, server, without_times
+from huggingface_hub import ModelCard
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vjepa_mlflow import Recipe, TrainingResult, UserError, flavor, train
 from vjepa_mlflow.data import draw_clip
 from vjepa_mlflow.tracking import FAILURE_TAG
-
-TEST_METRICS = ["test_loss", "test_accuracy", "test_top5_accuracy"]
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def check_run(result: TrainingResult, recipe: Recipe) -> None:
     for name in EPOCH_METRICS:
         history = client.get_metric_history(result.run_id, name)
         assert [point.step for point in history] == list(range(1, recipe.epochs + 1)), name
-    for name in TEST_METRICS:
+    for name in {*TEST_METRICS, "duration_seconds"}:
         (point,) = client.get_metric_history(result.run_id, name)
         assert point.step == result.best_epoch
     params = run.data.params
@@ -67,8 +66,11 @@ def test_a_run_on_sqlite_holds_everything(tracking: str, recipe: Recipe, small_d
     assert all(row["path"].startswith(row["split"]) and len(row["sha256"]) == 64 for row in rows)
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
-    assert EPOCH_METRICS | set(TEST_METRICS) <= set(events.Tags()["scalars"])
+    assert set(events.Tags()["scalars"]) >= EPOCH_METRICS | TEST_METRICS
     assert [event.step for event in events.Scalars("val_accuracy")] == [1, 2]
+    assert {"curves", "test_confusion_matrix", "test_predictions"} <= set(events.Tags()["images"])
+    card = ModelCard.load(Path(mlflow.artifacts.download_artifacts(result.model_uri)) / "README.md")
+    assert "Energy and carbon were not measured: the run named no country" in card.text
 
 
 def test_the_logged_model_is_the_best_epochs(tracking: str, recipe: Recipe, small_data: Path) -> None:
@@ -105,10 +107,7 @@ def test_a_run_on_a_server_is_registered_and_trained_further(
 
 def test_the_same_seed_gives_the_same_run(tracking: str, recipe: Recipe) -> None:
     first, second = (train(recipe) for _ in range(2))
-    ignored = {"clips_per_second"}
-    assert {k: v for k, v in first.metrics.items() if k not in ignored} == {
-        k: v for k, v in second.metrics.items() if k not in ignored
-    }
+    assert without_times(first.metrics) == without_times(second.metrics)
 
 
 def test_missing_splits_are_drawn_and_told(tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,10 +201,6 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "own-cache"
 
 
-def without_rates(metrics: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if name != "clips_per_second"}
-
-
 def test_a_second_run_opens_no_video_and_is_the_same(
     tracking: str, own_cache: Path, recipe: Recipe, small_data: Path, tmp_path: Path
 ) -> None:
@@ -216,14 +211,14 @@ def test_a_second_run_opens_no_video_and_is_the_same(
         video.write_bytes(b"x" * status.st_size)
         os.utime(video, ns=(status.st_atime_ns, status.st_mtime_ns))
     second = train(replace(recipe, data=str(data)))
-    assert without_rates(second.metrics) == without_rates(first.metrics)
+    assert without_times(second.metrics) == without_times(first.metrics)
     heads = [flavor.load_model(result.model_uri).model.classifier.weight for result in (first, second)]
     assert torch.equal(*heads)
 
 
 def test_the_run_is_the_same_wherever_features_are_kept(tracking: str, own_cache: Path, recipe: Recipe) -> None:
     kept = [train(replace(recipe, cache=cache, views=1)) for cache in ("disk", "memory", "off")]
-    assert without_rates(kept[0].metrics) == without_rates(kept[1].metrics) == without_rates(kept[2].metrics)
+    assert without_times(kept[0].metrics) == without_times(kept[1].metrics) == without_times(kept[2].metrics)
     heads = [flavor.load_model(result.model_uri).model.classifier.weight for result in kept]
     assert torch.equal(heads[0], heads[1])
     assert torch.equal(heads[0], heads[2])

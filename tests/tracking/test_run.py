@@ -1,14 +1,17 @@
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
 import mlflow
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from mlflow import MlflowClient
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vjepa_mlflow import UserError
 from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, fail_launched_run, resumed_log, run_log, wake_tracking
-from vjepa_mlflow.tracking.run import _log_input
+from vjepa_mlflow.tracking.run import open_log
 
 
 def test_a_run_that_was_started_is_ended(tracking: str) -> None:
@@ -134,12 +137,36 @@ def test_two_runs_log_the_same_data_set_for_the_first_time_at_once(tracking: str
     at_once = Barrier(2)
 
     def log(_: int) -> str:
-        with mlflow.start_run() as run:
+        with mlflow.start_run() as run, open_log(run.info.run_id) as log:
             for number in range(20):
                 at_once.wait(timeout=10)
-                _log_input(mlflow.data.from_pandas(pd.DataFrame({"name": [str(number)]})), context="train")
+                log.input(mlflow.data.from_pandas(pd.DataFrame({"name": [str(number)]})), context="train")
         return run.info.run_id
 
     with ThreadPoolExecutor(2) as threads:
         for run_id in threads.map(log, range(2)):
             assert len(MlflowClient().get_run(run_id).inputs.dataset_inputs) == 20
+
+
+def test_a_table_is_replaced_and_not_added_to(tracking: str) -> None:
+    with run_log() as log:
+        for rows in (3, 2):
+            log.data_frame(pd.DataFrame({"row": range(rows)}), "rows.json")
+    table = mlflow.load_table("rows.json", run_ids=[log.run_id])
+    assert table["row"].tolist() == [0, 1]
+    assert "rows.json" in MlflowClient().get_run(log.run_id).data.tags["mlflow.loggedArtifacts"]
+
+
+def test_tensorboard_has_figures_and_parameters(tracking: str, tmp_path: Path) -> None:
+    figure = Figure(figsize=(2, 1), dpi=50)
+    with run_log() as log:
+        log.params({"epochs": 5})
+        png = log.figure(figure, "empty.png", step=3)
+    folder = Path(mlflow.artifacts.download_artifacts(run_id=log.run_id, dst_path=str(tmp_path)))
+    assert (folder / "empty.png").read_bytes() == png
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    (image,) = events.Images("empty")
+    assert (image.step, image.width, image.height) == (3, 100, 50)
+    (text,) = events.Tensors("params/text_summary")
+    assert b"| epochs | 5 |" in text.tensor_proto.string_val[0]

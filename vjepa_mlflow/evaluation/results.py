@@ -44,8 +44,8 @@ class Evaluation:
 
     @property
     def weaknesses(self) -> list[Slice]:
-        """The slices that are significantly worse than the rest."""
-        return [part for part in self.slices if part.worse]
+        """The slices that are significantly worse than the rest, the most significant first."""
+        return sorted((part for part in self.slices if part.worse), key=lambda part: part.p_value)
 
     @property
     def confident_mistakes(self) -> list[int]:

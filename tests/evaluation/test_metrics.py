@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from evaluations import random_outcomes
+from scipy import stats
+from sklearn import metrics
+from sklearn.calibration import calibration_curve
+
+from vjepa_mlflow.evaluation import Outcomes, measure, measure_classes
+
+
+@pytest.fixture
+def outcomes() -> Outcomes:
+    return random_outcomes(videos=150, classes=7)
+
+
+def test_metrics_are_scikit_learns(outcomes: Outcomes) -> None:
+    targets, probabilities, predicted = outcomes.targets, outcomes.probabilities, outcomes.predicted
+    classes = range(7)
+    accuracies, confidences = calibration_curve(outcomes.hits, outcomes.confidences, n_bins=15)
+    counts = np.histogram(outcomes.confidences, bins=15, range=(0, 1))[0]
+    expected = {
+        "accuracy": metrics.accuracy_score(targets, predicted),
+        "balanced_accuracy": metrics.balanced_accuracy_score(targets, predicted),
+        "top5_accuracy": metrics.top_k_accuracy_score(targets, probabilities, k=5, labels=classes),
+        "macro_f1": metrics.f1_score(targets, predicted, average="macro"),
+        "loss": metrics.log_loss(targets, probabilities, labels=classes),
+        "calibration_error": np.abs(accuracies - confidences) @ counts[counts > 0] / len(targets),
+    }
+    assert {name: estimate.value for name, estimate in measure(outcomes).items()} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "score"),
+    [
+        ("balanced_accuracy", metrics.balanced_accuracy_score),
+        ("macro_f1", lambda true, predicted: metrics.f1_score(true, predicted, average="macro")),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:y_pred contains classes")
+def test_their_intervals_are_scipys(outcomes: Outcomes, name: str, score) -> None:
+    def statistic(rows: np.ndarray) -> float:
+        return score(outcomes.targets[rows], outcomes.predicted[rows])
+
+    rows = np.arange(len(outcomes))
+    expected = stats.bootstrap(
+        (rows,), statistic, vectorized=False, n_resamples=999, method="BCa", rng=0
+    ).confidence_interval
+    found = measure(outcomes)[name]
+    width = expected.high - expected.low
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.15 * width)
+
+
+def test_classes_are_scikit_learns_the_most_difficult_first(outcomes: Outcomes) -> None:
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        outcomes.targets, outcomes.predicted, zero_division=0
+    )
+    found = measure_classes(outcomes)
+    for result in found:
+        index = outcomes.labels.index(result.label)
+        expected = (precision[index], recall[index], f1[index], support[index])
+        assert (result.precision, result.recall.value, result.f1, result.support) == pytest.approx(expected)
+    recalls = [result.recall.value for result in found]
+    assert recalls == sorted(recalls)
+
+
+def test_a_class_says_what_it_is_taken_for() -> None:
+    predicted = np.array([1, 1, 2, 0, 1, 2])
+    outcomes = Outcomes(["a", "b", "c"], np.array([0, 0, 0, 0, 1, 2]), np.eye(3)[predicted], np.arange(6))
+    results = {result.label: result.confused_with for result in measure_classes(outcomes)}
+    assert results == {"a": [("b", 2), ("c", 1)], "b": [], "c": []}
+
+
+def test_classes_that_do_not_occur_and_certain_mistakes_do_no_harm() -> None:
+    outcomes = Outcomes(["a", "b", "c"], np.array([0, 0]), np.array([[1.0, 0, 0], [0, 1.0, 0]]), np.arange(2))
+    found = measure(outcomes)
+    assert found["balanced_accuracy"].value == 0.5
+    assert np.isfinite(found["loss"].value)
+    assert [result.label for result in measure_classes(outcomes)] == ["a"]

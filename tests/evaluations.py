@@ -1,0 +1,37 @@
+"""Outcomes of models that were never trained, and videos with a look of their own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+
+from vjepa_mlflow.evaluation import Outcomes
+
+
+def random_outcomes(*, videos: int, classes: int, seed: int = 0) -> Outcomes:
+    """A model that is right more often than not."""
+    generator = np.random.default_rng(seed)
+    targets = generator.integers(classes, size=videos)
+    logits = generator.normal(size=(videos, classes)) + 1.8 * np.eye(classes)[targets]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return Outcomes([f"class {index}" for index in range(classes)], targets, probabilities, np.arange(videos))
+
+
+def outcomes_of_hits(hits: np.ndarray, units: np.ndarray | None = None) -> Outcomes:
+    """Of two classes, with these predictions right."""
+    probabilities = np.where(hits[:, None], [0.9, 0.1], [0.2, 0.8])
+    units = np.arange(len(hits)) if units is None else units
+    return Outcomes(["a", "b"], np.zeros(len(hits), dtype=int), probabilities, units)
+
+
+def rewrite_video(source: Path, target: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Encodes a video anew, each RGB frame changed."""
+    with av.open(str(source)) as video, av.open(str(target), "w") as container:
+        (stream,) = video.streams.video
+        made = container.add_stream("libx264", stream.average_rate, options={"crf": "20"})
+        made.width, made.height, made.pix_fmt = stream.width, stream.height, "yuv420p"
+        for frame in video.decode(stream):
+            image = np.ascontiguousarray(change(frame.to_ndarray(format="rgb24")))
+            container.mux(made.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(made.encode())

@@ -1,0 +1,104 @@
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluations import rewrite_video
+
+from vjepa_mlflow.data import draw_clip
+from vjepa_mlflow.digest import sha256
+from vjepa_mlflow.video import VideoError, VideoFile, VideoProperties, measure_video, measure_videos
+
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("original") / "clip.mp4"
+    path.write_bytes(draw_clip("left_clockwise", seed=3))
+    return path
+
+
+def measured(path: Path) -> VideoProperties:
+    return measure_video(path, num_frames=16, stride=4)
+
+
+def blur(frame: np.ndarray) -> np.ndarray:
+    rolled = [np.roll(frame.astype(float), (y, x), (0, 1)) for y in range(-4, 5) for x in range(-4, 5)]
+    return np.mean(rolled, axis=0).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("change", "smaller"),
+    [
+        (lambda frame: frame // 4, {"brightness", "contrast", "sharpness", "frame_difference"}),
+        (blur, {"sharpness"}),
+        (lambda frame: 100 + frame // 8, {"contrast", "sharpness"}),
+    ],
+)
+def test_what_is_done_to_a_video_is_measured(original: Path, tmp_path: Path, change, smaller: set[str]) -> None:
+    rewrite_video(original, tmp_path / "changed.mp4", change)
+    before, after = asdict(measured(original)), asdict(measured(tmp_path / "changed.mp4"))
+    for name in smaller:
+        assert after[name] < 0.8 * before[name], name
+    assert (after["duration"], after["resolution"]) == (before["duration"], before["resolution"])
+
+
+def moving(pixels_per_frame: int, tmp_path: Path) -> VideoProperties:
+    """A texture that slides to the right, 25 frames a second."""
+    texture = np.random.default_rng(0).integers(0, 255, size=(SIZE // 8, SIZE // 8, 3)).repeat(8, 0).repeat(8, 1)
+    frames = iter(range(1000))
+    source = tmp_path / "source.mp4"
+    source.write_bytes(draw_clip("left_clockwise", seed=0))
+    path = tmp_path / f"{pixels_per_frame}.mp4"
+
+    def slide(frame: np.ndarray) -> np.ndarray:
+        picture = np.tile(texture, (2, 2, 1))[: frame.shape[0], : frame.shape[1]]
+        return np.roll(picture, pixels_per_frame * next(frames), axis=1).astype(np.uint8)
+
+    rewrite_video(source, path, slide)
+    return measured(path)
+
+
+def test_motion_is_displacement_over_time(tmp_path: Path) -> None:
+    still, slow, fast = (moving(speed, tmp_path) for speed in (0, 1, 3))
+    assert still.motion == 0
+    # Of 128 pixels at 16 frames a second.
+    assert slow.motion == pytest.approx(16 / 128, rel=0.25)
+    assert fast.motion == pytest.approx(48 / 128, rel=0.25)
+    assert still.frame_difference < slow.frame_difference < fast.frame_difference
+
+
+def test_a_cut_makes_a_scene_diverse(original: Path, tmp_path: Path) -> None:
+    frames = iter(range(1000))
+    rewrite_video(original, tmp_path / "cut.mp4", lambda frame: frame if next(frames) < 20 else 255 - frame)
+    assert measured(tmp_path / "cut.mp4").scene_diversity > 0.3 > 10 * measured(original).scene_diversity
+
+
+def test_header_and_size_tell_the_rest(original: Path) -> None:
+    properties = measured(original)
+    assert (properties.duration, properties.resolution) == (2.5, 128)
+    assert properties.bits_per_pixel == pytest.approx(8 * original.stat().st_size / (128 * 128 * 40))
+
+
+def test_what_was_measured_is_noted_and_faults_are_not(original: Path, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(original.read_bytes())
+    files = [VideoFile(path, sha256([path])), VideoFile(tmp_path / "missing.mp4", "0" * 64)]
+    first = measure_videos(files, num_frames=16, stride=4, notes=tmp_path / "notes")
+    assert first[0] == measured(original)
+    assert isinstance(first[1], VideoError)
+    path.unlink()
+    second = measure_videos(files, num_frames=16, stride=4, notes=tmp_path / "notes")
+    assert second[0] == first[0]
+    assert isinstance(second[1], VideoError)
+    assert isinstance(measure_videos(files, num_frames=16, stride=2, notes=tmp_path / "notes")[0], VideoError)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (640, 360), (360, 640)])
+def test_any_shape_is_measured(tmp_path: Path, size: tuple[int, int]) -> None:
+    from helpers import write_video
+
+    properties = measured(write_video(tmp_path / "video.mp4", size=size, frames=3))
+    assert properties.resolution == min(size)
+    assert all(np.isfinite(value) for value in asdict(properties).values())
