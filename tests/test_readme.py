@@ -24,7 +24,7 @@ def block(language: str, containing: str) -> str:
     return found
 
 
-@pytest.mark.parametrize("ending", ["mlflow run . --env-manager local -P epochs=5", "pytest"])
+@pytest.mark.parametrize("ending", ["mlflow run . --env-manager local -P epochs=5", "pytest -n 2 --dist loadfile"])
 def test_the_two_commands_are_one_line_each(ending: str) -> None:
     assert re.findall(rf"^python3 -m venv .* && {re.escape(ending)}$", README, re.MULTILINE)
 
@@ -32,7 +32,7 @@ def test_the_two_commands_are_one_line_each(ending: str) -> None:
 def test_every_parameter_that_the_readme_names_is_there() -> None:
     named = set(re.findall(r"-P (\w+)=", README)) | set(re.findall(r"--(\w+)", block("bash", "train --data")))
     named |= set(re.findall(r"--(\w+)", block("bash", "postgresql://")))
-    options = {parameter.name for parameter in commands.commands["sweep"].params}
+    options = {parameter.name for name in ("sweep", "evaluate") for parameter in commands.commands[name].params}
     assert {"data", "precision", "epochs", "registered_model_name", "trials", "storage", "workers"} <= named <= options
 
 

@@ -76,3 +76,13 @@ def test_classes_that_do_not_occur_and_certain_mistakes_do_no_harm() -> None:
     assert found["balanced_accuracy"].value == 0.5
     assert np.isfinite(found["loss"].value)
     assert [result.label for result in measure_classes(outcomes)] == ["a"]
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_set_without_variety_is_not_taken_for_certainty(right: bool) -> None:
+    targets = np.arange(30) % 3
+    outcomes = Outcomes(["a", "b", "c"], targets, np.eye(3)[targets if right else (targets + 1) % 3], np.arange(30))
+    found = measure(outcomes)
+    for name in ("balanced_accuracy", "macro_f1"):
+        assert found[name] == found["accuracy"]
+        assert found[name].high - found[name].low > 0.1

@@ -90,7 +90,6 @@ def render_card(record: TrainingRecord, evaluation: Evaluation) -> str:
         summary=summarize(record, evaluation),
         num_frames=record.config.frames_per_clip,
         crop_size=record.config.crop_size,
-        of_sweep=f" for the whole sweep of {record.trials} trials" if record.trials else "",
         limits=_limits(record, evaluation),
         evaluation=evaluation,
         factors=FACTORS,

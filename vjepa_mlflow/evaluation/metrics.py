@@ -37,7 +37,9 @@ LEAST = 1e-15
 def measure(outcomes: Outcomes) -> dict[str, Estimate]:
     """The metrics of a set by name, see `MEANINGS`, with 95% intervals.
 
-    Intervals come from a bootstrap over the units; those of the accuracies see `intervals.proportion`.
+    Intervals come from a bootstrap over the units; those of accuracy and top-5 accuracy see `intervals.proportion`.
+    Where every prediction is right, or every one wrong, no drawing differs, and accuracy's interval stands for those of
+    balanced accuracy and macro F1.
     """
     estimates = bootstrap(_Weighted(outcomes), outcomes.units)
     top5 = np.take_along_axis(_ranks(outcomes), outcomes.targets[:, None], axis=1)[:, 0] < 5
@@ -46,6 +48,8 @@ def measure(outcomes: Outcomes) -> dict[str, Estimate]:
         "top5_accuracy": proportion(top5, outcomes.units),
     }
     estimates |= proportions
+    if outcomes.hits.all() or not outcomes.hits.any():
+        estimates |= dict.fromkeys(("balanced_accuracy", "macro_f1"), proportions["accuracy"])
     return {name: estimates[name] for name in TITLES}
 
 

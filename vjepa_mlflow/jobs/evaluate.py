@@ -9,7 +9,7 @@ from vjepa_mlflow.datasets import dataset_of_split
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.signature import MAX_CLIPS
 from vjepa_mlflow.jobs.assess import LabelledSet, assess, notes_folder
-from vjepa_mlflow.jobs.prepare import check_videos, log_faults
+from vjepa_mlflow.jobs.prepare import URI_SCHEMES, check_videos, log_faults
 from vjepa_mlflow.recipe import EVALUATED, EVALUATED_SPLITS, Recipe
 from vjepa_mlflow.tracking import RunLog, registered_version, run_log, tag_version
 
@@ -77,7 +77,8 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
             "MLflow run": log.run_id,
         }
         title = f"{model_uri} on {recipe.data}"
-        found = assess(log, videos, predictions, title=title, facts=facts, step=0, model_id=loaded.model_id)
+        model_id = loaded.model_id if model_uri.startswith(URI_SCHEMES) else None  # a copied folder's may be nobody's
+        found = assess(log, videos, predictions, title=title, facts=facts, step=0, model_id=model_id)
         _tag_version(model_uri, log, videos, found)
         source.finish()
         return EvaluationResult(log.run_id, found)
