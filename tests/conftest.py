@@ -11,9 +11,10 @@ import pytest
 import sqlalchemy
 import torch
 from browser import Browser, browser_visits
+from filelock import FileLock
 from postgresql import find_programs, postgresql_server
 
-from vjepa_mlflow.data import draw_clip
+from vjepa_mlflow.data import DEMO, draw_clip, locate_data
 
 
 def pytest_configure() -> None:
@@ -34,6 +35,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VJEPA_MLFLOW_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def demo_set(cache: Path) -> Path:
+    """The demo set's folder, drawn once for all processes of the session."""
+    cache.mkdir(exist_ok=True)
+    with FileLock(cache / "demo.lock"):
+        return locate_data(DEMO)
 
 
 @pytest.fixture

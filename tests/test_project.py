@@ -84,7 +84,7 @@ def only_run() -> mlflow.entities.Run:
     return run
 
 
-def test_mlflow_run_trains_on_the_demo(tracking: str) -> None:
+def test_mlflow_run_trains_on_the_demo(tracking: str, demo_set: Path) -> None:
     done = mlflow_run("--env-manager", "local", "-P", "epochs=2", "-P", "views=1", folder=Path.cwd())
     assert done.returncode == 0, done.stderr
     run = only_run()

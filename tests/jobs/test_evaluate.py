@@ -21,7 +21,7 @@ MODEL = "models:/motions/1"
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingResult]:
+def trained(tmp_path_factory: pytest.TempPathFactory, demo_set: Path) -> Iterator[TrainingResult]:
     """A tracking store of the module's with `models:/motions/1`, which knows the demo's motions."""
     folder = tmp_path_factory.mktemp("tracking")
     with pytest.MonkeyPatch.context() as patch:
