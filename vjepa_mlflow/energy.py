@@ -16,7 +16,7 @@ import torch
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.iteration import usable_cpus
 
-EXTRA = 'pip install "vjepa-mlflow[emissions]"'
+EXTRA = "pip install codecarbon, or this package with its extra 'emissions'"
 
 
 @dataclass(frozen=True)
