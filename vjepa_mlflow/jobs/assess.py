@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from vjepa_mlflow import evaluation, training
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.data import Sample, undivided_groups
-from vjepa_mlflow.datasets import dataset_of_split
+from vjepa_mlflow.datasets import LabelledVideos, dataset_of_split
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.tracking import RunLog
 from vjepa_mlflow.video import VideoError, VideoFile, VideoProperties, measure_videos
@@ -47,6 +48,11 @@ class LabelledSet:
     stride: int
     notes: Path | None
 
+    @cached_property
+    def dataset(self) -> LabelledVideos:
+        """The set as MLflow knows it."""
+        return dataset_of_split(self.samples, self.data, self.split)
+
     def outcomes(self, predictions: training.Predictions) -> evaluation.Outcomes:
         """Averages the probabilities over each video's clips, which are one after the other."""
         index = {label: number for number, label in enumerate(self.labels)}
@@ -72,6 +78,10 @@ class LabelledSet:
             notes=self.notes and self.notes / "properties",
         )
         return [_check(properties, sample) for properties, sample in zip(measured, self.samples, strict=True)]
+
+    def spread(self) -> list[int]:
+        """Some videos spread evenly over the set, and so over the classes."""
+        return np.linspace(0, len(self.samples) - 1, min(SHEET_ROWS, len(self.samples))).round().astype(int).tolist()
 
     def show(self, index: int, outcomes: evaluation.Outcomes) -> evaluation.Prediction:
         """A video's frames, its label, and the labels that the model finds most probable."""
@@ -144,17 +154,14 @@ def assess(
         found.metrics_of(videos.split),
         step=step,
         model_id=model_id,
-        dataset=dataset_of_split(videos.samples, videos.data, videos.split),
+        dataset=videos.dataset,
     )
     for name, table in found.tables().items():
         log.data_frame(table, f"{videos.split}_{name}.json")
     mistakes = [videos.show(index, outcomes) for index in found.confident_mistakes[:SHOWN_VIDEOS]]
     hits = [videos.show(index, outcomes) for index in found.uncertain_hits[:SHOWN_VIDEOS]]
-    spread = np.linspace(0, len(videos.samples) - 1, min(SHEET_ROWS, len(videos.samples))).round().astype(int)
-    # The sheet's videos are spread evenly over the set, and so over the classes.
-    sheet = [videos.show(index, outcomes) for index in spread]
     figures = _figures(found, course) | {
-        "predictions": evaluation.prediction_sheet(sheet),
+        "predictions": evaluation.prediction_sheet([videos.show(index, outcomes) for index in videos.spread()]),
         "mistakes_and_uncertain_hits": evaluation.prediction_sheet([*mistakes, *hits]),
     }
     pictures = {

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from mlflow.exceptions import MlflowException
 
 from vjepa_mlflow import data, evaluation, features, flavor, model, training
-from vjepa_mlflow.datasets import dataset_of_split
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.signature import MAX_CLIPS
 from vjepa_mlflow.jobs.assess import LabelledSet, assess, notes_folder
@@ -65,7 +64,7 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
         )
         _check_labels(videos)
         print(f"Data: {recipe.data}, {split}, {len(videos.samples)} videos", flush=True)
-        log.input(dataset_of_split(videos.samples, recipe.data, split), context=split)
+        log.input(videos.dataset, context=split)
 
         source = features.FeatureSource(classifier, loaded.processor, recipe)
         clips = features.EvaluationSet(source, videos.samples, videos.labels, num_clips=num_clips)
@@ -79,7 +78,9 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
         title = f"{model_uri} on {recipe.data}"
         model_id = loaded.model_id if model_uri.startswith(URI_SCHEMES) else None  # a copied folder's may be nobody's
         found = assess(log, videos, predictions, title=title, facts=facts, step=0, model_id=model_id)
-        _tag_version(model_uri, log, videos, found)
+        version = registered_version(model_uri)
+        if version is not None:
+            tag_version(*version, found.metrics_of(split), dataset=videos.dataset, run_id=log.run_id)
         source.finish()
         return EvaluationResult(log.run_id, found)
 
@@ -114,12 +115,3 @@ def _check_labels(videos: LabelledSet) -> None:
                 f"data={videos.data}: class '{sample.label}' ({sample.name}) is none of the model's: "
                 f"expected some of {', '.join(videos.labels)}"
             )
-
-
-def _tag_version(model_uri: str, log: RunLog, videos: LabelledSet, found: evaluation.Evaluation) -> None:
-    version = registered_version(model_uri)
-    if version is None:
-        return
-    dataset = dataset_of_split(videos.samples, videos.data, videos.split)
-    about = {"evaluated_on": f"{dataset.name} ({dataset.digest})", "evaluation_run": log.run_id}
-    tag_version(*version, {**found.metrics_of(videos.split), **about})

@@ -2,7 +2,7 @@
 
 from vjepa_mlflow import data, evaluation, features, flavor, model, training
 from vjepa_mlflow.datasets import dataset_of_split
-from vjepa_mlflow.energy import Meter, describe_hardware
+from vjepa_mlflow.energy import Meter, Usage, describe_hardware
 from vjepa_mlflow.jobs.assess import Course, LabelledSet, assess, notes_folder
 from vjepa_mlflow.jobs.prepare import Preparation
 from vjepa_mlflow.recipe import Recipe
@@ -43,29 +43,44 @@ def finish(
     head = model.Head(prepared.classifier)
     head.load_state_dict(best.weights)
     predictions = training.predict(head, test, precision=recipe.precision, name="Test")
-    dataset = prepared.dataset
-    videos = LabelledSet(
+    found = assess(
+        log,
+        _test_set(prepared, recipe),
+        predictions,
+        title=f"{prepared.checkpoint.name} on {recipe.data}",
+        facts={
+            "Model": f"{prepared.checkpoint.name}, epoch {best.epoch} of {len(epochs)}",
+            "Data": f"{recipe.data}, test",
+            "MLflow run": log.run_id,
+        },
+        step=step,
+        course=Course(epochs, best_epoch=best.epoch),
+    )
+    usage = meter.read()
+    log.metrics(usage.metrics(), step=step)
+    record = _record(log, prepared, recipe, Course(epochs, best_epoch=best.epoch), usage, trials)
+    model_uri = _log_model(log, prepared, recipe, record, found, step=step)
+    return model_uri, found.metrics_of("test") | usage.metrics()
+
+
+def _test_set(prepared: Preparation, recipe: Recipe) -> LabelledSet:
+    return LabelledSet(
         data=recipe.data,
         split="test",
-        samples=dataset.splits["test"],
-        labels=dataset.labels,
+        samples=prepared.dataset.splits["test"],
+        labels=prepared.dataset.labels,
         num_clips=1,
         num_frames=prepared.checkpoint.frames_per_clip,
         stride=recipe.stride,
         notes=notes_folder(recipe.cache),
     )
-    title = f"{prepared.checkpoint.name} on {recipe.data}"
-    facts = {
-        "Model": f"{prepared.checkpoint.name}, epoch {best.epoch} of {len(epochs)}",
-        "Data": f"{recipe.data}, test split",
-        "MLflow run": log.run_id,
-    }
-    found = assess(
-        log, videos, predictions, title=title, facts=facts, step=step, course=Course(epochs, best_epoch=best.epoch)
-    )
-    usage = meter.read()
-    log.metrics(usage.metrics(), step=step)
-    record = evaluation.TrainingRecord(
+
+
+def _record(
+    log: RunLog, prepared: Preparation, recipe: Recipe, course: Course, usage: Usage, trials: int | None
+) -> evaluation.TrainingRecord:
+    dataset = prepared.dataset
+    return evaluation.TrainingRecord(
         run_id=log.run_id,
         developer=log.user(),
         recipe=recipe,
@@ -75,14 +90,26 @@ def finish(
         labels=dataset.labels,
         datasets={split: dataset_of_split(samples, recipe.data, split) for split, samples in dataset.splits.items()},
         drawn=dataset.drawn,
-        epochs=epochs,
-        best_epoch=best.epoch,
+        epochs=course.epochs,
+        best_epoch=course.best_epoch,
         usage=usage,
         trials=trials,
         hardware=describe_hardware(),
         device=model.describe_device(prepared.classifier.device),
         versions=library_versions(),
     )
+
+
+def _log_model(
+    log: RunLog,
+    prepared: Preparation,
+    recipe: Recipe,
+    record: evaluation.TrainingRecord,
+    found: evaluation.Evaluation,
+    *,
+    step: int,
+) -> str:
+    """Logs the model with its card, registers it where the recipe says so, and returns its URI."""
     logged = flavor.log_model(
         prepared.classifier,
         prepared.processor,
@@ -93,10 +120,10 @@ def finish(
         step=step,
         input_example=flavor.example_input(data.draw_clip("left_clockwise", seed=0)),
     )
-    metrics = found.metrics_of("test") | usage.metrics()
     if not recipe.registered_model_name:
-        return logged.model_uri, metrics
+        return str(logged.model_uri)
     name, version = recipe.registered_model_name, str(logged.registered_model_version)
     describe_version(name, version, evaluation.summarize(record, found))
-    tag_version(name, version, found.metrics_of("test"))
-    return f"models:/{name}/{version}", metrics
+    test = record.datasets["test"]
+    tag_version(name, version, found.metrics_of("test"), dataset=test, run_id=log.run_id)
+    return f"models:/{name}/{version}"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from mlflow import MlflowClient
+from mlflow.data.dataset import Dataset
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
 MODELS_SCHEME = "models:/"
@@ -26,8 +27,17 @@ def describe_version(name: str, version: str, description: str) -> None:
     MlflowClient().update_model_version(name, version, description)
 
 
-def tag_version(name: str, version: str, tags: Mapping[str, object]) -> None:
-    """Tags a registered version; tags of the same names are replaced."""
+def tag_version(name: str, version: str, metrics: Mapping[str, float], *, dataset: Dataset, run_id: str) -> None:
+    """Tags a registered version with what an evaluation found; those of an earlier one are replaced.
+
+    Args:
+        name: of the registered model.
+        version: of it.
+        metrics: by the names of the tags.
+        dataset: that it was evaluated on.
+        run_id: the MLflow run of the evaluation.
+    """
     client = MlflowClient()
-    for tag, value in tags.items():
+    about = {"evaluated_on": f"{dataset.name} ({dataset.digest})", "evaluation_run": run_id}
+    for tag, value in {**metrics, **about}.items():
         client.set_model_version_tag(name, version, tag, str(value))
