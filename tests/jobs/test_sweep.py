@@ -126,6 +126,9 @@ def test_the_best_trial_is_tested_once_and_is_the_only_model(
         assert artifacts(run.info.run_id) <= {"tensorboard", "head.safetensors"}
     best = children(result.run_id)[result.best_trial]
     assert "head.safetensors" in artifacts(best.info.run_id)
+    card = Path(mlflow.artifacts.download_artifacts(result.model_uri)) / "README.md"
+    assert "the run is a sweep of 3 trials" in card.read_text()
+    assert {"report.html", "test_predictions.json"} <= artifacts(result.run_id)
 
 
 def test_the_served_model_says_what_the_best_head_said_of_the_validation_videos(

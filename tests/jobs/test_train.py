@@ -40,7 +40,14 @@ def check_run(result: TrainingResult, recipe: Recipe) -> None:
     assert params["checkpoint"] == "tiny"
     assert params["checkpoint_revision"].startswith("sha256:")
     assert int(params["trainable_parameters"]) < int(params["total_parameters"])
-    assert {"version_torch", "version_transformers", "version_mlflow", "device_name", "train_videos"} <= set(params)
+    assert {
+        "version_torch",
+        "version_transformers",
+        "version_mlflow",
+        "device_name",
+        "hardware",
+        "train_videos",
+    } <= set(params)
     assert {(used.tags[0].value, used.dataset.name.split("-")[-1]) for used in run.inputs.dataset_inputs} == {
         ("train", "train"),
         ("val", "val"),

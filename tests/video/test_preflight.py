@@ -17,6 +17,7 @@ def test_every_file_is_reported_in_its_place(tmp_path: Path) -> None:
     assert [inspection.path.name for inspection in found] == ["good.mp4", "empty.mp4", "missing.mp4"]
     assert [inspection.fault is None for inspection in found] == [True, False, False]
     assert found[0].digest == hashlib.sha256(good.read_bytes()).hexdigest()
+    assert found[0].seconds == pytest.approx(64 / 25)
 
 
 def video_and_notes(tmp_path: Path) -> tuple[Path, Path]:

@@ -135,8 +135,8 @@ def _p_worse_in_groups(hits: np.ndarray, chosen: np.ndarray, units: np.ndarray) 
     degrees = min(len(np.unique(units[chosen])), len(np.unique(units[~chosen]))) - 1
     if inside >= outside or degrees < 1:
         return 1.0
-    # Never below what one wrong video in a group of its own would bring, lest a few groups that agree look certain.
-    variance = max((by_unit**2).sum(), 1 / len(hits) ** 2) * count / (count - 1)
+    # Never below what a single mistake among the others would bring, lest groups that all agree look certain.
+    variance = max((by_unit**2).sum(), 1 / (~chosen).sum() ** 2) * count / (count - 1)
     return float(stdtr(degrees, (inside - outside) / np.sqrt(variance)))
 
 

@@ -7,6 +7,7 @@ from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow import data, flavor, model, video
 from vjepa_mlflow.cache import cache_folder
+from vjepa_mlflow.energy import describe_hardware
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
@@ -146,6 +147,7 @@ def log_preparation(log: RunLog, prepared: Preparation, recipe: Recipe) -> None:
             "total_parameters": counts.total,
             "trainable_parameters": counts.trainable,
             "device_name": model.describe_device(prepared.classifier.device),
+            "hardware": describe_hardware(),
         }
     )
     log.dataset(prepared.dataset, data=recipe.data)
