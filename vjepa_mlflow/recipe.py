@@ -14,7 +14,6 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 BAD_VIDEOS = ("stop", "skip")
 CLASS_WEIGHTS = ("none", "balanced")
 CACHES = ("disk", "memory", "off")
-EVALUATED_SPLITS = ("train", "val", "test", "all")
 SCHEDULERS = ("constant", "linear", "cosine")
 
 
@@ -89,6 +88,9 @@ EXTRACTED = (
     "cache_budget",
 )
 """The fields that the features of a run depend on, or how they are made: all that `extract` asks for."""
+
+EVALUATED_SPLITS = ("train", "val", "test", "all")
+"""What `evaluate` may be asked for: a split of the data, or all of its videos."""
 
 EVALUATED = ("data", "precision", "seed", "device", "bad_videos", "cache", "cache_budget")
 """The fields that the evaluation of a trained model depends on: all that `evaluate` asks for."""

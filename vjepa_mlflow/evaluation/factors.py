@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtr
+from scipy.special import gammaln, stdtr
 
 from vjepa_mlflow.evaluation.intervals import Estimate, proportion
 from vjepa_mlflow.evaluation.outcomes import Outcomes
@@ -119,12 +119,25 @@ def _terciles(values: np.ndarray) -> list[tuple[str, np.ndarray]]:
 
 def _p_worse(outcomes: Outcomes, chosen: np.ndarray) -> float:
     """How likely the chosen videos would do as badly as they do, or worse, if they were no different."""
-    from scipy.stats import hypergeom  # here: it takes a second, which no command that only serves should wait for
+    if len(np.unique(outcomes.units)) == len(outcomes):
+        return _p_of_fisher(outcomes.hits, chosen)
+    return _p_worse_in_groups(outcomes.hits, chosen, outcomes.units)
 
-    hits = outcomes.hits
-    if len(np.unique(outcomes.units)) == len(hits):
-        return float(hypergeom.cdf(hits[chosen].sum(), len(hits), hits.sum(), chosen.sum()))
-    return _p_worse_in_groups(hits, chosen, outcomes.units)
+
+def _p_of_fisher(hits: np.ndarray, chosen: np.ndarray) -> float:
+    """How likely no more hits would be among the chosen, were as many drawn from all without replacement.
+
+    That is scipy.stats.hypergeom.cdf, whose import takes a second.
+    """
+    right, drawn = hits.sum(), chosen.sum()
+    found = np.arange(max(0, drawn - (~hits).sum()), hits[chosen].sum() + 1)
+    ways = _log_ways(right, found) + _log_ways(len(hits) - right, drawn - found) - _log_ways(len(hits), drawn)
+    return min(1.0, float(np.exp(ways).sum()))
+
+
+def _log_ways(count: int, chosen: np.ndarray) -> np.ndarray:
+    """Logarithm of the number of ways to choose so many of `count`."""
+    return gammaln(count + 1) - gammaln(chosen + 1) - gammaln(count - chosen + 1)
 
 
 def _p_worse_in_groups(hits: np.ndarray, chosen: np.ndarray, units: np.ndarray) -> float:

@@ -150,12 +150,7 @@ def assess(
     """
     outcomes = videos.outcomes(predictions)
     found = evaluation.evaluate([sample.name for sample in videos.samples], outcomes, videos.measure())
-    log.metrics(
-        found.metrics_of(videos.split),
-        step=step,
-        model_id=model_id,
-        dataset=videos.dataset,
-    )
+    log.metrics(found.metrics_of(videos.split), step=step, model_id=model_id, dataset=videos.dataset)
     for name, table in found.tables().items():
         log.data_frame(table, f"{videos.split}_{name}.json")
     mistakes = [videos.show(index, outcomes) for index in found.confident_mistakes[:SHOWN_VIDEOS]]

@@ -87,8 +87,12 @@ def measure_videos(
         notes: a folder that remembers what was measured of a content, which is then not read again; None remembers
             nothing.
     """
-    measured = WorkerPool(_Measure(num_frames, stride, notes)).map(files)
-    return list(progress(measured, total=len(files), description="Measuring videos", unit="video"))
+    measure = _Measure(num_frames, stride, notes)
+    noted = [measure.noted(file.digest) for file in files]
+    missing = [file for file, known in zip(files, noted, strict=True) if known is None]
+    measured = WorkerPool(measure).map(missing)
+    bar = progress(measured, total=len(missing), description="Measuring videos", unit="video")
+    return [next(bar) if known is None else known for known in noted]
 
 
 @dataclass(frozen=True)
@@ -98,18 +102,22 @@ class _Measure:
     notes: Path | None
 
     def __call__(self, file: VideoFile) -> VideoProperties | VideoError:
-        note = self._note(file.digest)
-        with suppress(OSError, ValueError, TypeError):
-            if note is not None:
-                return VideoProperties(**json.loads(note.read_text()))
         try:
             properties = measure_video(file.path, num_frames=self.num_frames, stride=self.stride)
         except VideoError as error:
             return error
+        note = self._note(file.digest)
         with suppress(OSError):  # without it the file is only measured again
             if note is not None:
                 write_atomically(note, json.dumps(asdict(properties)).encode())
         return properties
+
+    def noted(self, digest: str) -> VideoProperties | None:
+        """What was measured before of a file with this content."""
+        note = self._note(digest)
+        with suppress(OSError, ValueError, TypeError):
+            return None if note is None else VideoProperties(**json.loads(note.read_text()))
+        return None
 
     def _note(self, digest: str) -> Path | None:
         name = f"{digest}-{self.num_frames}-{self.stride}-{VERSION}.json"
