@@ -1,7 +1,6 @@
 """The model card, made by a real run, beside what the run says of itself."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -54,16 +53,16 @@ SECTIONS = [
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Iterator[TrainingResult]:
-    folder = tmp_path_factory.mktemp("tracking")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        patch.delenv("MLFLOW_RUN_ID", raising=False)
-        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-        recipe = Recipe(data=str(small_data), model="tiny", epochs=2, learning_rate=1e-3, country="DEU")
-        yield train(Recipe(**{**vars(recipe), "registered_model_name": "motions"}))
-        mlflow.set_tracking_uri(None)
+def trained(module_tracking: Path, small_data: Path) -> TrainingResult:
+    recipe = Recipe(
+        data=str(small_data),
+        model="tiny",
+        epochs=2,
+        learning_rate=1e-3,
+        country="DEU",
+        registered_model_name="motions",
+    )
+    return train(recipe)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -21,16 +21,9 @@ MODEL = "models:/motions/1"
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, demo_set: Path) -> Iterator[TrainingResult]:
-    """A tracking store of the module's with `models:/motions/1`, which knows the demo's motions."""
-    folder = tmp_path_factory.mktemp("tracking")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        patch.delenv("MLFLOW_RUN_ID", raising=False)
-        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-        yield train(Recipe(epochs=2, views=1, learning_rate=1e-4, registered_model_name="motions"))
-        mlflow.set_tracking_uri(None)
+def trained(module_tracking: Path, demo_set: Path) -> TrainingResult:
+    """Registers `models:/motions/1`, which knows the demo's motions."""
+    return train(Recipe(epochs=2, views=1, learning_rate=1e-4, registered_model_name="motions"))
 
 
 def artifact(run_id: str, name: str, folder: Path) -> Path:

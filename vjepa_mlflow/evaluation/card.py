@@ -104,12 +104,12 @@ def summarize(record: TrainingRecord, evaluation: Evaluation) -> str:
     """What a registered version's description says, in some sentences."""
     accuracy, hardest = evaluation.metrics["accuracy"], evaluation.classes[0]
     weak = "; ".join(f"{FACTORS[part.factor].title.lower()}, {part.tercile}" for part in evaluation.weaknesses)
+    best = f"epoch {record.best_epoch} of {len(record.epochs)}"
     return (
-        f"`{record.checkpoint.name}` with a head for {len(record.labels)} classes, trained on `{record.recipe.data}` "
-        f"in {len(record.epochs)} epochs, of which epoch {record.best_epoch} was the best. Test accuracy "
-        f"{accuracy.value:.4f} (95% interval {_interval(accuracy)}) over {len(evaluation.outcomes)} videos; most "
-        f"difficult class: {_code(hardest.label)} (recall {hardest.recall.value:.4f}). Significantly worse than the "
-        f"rest: {weak or 'no slice of the test set'}."
+        f"{_code(record.checkpoint.name)} with a head for {len(record.labels)} classes, trained on "
+        f"{_code(record.recipe.data)}; the head is that of {best}. Test accuracy {accuracy.value:.4f} (95% interval "
+        f"{_interval(accuracy)}) over {len(evaluation.outcomes)} videos; most difficult class: {_code(hardest.label)} "
+        f"(recall {hardest.recall.value:.4f}). Significantly worse than the rest: {weak or 'no slice of the test set'}."
     )
 
 
