@@ -223,6 +223,22 @@ def test_a_second_run_opens_no_video_and_is_the_same(
     assert torch.equal(*heads)
 
 
+def test_a_video_that_is_lost_for_the_pictures_costs_no_model(
+    tracking: str, own_cache: Path, recipe: Recipe, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Path(shutil.copytree(small_data, tmp_path / "data"))
+    first = train(replace(recipe, data=str(data), epochs=1))
+    for video in (data / "test").rglob("*.mp4"):
+        status = video.stat()
+        video.write_bytes(b"x" * status.st_size)
+        os.utime(video, ns=(status.st_atime_ns, status.st_mtime_ns))
+    shutil.rmtree(own_cache / "thumbnails")
+    second = train(replace(recipe, data=str(data), epochs=1))
+    assert without_times(second.metrics) == without_times(first.metrics)
+    assert "test/left_clockwise/7.mp4: it cannot be decoded" in capsys.readouterr().err
+    assert MlflowClient().get_run(second.run_id).info.status == "FINISHED"
+
+
 def test_the_run_is_the_same_wherever_features_are_kept(tracking: str, own_cache: Path, recipe: Recipe) -> None:
     kept = [train(replace(recipe, cache=cache, views=1)) for cache in ("disk", "memory", "off")]
     assert without_times(kept[0].metrics) == without_times(kept[1].metrics) == without_times(kept[2].metrics)

@@ -12,7 +12,7 @@ from vjepa_mlflow import evaluation, training
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.data import Sample, undivided_groups
 from vjepa_mlflow.datasets import LabelledVideos, dataset_of_split
-from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.tracking import RunLog
 from vjepa_mlflow.video import VideoError, VideoFile, VideoProperties, measure_videos
 
@@ -22,6 +22,9 @@ SHOWN_VIDEOS = 8
 
 SHOWN_LABELS = 3
 """Most probable labels that are told of a video in the report."""
+
+
+GREY_FRAMES = (6, 96, 128, 3)
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,9 @@ class LabelledSet:
             units=units,
         )
 
-    def measure(self) -> list[VideoProperties]:
-        """What can be measured of each video.
+    @cached_property
+    def properties(self) -> list[VideoProperties]:
+        """What can be measured of each video; measured when first asked for.
 
         Raises:
             UserError: one of them cannot be decoded any more.
@@ -85,17 +89,23 @@ class LabelledSet:
 
     def show(self, index: int, outcomes: evaluation.Outcomes) -> evaluation.Prediction:
         """A video's frames, its label, and the labels that the model finds most probable."""
-        sample = self.samples[index]
         probabilities = outcomes.probabilities[index]
         best = np.argsort(-probabilities, kind="stable")[:SHOWN_LABELS]
         return evaluation.Prediction(
-            name=sample.name,
-            frames=evaluation.read_thumbnails(
-                sample, num_frames=self.num_frames, stride=self.stride, kept=self.notes and self.notes / "thumbnails"
-            ),
-            true=sample.label,
+            name=self.samples[index].name,
+            frames=self._thumbnails(self.samples[index]),
+            true=self.samples[index].label,
             scores=[(self.labels[label], float(probabilities[label])) for label in best],
         )
+
+    def _thumbnails(self, sample: Sample) -> np.ndarray:
+        """Frames of a video, or grey where it cannot be read any more: no picture is worth a trained head."""
+        kept = self.notes and self.notes / "thumbnails"
+        try:
+            return evaluation.read_thumbnails(sample, num_frames=self.num_frames, stride=self.stride, kept=kept)
+        except VideoError as error:
+            remark(f"{sample.path}: {error}: the report is without its frames")
+            return np.full(GREY_FRAMES, 200, dtype=np.uint8)
 
 
 def notes_folder(cache: str) -> Path | None:
@@ -149,7 +159,7 @@ def assess(
         UserError: a video cannot be decoded any more.
     """
     outcomes = videos.outcomes(predictions)
-    found = evaluation.evaluate([sample.name for sample in videos.samples], outcomes, videos.measure())
+    found = evaluation.evaluate([sample.name for sample in videos.samples], outcomes, videos.properties)
     log.metrics(found.metrics_of(videos.split), step=step, model_id=model_id, dataset=videos.dataset)
     for name, table in found.tables().items():
         log.data_frame(table, f"{videos.split}_{name}.json")

@@ -14,11 +14,12 @@ MODEL_NAME = "model"
 def finish(
     log: RunLog,
     prepared: Preparation,
-    test: features.EvaluationSet,
-    best: training.BestHead,
-    epochs: list[dict[str, float]],
     recipe: Recipe,
     *,
+    test: features.EvaluationSet,
+    videos: LabelledSet,
+    best: training.BestHead,
+    epochs: list[dict[str, float]],
     meter: Meter,
     step: int,
     trials: int | None = None,
@@ -28,10 +29,11 @@ def finish(
     Args:
         log: of the run, which is the active one.
         prepared: what the head was trained with.
+        recipe: of its training.
         test: the test features.
+        videos: the same videos, see `test_videos`.
         best: the head.
         epochs: the metrics of every epoch of its training.
-        recipe: of its training.
         meter: of the run's time and energy.
         step: of the metrics; MLflow attaches all that the run has logged with it to the model.
         trials: of the sweep that the head is the best of; None if it is none.
@@ -45,7 +47,7 @@ def finish(
     predictions = training.predict(head, test, precision=recipe.precision, name="Test")
     found = assess(
         log,
-        _test_set(prepared, recipe),
+        videos,
         predictions,
         title=f"{prepared.checkpoint.name} on {recipe.data}",
         facts={
@@ -63,7 +65,8 @@ def finish(
     return model_uri, found.metrics_of("test") | usage.metrics()
 
 
-def _test_set(prepared: Preparation, recipe: Recipe) -> LabelledSet:
+def test_videos(prepared: Preparation, recipe: Recipe) -> LabelledSet:
+    """The test set, to be assessed on."""
     return LabelledSet(
         data=recipe.data,
         split="test",

@@ -14,7 +14,7 @@ from vjepa_mlflow import data, features, flavor, model, sweep, training
 from vjepa_mlflow.energy import Meter, check_country, metering
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.interrupts import gentle_interrupts
-from vjepa_mlflow.jobs.finish import finish
+from vjepa_mlflow.jobs.finish import finish, test_videos
 from vjepa_mlflow.jobs.helpers import Assignment, helpers, share_processors
 from vjepa_mlflow.jobs.prepare import log_faults, log_preparation
 from vjepa_mlflow.jobs.trials import HEAD_FILE, PAUSE, Workshop
@@ -219,7 +219,16 @@ class _Sweep:
         test = features.EvaluationSet.of_split(bench.source, bench.prepared.dataset, "test")
         with model.matmul_precision(recipe.precision):
             model_uri, tested = finish(
-                self._log, bench.prepared, test, best, epochs, recipe, meter=self._meter, step=step, trials=step
+                self._log,
+                bench.prepared,
+                recipe,
+                test=test,
+                videos=test_videos(bench.prepared, recipe),
+                best=best,
+                epochs=epochs,
+                meter=self._meter,
+                step=step,
+                trials=step,
             )
         bench.source.finish()
         return {**best.metrics, **tested}, model_uri

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 from vjepa_mlflow import features, flavor, model, training
 from vjepa_mlflow.energy import metering
-from vjepa_mlflow.jobs.finish import finish
+from vjepa_mlflow.jobs.finish import finish, test_videos
 from vjepa_mlflow.jobs.prepare import log_faults, log_preparation, prepare
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.tracking import run_log
@@ -40,6 +40,8 @@ def train(recipe: Recipe) -> TrainingResult:
         log_preparation(log, prepared, recipe)
         source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
         test = features.EvaluationSet.of_split(source, prepared.dataset, "test")
+        videos = test_videos(prepared, recipe)
+        _ = videos.properties  # measured now, so that a bad video does not cost the trained head
 
         def on_epoch(state: training.TrainingState) -> None:
             log.metrics(state.epochs[-1], step=len(state.epochs))
@@ -56,7 +58,17 @@ def train(recipe: Recipe) -> TrainingResult:
         )
         best = trained.best
         # The test's metrics stand beside those of the best epoch.
-        model_uri, metrics = finish(log, prepared, test, best, trained.epochs, recipe, meter=meter, step=best.epoch)
+        model_uri, metrics = finish(
+            log,
+            prepared,
+            recipe,
+            test=test,
+            videos=videos,
+            best=best,
+            epochs=trained.epochs,
+            meter=meter,
+            step=best.epoch,
+        )
         source.finish()  # now, so that a full disk does not cost the trained head
         return TrainingResult(log.run_id, model_uri, best.epoch, {**best.metrics, **metrics})
 
