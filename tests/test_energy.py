@@ -73,5 +73,13 @@ def test_a_country_without_the_extra_is_refused(monkeypatch: pytest.MonkeyPatch)
         pass
 
 
+def test_a_tracker_that_failed_costs_nothing_but_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    with metering("DEU") as meter:
+        meter._tracker.stop = lambda: None  # codecarbon's own returns so after an error
+        assert meter.read().energy is None
+        del meter._tracker.stop
+    assert "codecarbon could not measure" in capsys.readouterr().err
+
+
 def test_the_hardware_is_named() -> None:
     assert "CPUs (" in describe_hardware()

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import torch
 
-from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.iteration import usable_cpus
 
 EXTRA = "pip install codecarbon, or this package with its extra 'emissions'"
@@ -26,8 +26,8 @@ class Usage:
     Attributes:
         seconds: how long it took.
         country: whose electricity it was, an ISO 3166 alpha-3 code; empty where nobody said.
-        energy: of the whole machine in kWh, estimated by codecarbon; None without a country.
-        emissions: in kg of CO2 equivalent, with the country's yearly mean; None without a country.
+        energy: of the whole machine in kWh, estimated by codecarbon; None without a country, or where that failed.
+        emissions: in kg of CO2 equivalent, with the country's yearly mean; None likewise.
     """
 
     seconds: float
@@ -55,7 +55,10 @@ class Meter:
         if self._tracker is None:
             return Usage(seconds)
         self._tracker.stop()
-        used = self._tracker.final_emissions_data
+        used = getattr(self._tracker, "final_emissions_data", None)
+        if used is None:  # codecarbon swallows what goes wrong in it
+            remark("codecarbon could not measure energy and CO2")
+            return Usage(seconds, self._country)
         return Usage(seconds, self._country, energy=used.energy_consumed, emissions=used.emissions)
 
     def close(self) -> None:
