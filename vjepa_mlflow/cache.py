@@ -1,10 +1,15 @@
 """The folder for what can always be made again."""
 
+import json
 import os
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+Note = TypeVar("Note")
 
 
 def cache_folder() -> Path:
@@ -45,6 +50,25 @@ def write_atomically(path: Path, *content: bytes | memoryview) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def read_note(note: Path | None, kind: Callable[..., Note]) -> Note | None:
+    """What `write_note` wrote, or None where there is nothing that `kind` can be made of.
+
+    Args:
+        note: the file; None stands for none.
+        kind: takes what was noted as keyword arguments.
+    """
+    with suppress(OSError, ValueError, TypeError):
+        return None if note is None else kind(**json.loads(note.read_text()))
+    return None
+
+
+def write_note(note: Path | None, values: Mapping[str, object]) -> None:
+    """Notes values for `read_note`, where that can be done: without a note, work is only done again."""
+    with suppress(OSError):
+        if note is not None:
+            write_atomically(note, json.dumps(values).encode())
 
 
 def build_once(name: str, build: Callable[[Path], None]) -> Path:

@@ -89,9 +89,10 @@ class LabelledVideos(Dataset):
         super().__init__(source, name, digest)
 
     def _compute_digest(self) -> str:
-        from vjepa_mlflow.digest import sha256_of_lines
+        from vjepa_mlflow.digest import sha256_of_text
 
-        return sha256_of_lines(sorted(f"{sample.digest} {sample.label}" for sample in self._samples))[:DIGEST_LENGTH]
+        lines = sorted(f"{sample.digest} {sample.label}" for sample in self._samples)
+        return sha256_of_text("\n".join(lines))[:DIGEST_LENGTH]
 
     def to_dict(self) -> dict[str, str]:
         return {
@@ -175,11 +176,10 @@ def _from_path(
 def _read(sample: "Sample") -> "Sample":
     from dataclasses import replace
 
-    from vjepa_mlflow.digest import sha256
     from vjepa_mlflow.errors import UserError
-    from vjepa_mlflow.video import VideoError, read_info
+    from vjepa_mlflow.video import VideoError, identify
 
     try:
-        return replace(sample, digest=sha256([sample.path]), seconds=read_info(sample.path).seconds)
+        return replace(sample, **identify(sample.path)._asdict())
     except (VideoError, OSError) as error:
         raise UserError(f"{sample.path}: {error}: expected a readable video") from error

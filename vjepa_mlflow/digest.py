@@ -8,9 +8,9 @@ BLOCK = 1 << 20
 """Bytes read at once."""
 
 
-def sha256_of_lines(lines: Iterable[str]) -> str:
-    """The SHA-256 of some lines of text, hexadecimal."""
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def sha256_of_text(text: str) -> str:
+    """The SHA-256 of a text, hexadecimal; file names may be in it that are no proper text."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def sha256(files: Iterable[Path]) -> str:

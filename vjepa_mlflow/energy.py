@@ -16,8 +16,6 @@ import torch
 from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.iteration import usable_cpus
 
-EXTRA = "pip install codecarbon, or this package with its extra 'emissions'"
-
 
 @dataclass(frozen=True)
 class Usage:
@@ -95,7 +93,10 @@ def check_country(country: str) -> None:
     try:
         from codecarbon.input import DataSource
     except ImportError:
-        raise UserError(f"country={country}: energy and CO2 need codecarbon: {EXTRA}") from None
+        raise UserError(
+            f"country={country}: energy and CO2 need codecarbon: pip install codecarbon, or this package with its "
+            f"extra 'emissions'"
+        ) from None
     if country not in DataSource().get_global_energy_mix_data():
         raise UserError(f"country={country}: expected an ISO 3166 alpha-3 code of a country, such as DEU, USA or IND")
 

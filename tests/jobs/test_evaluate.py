@@ -153,6 +153,10 @@ def test_bad_videos_are_left_out_when_told(tracking: str, untrained: str, small_
     with pytest.raises(UserError, match="1 of 4 videos cannot be used"):
         evaluate(untrained, Recipe(data=str(data)))
     assert len(evaluate(untrained, Recipe(data=str(data), bad_videos="skip")).evaluation.names) == 3
+    for video in (data / "test").rglob("*.mp4"):
+        video.write_bytes(b"nothing")
+    with pytest.raises(UserError, match="no video can be used: expected at least one"):
+        evaluate(untrained, Recipe(data=str(data), bad_videos="skip"))
 
 
 @pytest.mark.parametrize(

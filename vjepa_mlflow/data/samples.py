@@ -32,6 +32,12 @@ class Sample:
     seconds: float = 0.0
 
 
+def label_ids(samples: Sequence[Sample], labels: Sequence[str]) -> list[int]:
+    """The samples' classes as indices into `labels`."""
+    index = {label: number for number, label in enumerate(labels)}
+    return [index[sample.label] for sample in samples]
+
+
 def sorted_labels(samples: Sequence[Sample]) -> list[str]:
     """The classes in a fixed order: by number where all are numbers, otherwise by name."""
     labels = {sample.label for sample in samples}

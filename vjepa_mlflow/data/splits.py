@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vjepa_mlflow.data.samples import SPLITS, Sample, sorted_labels
+from vjepa_mlflow.data.samples import SPLITS, Sample, label_ids, sorted_labels
 from vjepa_mlflow.errors import UserError
 
 FOLDS = 6
@@ -27,8 +27,7 @@ class VideoDataset:
 
     def label_ids(self, split: str) -> list[int]:
         """The samples' classes as indices into `labels`."""
-        index = {label: number for number, label in enumerate(self.labels)}
-        return [index[sample.label] for sample in self.splits[split]]
+        return label_ids(self.splits[split], self.labels)
 
 
 def check_samples(data: str, samples: Sequence[Sample]) -> None:

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from transformers import VJEPA2Config
 
 from vjepa_mlflow.datasets import LabelledVideos
 from vjepa_mlflow.energy import Usage
-from vjepa_mlflow.evaluation.factors import ERROR_RATE, FACTORS
+from vjepa_mlflow.evaluation.factors import FACTORS
 from vjepa_mlflow.evaluation.intervals import Estimate
-from vjepa_mlflow.evaluation.metrics import MEANINGS, TITLES
+from vjepa_mlflow.evaluation.metrics import TITLES
 from vjepa_mlflow.evaluation.results import Evaluation
+from vjepa_mlflow.evaluation.templates import fill
 from vjepa_mlflow.model import Checkpoint, ParameterCounts
 from vjepa_mlflow.recipe import Recipe
 
@@ -78,11 +78,10 @@ def render_card(record: TrainingRecord, evaluation: Evaluation) -> str:
         record: of the training.
         evaluation: on the test set.
     """
-    environment = Environment(
-        loader=PackageLoader("vjepa_mlflow", "evaluation"), undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters |= {"cell": _cell, "code": _code, "interval": _interval}
-    content = environment.get_template("card.md").render(
+    content = fill(
+        "card.md",
+        evaluation,
+        filters={"cell": _cell, "code": _code, "interval": _interval},
         **{name: getattr(record, name) for name in record.__dataclass_fields__ if name != "recipe"},
         card_data=_metadata(record, evaluation).to_yaml(),
         recipe=asdict(record.recipe),
@@ -91,11 +90,6 @@ def render_card(record: TrainingRecord, evaluation: Evaluation) -> str:
         num_frames=record.config.frames_per_clip,
         crop_size=record.config.crop_size,
         limits=_limits(record, evaluation),
-        evaluation=evaluation,
-        factors=FACTORS,
-        titles=TITLES,
-        meanings=MEANINGS,
-        error_rate=ERROR_RATE,
     )
     return str(ModelCard(content))
 

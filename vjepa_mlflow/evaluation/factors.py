@@ -119,9 +119,9 @@ def _terciles(values: np.ndarray) -> list[tuple[str, np.ndarray]]:
 
 def _p_worse(outcomes: Outcomes, chosen: np.ndarray) -> float:
     """How likely the chosen videos would do as badly as they do, or worse, if they were no different."""
-    if len(np.unique(outcomes.units)) == len(outcomes):
-        return _p_of_fisher(outcomes.hits, chosen)
-    return _p_worse_in_groups(outcomes.hits, chosen, outcomes.units)
+    if outcomes.grouped:
+        return _p_worse_in_groups(outcomes.hits, chosen, outcomes.units)
+    return _p_of_fisher(outcomes.hits, chosen)
 
 
 def _p_of_fisher(hits: np.ndarray, chosen: np.ndarray) -> float:

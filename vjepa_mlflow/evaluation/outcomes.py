@@ -27,6 +27,11 @@ class Outcomes:
         return len(self.targets)
 
     @cached_property
+    def grouped(self) -> bool:
+        """Whether any videos belong together."""
+        return len(np.unique(self.units)) < len(self)
+
+    @cached_property
     def predicted(self) -> np.ndarray:
         """The most probable classes as indices, of shape (videos,)."""
         return self.probabilities.argmax(axis=1)

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from vjepa_mlflow.evaluation.factors import ERROR_RATE, FACTORS
+from vjepa_mlflow.evaluation.factors import FACTORS
 from vjepa_mlflow.evaluation.figures import Prediction, join_frames
 from vjepa_mlflow.evaluation.intervals import REPLICATES
-from vjepa_mlflow.evaluation.metrics import MEANINGS, TITLES
 from vjepa_mlflow.evaluation.results import Evaluation
+from vjepa_mlflow.evaluation.templates import fill
 
 JPEG_QUALITY = 80
 
@@ -39,14 +38,12 @@ def render_report(
         hits: the least certain ones.
         epochs: the metrics of each epoch of the training, if it was one.
     """
-    environment = Environment(
-        loader=PackageLoader("vjepa_mlflow", "evaluation"), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters |= {"base64": _base64, "strip": _jpeg_strip}
     sliced = {part.factor for part in evaluation.slices}
-    return environment.get_template("report.html").render(
+    return fill(
+        "report.html",
+        evaluation,
+        filters={"base64": _base64, "strip": _jpeg_strip},
         title=title,
-        evaluation=evaluation,
         facts=facts,
         figures=figures,
         mistakes=mistakes,
@@ -57,12 +54,7 @@ def render_report(
             for concern, slices in groupby(evaluation.slices, lambda part: FACTORS[part.factor].concern)
         ],
         alike=[factor.title.lower() for name, factor in FACTORS.items() if name not in sliced],
-        grouped=len(np.unique(evaluation.outcomes.units)) < len(evaluation.outcomes),
-        factors=FACTORS,
-        titles=TITLES,
-        meanings=MEANINGS,
         replicates=f"{REPLICATES:,}",
-        error_rate=ERROR_RATE,
     )
 
 

@@ -1,10 +1,10 @@
 """Names of features, made from everything that they depend on."""
 
 import functools
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 
+from vjepa_mlflow.digest import sha256_of_text
 from vjepa_mlflow.features.encoder import Clip
 
 FORMAT_VERSION = 2
@@ -33,15 +33,11 @@ class FeatureSpace:
 
     @functools.cached_property
     def name(self) -> str:
-        return _digest(json.dumps({"version": FORMAT_VERSION, **asdict(self)}, sort_keys=True))[:16]
+        return sha256_of_text(json.dumps({"version": FORMAT_VERSION, **asdict(self)}, sort_keys=True))[:16]
 
     def entry(self, clip: Clip) -> str:
         """The name of a clip's features: the space, the video's content and the view. 64 hexadecimal digits."""
         view = clip.view
-        return _digest(
+        return sha256_of_text(
             f"{self.name} {clip.sample.digest} {view.position!r} {view.crop_y!r} {view.crop_x!r} {view.flip}"
         )
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

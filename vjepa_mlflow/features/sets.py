@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from vjepa_mlflow.data import Sample, VideoDataset
+from vjepa_mlflow.data import Sample, VideoDataset, label_ids
 from vjepa_mlflow.features.encoder import Clip
 from vjepa_mlflow.features.source import FeatureSource
 from vjepa_mlflow.model import CENTRED
@@ -121,8 +121,7 @@ class EvaluationSet:
         self._source = source
         self._again = again
         self.clips = evaluation_clips(samples, num_clips=num_clips)
-        index = {label: number for number, label in enumerate(labels)}
-        self.labels = [index[clip.sample.label] for clip in self.clips]
+        self.labels = label_ids([clip.sample for clip in self.clips], labels)
 
     @classmethod
     def of_split(cls, source: FeatureSource, dataset: VideoDataset, split: str) -> "EvaluationSet":

@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from vjepa_mlflow import evaluation, training
+from vjepa_mlflow import evaluation, features, model, training
 from vjepa_mlflow.cache import cache_folder
-from vjepa_mlflow.data import Sample, undivided_groups
+from vjepa_mlflow.data import Sample, label_ids, undivided_groups
 from vjepa_mlflow.datasets import LabelledVideos, dataset_of_split
 from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.tracking import RunLog
@@ -23,8 +24,8 @@ SHOWN_VIDEOS = 8
 SHOWN_LABELS = 3
 """Most probable labels that are told of a video in the report."""
 
-
 GREY_FRAMES = (6, 96, 128, 3)
+"""Shape of the thumbnails that stand for a video which cannot be read any more."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,15 @@ class LabelledSet:
         """The set as MLflow knows it."""
         return dataset_of_split(self.samples, self.data, self.split)
 
-    def outcomes(self, predictions: training.Predictions) -> evaluation.Outcomes:
-        """Averages the probabilities over each video's clips, which are one after the other."""
-        index = {label: number for number, label in enumerate(self.labels)}
-        probabilities = predictions.logits.double().softmax(dim=-1).reshape(len(self.samples), self.num_clips, -1)
+    def predict(self, head: model.Head, source: features.FeatureSource, *, precision: str) -> evaluation.Outcomes:
+        """What a head says of each video: its probabilities, averaged over the video's clips."""
+        clips = features.EvaluationSet(source, self.samples, self.labels, num_clips=self.num_clips)
+        logits, _ = training.predict(head, clips, precision=precision, name=self.split.capitalize())
+        probabilities = logits.double().softmax(dim=-1).reshape(len(self.samples), self.num_clips, -1)
         _, units = np.unique(undivided_groups(self.samples), return_inverse=True)
         return evaluation.Outcomes(
             labels=self.labels,
-            targets=np.array([index[sample.label] for sample in self.samples]),
+            targets=np.array(label_ids(self.samples, self.labels)),
             probabilities=probabilities.mean(dim=1).numpy(),
             units=units,
         )
@@ -135,7 +137,7 @@ class Course:
 def assess(
     log: RunLog,
     videos: LabelledSet,
-    predictions: training.Predictions,
+    outcomes: evaluation.Outcomes,
     *,
     title: str,
     facts: Mapping[str, str],
@@ -143,12 +145,12 @@ def assess(
     course: Course | None = None,
     model_id: str | None = None,
 ) -> evaluation.Evaluation:
-    """Works out what there is to say of a model's predictions, and logs it as metrics, tables, figures and a report.
+    """Works out what there is to say of a model's answers, and logs it as metrics, tables, figures and a report.
 
     Args:
         log: of the run.
         videos: the set.
-        predictions: for its clips.
+        outcomes: what the model said of it.
         title: of the report.
         facts: what the report says was evaluated, as names and values.
         step: of the metrics.
@@ -158,15 +160,15 @@ def assess(
     Raises:
         UserError: a video cannot be decoded any more.
     """
-    outcomes = videos.outcomes(predictions)
     found = evaluation.evaluate([sample.name for sample in videos.samples], outcomes, videos.properties)
     log.metrics(found.metrics_of(videos.split), step=step, model_id=model_id, dataset=videos.dataset)
     for name, table in found.tables().items():
         log.data_frame(table, f"{videos.split}_{name}.json")
-    mistakes = [videos.show(index, outcomes) for index in found.confident_mistakes[:SHOWN_VIDEOS]]
-    hits = [videos.show(index, outcomes) for index in found.uncertain_hits[:SHOWN_VIDEOS]]
+    chosen = [found.confident_mistakes[:SHOWN_VIDEOS], found.uncertain_hits[:SHOWN_VIDEOS], videos.spread()]
+    shown = {index: videos.show(index, outcomes) for index in sorted({*chain.from_iterable(chosen)})}
+    mistakes, hits, sheet = ([shown[index] for index in indices] for indices in chosen)
     figures = _figures(found, course) | {
-        "predictions": evaluation.prediction_sheet([videos.show(index, outcomes) for index in videos.spread()]),
+        "predictions": evaluation.prediction_sheet(sheet),
         "mistakes_and_uncertain_hits": evaluation.prediction_sheet([*mistakes, *hits]),
     }
     pictures = {

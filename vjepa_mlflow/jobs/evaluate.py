@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 from mlflow.exceptions import MlflowException
 
-from vjepa_mlflow import data, evaluation, features, flavor, model, training
+from vjepa_mlflow import data, evaluation, features, flavor, model
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.flavor.signature import MAX_CLIPS
+from vjepa_mlflow.flavor.signature import check_num_clips
 from vjepa_mlflow.jobs.assess import LabelledSet, assess, notes_folder
 from vjepa_mlflow.jobs.prepare import URI_SCHEMES, check_videos, log_faults
 from vjepa_mlflow.recipe import EVALUATED, EVALUATED_SPLITS, Recipe
@@ -42,8 +42,7 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
     """
     if split not in EVALUATED_SPLITS:
         raise UserError(f"split={split}: expected one of {', '.join(EVALUATED_SPLITS)}")
-    if not 1 <= num_clips <= MAX_CLIPS:
-        raise UserError(f"num_clips={num_clips}: expected a whole number from 1 to {MAX_CLIPS}")
+    check_num_clips(num_clips)
     with run_log() as log, model.matmul_precision(recipe.precision):
         used = {name: getattr(recipe, name) for name in EVALUATED}
         log.params({"model_uri": model_uri, "split": split, "num_clips": num_clips, **used})
@@ -67,8 +66,7 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
         log.input(videos.dataset, context=split)
 
         source = features.FeatureSource(classifier, loaded.processor, recipe)
-        clips = features.EvaluationSet(source, videos.samples, videos.labels, num_clips=num_clips)
-        predictions = training.predict(model.Head(classifier), clips, precision=recipe.precision, name="Evaluating")
+        outcomes = videos.predict(model.Head(classifier), source, precision=recipe.precision)
         facts = {
             "Model": model_uri,
             "Data": f"{recipe.data}, {split}",
@@ -77,7 +75,7 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
         }
         title = f"{model_uri} on {recipe.data}"
         model_id = loaded.model_id if model_uri.startswith(URI_SCHEMES) else None  # a copied folder's may be nobody's
-        found = assess(log, videos, predictions, title=title, facts=facts, step=0, model_id=model_id)
+        found = assess(log, videos, outcomes, title=title, facts=facts, step=0, model_id=model_id)
         version = registered_version(model_uri)
         if version is not None:
             tag_version(*version, found.metrics_of(split), dataset=videos.dataset, run_id=log.run_id)
@@ -102,6 +100,8 @@ def _choose_videos(log: RunLog, recipe: Recipe, split: str, *, num_frames: int) 
         num_frames=num_frames,
         on_faults=lambda faults: log_faults(log, faults),
     )
+    if not usable:
+        raise UserError(f"data={recipe.data}: no video can be used: expected at least one")
     if given:
         return usable
     print(f"The {split} split is drawn as in training, seed {recipe.seed}; split=all takes all videos")

@@ -16,7 +16,7 @@ def finish(
     prepared: Preparation,
     recipe: Recipe,
     *,
-    test: features.EvaluationSet,
+    source: features.FeatureSource,
     videos: LabelledSet,
     best: training.BestHead,
     epochs: list[dict[str, float]],
@@ -30,8 +30,8 @@ def finish(
         log: of the run, which is the active one.
         prepared: what the head was trained with.
         recipe: of its training.
-        test: the test features.
-        videos: the same videos, see `test_videos`.
+        source: of the features.
+        videos: the test set, see `test_videos`.
         best: the head.
         epochs: the metrics of every epoch of its training.
         meter: of the run's time and energy.
@@ -44,11 +44,11 @@ def finish(
     """
     head = model.Head(prepared.classifier)
     head.load_state_dict(best.weights)
-    predictions = training.predict(head, test, precision=recipe.precision, name="Test")
+    course = Course(epochs, best_epoch=best.epoch)
     found = assess(
         log,
         videos,
-        predictions,
+        videos.predict(head, source, precision=recipe.precision),
         title=f"{prepared.checkpoint.name} on {recipe.data}",
         facts={
             "Model": f"{prepared.checkpoint.name}, epoch {best.epoch} of {len(epochs)}",
@@ -56,13 +56,12 @@ def finish(
             "MLflow run": log.run_id,
         },
         step=step,
-        course=Course(epochs, best_epoch=best.epoch),
+        course=course,
     )
     usage = meter.read()
     log.metrics(usage.metrics(), step=step)
-    record = _record(log, prepared, recipe, Course(epochs, best_epoch=best.epoch), usage, trials)
-    model_uri = _log_model(log, prepared, recipe, record, found, step=step)
-    return model_uri, found.metrics_of("test") | usage.metrics()
+    record = _record(log, prepared, recipe, course, usage, trials)
+    return _log_model(prepared, record, found, step=step), found.metrics_of("test") | usage.metrics()
 
 
 def test_videos(prepared: Preparation, recipe: Recipe) -> LabelledSet:
@@ -104,29 +103,23 @@ def _record(
 
 
 def _log_model(
-    log: RunLog,
-    prepared: Preparation,
-    recipe: Recipe,
-    record: evaluation.TrainingRecord,
-    found: evaluation.Evaluation,
-    *,
-    step: int,
+    prepared: Preparation, record: evaluation.TrainingRecord, found: evaluation.Evaluation, *, step: int
 ) -> str:
     """Logs the model with its card, registers it where the recipe says so, and returns its URI."""
     logged = flavor.log_model(
         prepared.classifier,
         prepared.processor,
         MODEL_NAME,
-        stride=recipe.stride,
+        stride=record.recipe.stride,
         model_card=evaluation.render_card(record, found),
-        registered_model_name=recipe.registered_model_name or None,
+        registered_model_name=record.recipe.registered_model_name or None,
         step=step,
         input_example=flavor.example_input(data.draw_clip("left_clockwise", seed=0)),
     )
-    if not recipe.registered_model_name:
+    name = record.recipe.registered_model_name
+    if not name:
         return str(logged.model_uri)
-    name, version = recipe.registered_model_name, str(logged.registered_model_version)
+    version = str(logged.registered_model_version)
     describe_version(name, version, evaluation.summarize(record, found))
-    test = record.datasets["test"]
-    tag_version(name, version, found.metrics_of("test"), dataset=test, run_id=log.run_id)
+    tag_version(name, version, found.metrics_of("test"), dataset=record.datasets["test"], run_id=record.run_id)
     return f"models:/{name}/{version}"

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from vjepa_mlflow import flavor
 from vjepa_mlflow.data import find_videos
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.flavor.signature import MAX_CLIPS
+from vjepa_mlflow.flavor.signature import check_num_clips
 from vjepa_mlflow.iteration import progress
 
 
@@ -39,8 +39,7 @@ def predict(
     Raises:
         UserError: there is no such model, a path is not there, or no video is among them.
     """
-    if not 1 <= num_clips <= MAX_CLIPS:
-        raise UserError(f"num_clips={num_clips}: expected a whole number from 1 to {MAX_CLIPS}")
+    check_num_clips(num_clips)
     videos = _expand(paths)
     served = _load(model_uri)
     rows = []

@@ -10,7 +10,7 @@ from typing import Any
 
 import mlflow
 
-from vjepa_mlflow import data, features, flavor, model, sweep, training
+from vjepa_mlflow import data, flavor, model, sweep, training
 from vjepa_mlflow.energy import Meter, check_country, metering
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.interrupts import gentle_interrupts
@@ -216,13 +216,12 @@ class _Sweep:
             {"best_trial": slot.number, **{f"best_{name}": value for name, value in slot.trial.params.items()}}
         )
         self._log.metrics({**best.metrics, sweep.BEST_EPOCH: best.epoch}, step=step)
-        test = features.EvaluationSet.of_split(bench.source, bench.prepared.dataset, "test")
         with model.matmul_precision(recipe.precision):
             model_uri, tested = finish(
                 self._log,
                 bench.prepared,
                 recipe,
-                test=test,
+                source=bench.source,
                 videos=test_videos(bench.prepared, recipe),
                 best=best,
                 epochs=epochs,

@@ -39,7 +39,6 @@ def train(recipe: Recipe) -> TrainingResult:
         prepared = prepare(recipe, on_faults=lambda faults: log_faults(log, faults))
         log_preparation(log, prepared, recipe)
         source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
-        test = features.EvaluationSet.of_split(source, prepared.dataset, "test")
         videos = test_videos(prepared, recipe)
         _ = videos.properties  # measured now, so that a bad video does not cost the trained head
 
@@ -54,7 +53,7 @@ def train(recipe: Recipe) -> TrainingResult:
             val=features.EvaluationSet.of_split(source, prepared.dataset, "val"),
             recipe=recipe,
             on_epoch=on_epoch,
-            following=test.clips,
+            following=features.evaluation_clips(videos.samples),
         )
         best = trained.best
         # The test's metrics stand beside those of the best epoch.
@@ -62,7 +61,7 @@ def train(recipe: Recipe) -> TrainingResult:
             log,
             prepared,
             recipe,
-            test=test,
+            source=source,
             videos=videos,
             best=best,
             epochs=trained.epochs,

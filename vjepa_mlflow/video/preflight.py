@@ -1,15 +1,12 @@
 """A look at every video before anything depends on it."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from vjepa_mlflow.cache import write_atomically
-from vjepa_mlflow.digest import sha256
+from vjepa_mlflow.cache import read_note, write_note
+from vjepa_mlflow.digest import sha256, sha256_of_text
 from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.video.decode import VideoError, read_clip, read_info
@@ -21,6 +18,16 @@ class Finding(NamedTuple):
 
     digest: str
     seconds: float
+
+
+def identify(path: Path) -> Finding:
+    """Reads a file without decoding it.
+
+    Raises:
+        VideoError: it is not a video.
+        OSError: it cannot be read.
+    """
+    return Finding(sha256([path]), read_info(path).seconds)
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ def inspect_videos(
     def unknown() -> Iterator[Path]:
         order = (share or Share()).first(len(paths))
         for index in progress(order, total=len(paths), description="Checking videos", unit="video"):
-            finding = _read_note(inspect.note(paths[index]))
+            finding = read_note(inspect.note(paths[index]), Finding)
             if finding is None:
                 opened.append(index)
                 yield paths[index]
@@ -82,12 +89,12 @@ class _Inspect:
         try:
             note = self.note(path)  # taken first: what changes while it is read is read again the next time
             read_clip(path, num_frames=self.num_frames, stride=self.stride)
-            finding = Finding(sha256([path]), read_info(path).seconds)
+            finding = identify(path)
         except VideoError as error:
             return Inspection(path, fault=str(error))
         except OSError as error:
             return Inspection(path, fault=f"it cannot be read ({error.strerror})")
-        _write_note(note, finding)
+        write_note(note, finding._asdict())
         return Inspection(path, *finding)
 
     def note(self, path: Path) -> Path | None:
@@ -96,17 +103,5 @@ class _Inspect:
             return None
         status = path.stat()
         now = f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}\n{self.num_frames}\n{self.stride}"
-        name = hashlib.sha256(now.encode(errors="surrogateescape")).hexdigest()
+        name = sha256_of_text(now)
         return self.notes / name[:2] / name
-
-
-def _read_note(note: Path | None) -> Finding | None:
-    with suppress(OSError, ValueError, TypeError):
-        return None if note is None else Finding(**json.loads(note.read_text()))
-    return None
-
-
-def _write_note(note: Path | None, finding: Finding) -> None:
-    with suppress(OSError):  # without it the file is only inspected again
-        if note is not None:
-            write_atomically(note, json.dumps(finding._asdict()).encode())

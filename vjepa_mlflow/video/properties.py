@@ -1,8 +1,6 @@
 """What can be measured of a video, whatever it shows: how long, how bright, how sharp, how much moves."""
 
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vjepa_mlflow.cache import write_atomically
+from vjepa_mlflow.cache import read_note, write_note
 from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.video.decode import VideoError, read_clip, read_info
 from vjepa_mlflow.video.sampling import choose_stretch
@@ -106,18 +104,12 @@ class _Measure:
             properties = measure_video(file.path, num_frames=self.num_frames, stride=self.stride)
         except VideoError as error:
             return error
-        note = self._note(file.digest)
-        with suppress(OSError):  # without it the file is only measured again
-            if note is not None:
-                write_atomically(note, json.dumps(asdict(properties)).encode())
+        write_note(self._note(file.digest), asdict(properties))
         return properties
 
     def noted(self, digest: str) -> VideoProperties | None:
         """What was measured before of a file with this content."""
-        note = self._note(digest)
-        with suppress(OSError, ValueError, TypeError):
-            return None if note is None else VideoProperties(**json.loads(note.read_text()))
-        return None
+        return read_note(self._note(digest), VideoProperties)
 
     def _note(self, digest: str) -> Path | None:
         name = f"{digest}-{self.num_frames}-{self.stride}-{VERSION}.json"
