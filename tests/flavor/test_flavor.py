@@ -55,7 +55,7 @@ def test_a_saved_model_is_self_contained_and_holds_no_pickle(saved: Path) -> Non
     assert not [name for name in files if Path(name).suffix in {".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc"}]
     assert [name for name in files if name.endswith(".safetensors")] == ["checkpoint/model.safetensors"]
     configuration = yaml.safe_load((saved / "MLmodel").read_text())["flavors"]["vjepa_mlflow"]
-    assert configuration == {"format_version": 1, "checkpoint": "checkpoint", "stride": 4, "code": "code"}
+    assert configuration == {"format_version": 2, "checkpoint": "checkpoint", "stride": 4, "code": "code"}
     requirements = (saved / "requirements.txt").read_text().splitlines()
     assert {line.split("==")[0] for line in requirements} == set(flavor._REQUIRED)
     assert all("==" in line and "+" not in line for line in requirements)
@@ -87,7 +87,7 @@ def test_load_model_gives_model_processor_and_stride(saved: Path) -> None:
 def test_predictions_are_sorted_and_cut_to_top_k(served, clip: bytes) -> None:
     videos = pd.DataFrame({"video": [clip, draw_clip("up_clockwise", seed=2)]})
     answers = served.predict(videos)
-    assert list(answers.columns) == ["label", "score", "top_k"]
+    assert list(answers.columns) == ["label", "score", "top_k", "warning", "error"]
     assert len(answers) == 2
     for _, answer in answers.iterrows():
         scores = [pair["score"] for pair in answer["top_k"]]
@@ -116,9 +116,9 @@ def test_several_clips_are_averaged(saved: Path, served, clip: bytes) -> None:
 @pytest.mark.parametrize(
     ("videos", "params", "sentence"),
     [
-        ([b""], {}, "Video 1 of 1 is empty"),
-        ([b"no video, at all!"], {}, "Video 1 of 1 is text that is not base64"),
-        (["/etc/passwd"], {}, "Video 1 of 1 is text that is not base64"),
+        ([b""], {}, "Video 1 of 1 was refused: it is empty"),
+        ([b"no video, at all!"], {}, "Video 1 of 1 was refused: it is text that is not base64"),
+        (["/etc/passwd"], {}, "Video 1 of 1 was refused: it is text that is not base64"),
         ([b"\x00\x01\x02" * 50], {}, "Video 1 of 1 was refused: it cannot be decoded"),
         ([], {}, "Expected at least one row"),
         ([b"x"], {"top_k": 0}, "top_k=0: expected a whole number of at least 1"),
@@ -141,7 +141,7 @@ def test_faults_of_the_model_are_not(served, clip: bytes, monkeypatch: pytest.Mo
     def broken(*_: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(served._model_impl, "_forward", broken)
+    monkeypatch.setattr(served._model_impl._batcher, "submit", broken)
     with pytest.raises(MlflowException) as caught:
         served.predict(flavor.example_input(clip))
     assert caught.value.get_http_status_code() == 500
@@ -151,8 +151,8 @@ def test_faults_of_the_model_are_not(served, clip: bytes, monkeypatch: pytest.Mo
 def test_a_newer_format_is_refused(saved: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(saved, tmp_path / "newer"))
     text = (copy / "MLmodel").read_text()
-    (copy / "MLmodel").write_text(text.replace("format_version: 1", "format_version: 2"))
-    with pytest.raises(UserError, match="saved in format 2: expected at most 1"):
+    (copy / "MLmodel").write_text(text.replace("format_version: 2", "format_version: 3"))
+    with pytest.raises(UserError, match="saved in format 3: expected at most 2"):
         flavor.load_model(str(copy))
 
 

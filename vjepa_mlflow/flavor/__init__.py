@@ -2,7 +2,7 @@
 
 A saved model is self-contained:
 
-    MLmodel            signature, format version, sampling
+    MLmodel            signature, format version, sampling, configuration of serving
     README.md          the model card, where there is one
     checkpoint/        a plain transformers folder: config.json, model.safetensors, video_preprocessor_config.json
     code/              this package, so that the model serves where it is not installed
@@ -45,6 +45,7 @@ from mlflow.utils.validation import _validate_model_name
 
 import vjepa_mlflow
 from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.flavor.config import ServingConfig, read_config
 from vjepa_mlflow.flavor.signature import default_signature
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ if TYPE_CHECKING:
     from vjepa_mlflow.model import Checkpoint
 
 FLAVOR_NAME = "vjepa_mlflow"
-FORMAT_VERSION = 1
-"""Of the saved folder. A package reads every version up to its own."""
+FORMAT_VERSION = 2
+"""Of the saved folder. A package reads every version up to its own. 2: with a `ServingConfig`."""
 
 CHECKPOINT_FOLDER = "checkpoint"
 MODEL_CARD = "README.md"
@@ -90,6 +91,7 @@ def save_model(
     path: str | Path,
     *,
     stride: int,
+    config: ServingConfig | None = None,
     model_card: str | None = None,
     conda_env: dict[str, Any] | str | None = None,
     mlflow_model: Model | None = None,
@@ -106,6 +108,7 @@ def save_model(
         processor: its preprocessing.
         path: a folder that does not exist yet or is empty.
         stride: frames from one sampled frame to the next, as in training.
+        config: how it computes where it is loaded with `mlflow.pyfunc`.
         model_card: the text of `README.md`, in Hugging Face's format.
         conda_env: environment, as in every MLflow flavour.
         mlflow_model: the MLflow model to add the flavour to.
@@ -138,6 +141,7 @@ def save_model(
         conda_env=_CONDA_ENV_FILE_NAME,
         python_env=_PYTHON_ENV_FILE_NAME,
         code=code,
+        model_config=(config or ServingConfig()).to_model_config(),
     )
     mlflow_model.add_flavor(
         FLAVOR_NAME,
@@ -258,15 +262,16 @@ def fetch_checkpoint(model_uri: str) -> "Checkpoint":
     return from_folder(model_uri, folder / configuration["checkpoint"])
 
 
-def _load_pyfunc(path: str) -> "VideoClassifier":
+def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> "VideoClassifier":
     """Loads a saved model for serving. `mlflow.pyfunc` finds this function by its import path: a permanent contract."""
-    from vjepa_mlflow.flavor.answers import shorten_error_answers
+    from vjepa_mlflow.flavor.server import guard_server
     from vjepa_mlflow.flavor.video_classifier import VideoClassifier
 
-    shorten_error_answers()
+    config = read_config(model_config or {})
+    guard_server(max_request_bytes=config.max_request_bytes)
     configuration = _configuration(Path(path))
     loaded = _load(Path(path), configuration)
-    return VideoClassifier(loaded.model, loaded.processor, stride=loaded.stride)
+    return VideoClassifier(loaded.model, loaded.processor, stride=loaded.stride, config=config)
 
 
 def _configuration(folder: Path) -> dict[str, Any]:

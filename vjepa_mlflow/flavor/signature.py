@@ -6,8 +6,14 @@ from mlflow.types.schema import Array, Object, Property
 
 from vjepa_mlflow.errors import UserError
 
-DEFAULT_PARAMS = {"top_k": 5, "num_clips": 1}
-"""Of a prediction: how many labels to return, and over how many clips of a video to average."""
+DEFAULT_PARAMS: dict[str, int | str] = {"top_k": 5, "num_clips": 1, "bad_videos": "stop"}
+"""Of a prediction: how many labels to return, over how many clips of a video to average, and what a video that cannot
+be read does."""
+
+BAD_VIDEOS = ("stop", "report")
+"""Refuse the whole request, or give the reason in the column `error` of that row."""
+
+COLUMNS = ("label", "score", "top_k", "warning", "error")
 
 MAX_CLIPS = 32
 """Clips of one video at most."""
@@ -24,12 +30,15 @@ def check_num_clips(num_clips: int) -> None:
 
 
 def default_signature() -> ModelSignature:
-    """A binary column `video` in; `label`, `score` and `top_k` out; parameters `top_k` and `num_clips`."""
+    """A binary column `video` in; `COLUMNS` out, with null for what there is not; parameters as in `DEFAULT_PARAMS`."""
     pair = Object([Property("label", DataType.string), Property("score", DataType.double)])
+    types = (DataType.string, DataType.double, Array(pair), DataType.string, DataType.string)
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.binary, "video")]),
-        outputs=Schema(
-            [ColSpec(DataType.string, "label"), ColSpec(DataType.double, "score"), ColSpec(Array(pair), "top_k")]
-        ),
-        params=ParamSchema([ParamSpec(name, DataType.integer, default) for name, default in DEFAULT_PARAMS.items()]),
+        outputs=Schema([ColSpec(type_, name, required=False) for name, type_ in zip(COLUMNS, types, strict=True)]),
+        params=ParamSchema([_param(name, default) for name, default in DEFAULT_PARAMS.items()]),
     )
+
+
+def _param(name: str, default: int | str) -> ParamSpec:
+    return ParamSpec(name, DataType.string if isinstance(default, str) else DataType.integer, default)

@@ -4,22 +4,30 @@ import base64
 import binascii
 import logging
 import re
-from typing import Any
+import weakref
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
+from torch import Tensor
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
-from vjepa_mlflow.flavor.signature import DEFAULT_PARAMS, MAX_CLIPS
-from vjepa_mlflow.iteration import batches, map_ahead
-from vjepa_mlflow.model import CENTRED, choose_device, label_names, preprocess
-from vjepa_mlflow.video import VideoError, clip_positions, read_clip
+from vjepa_mlflow.flavor.batching import Batcher
+from vjepa_mlflow.flavor.clip_classifier import ClipClassifier
+from vjepa_mlflow.flavor.config import ServingConfig
+from vjepa_mlflow.flavor.server import OUR_FAULT, PredictionError
+from vjepa_mlflow.flavor.signature import BAD_VIDEOS, COLUMNS, DEFAULT_PARAMS, MAX_CLIPS
+from vjepa_mlflow.iteration import batches, map_ahead, usable_cpus
+from vjepa_mlflow.model import label_names, use_device
+from vjepa_mlflow.video import Decoders, VideoError, clip_positions
 
-BATCH_SIZE = 8
-"""Clips in one forward pass."""
+AHEAD = 2
+"""Clips for each decoder, and for each place in a batch, that are worked on before they are wanted."""
 
 EXPECTED = "expected the content of a video file"
 _TEXT = re.compile(rb"[\s!-~]*")
@@ -27,105 +35,163 @@ _TEXT = re.compile(rb"[\s!-~]*")
 logger = logging.getLogger(__name__)
 
 
-class PredictionError(MlflowException):
-    """One sentence for the client; a fault of the request is answered 400, one of the model 500."""
+class Classification(NamedTuple):
+    """What a model says of a video.
 
-    def __init__(self, sentence: str, error_code: int = INVALID_PARAMETER_VALUE):
-        super().__init__(sentence, error_code=error_code)
+    Attributes:
+        probabilities: of the classes, averaged over the video's clips; None where it cannot be read.
+        warning: what is wrong with the video all the same; empty if nothing is.
+        error: why it cannot be read; empty where it can.
+    """
+
+    probabilities: np.ndarray | None
+    warning: str = ""
+    error: str = ""
 
 
 class VideoClassifier:
-    """A classifier behind `mlflow.pyfunc`, on the GPU where there is one."""
+    """A classifier behind `mlflow.pyfunc`, for any number of threads."""
 
-    def __init__(self, model: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor, *, stride: int):
-        self._device = choose_device("auto")
-        self._model = model.to(self._device)
-        self._processor = processor
-        self._stride = stride
+    def __init__(
+        self,
+        model: VJEPA2ForVideoClassification,
+        processor: VJEPA2VideoProcessor,
+        *,
+        stride: int,
+        config: ServingConfig,
+    ):
         self._labels = label_names(model.config)
+        self._config = config
+        decoders = config.decoders or usable_cpus()
+        self._ahead = AHEAD * max(decoders, config.batch_size)
+        self._decoders = Decoders(
+            decoders, num_frames=model.config.frames_per_clip, stride=stride, limits=config.limits
+        )
+        classify = ClipClassifier(
+            model.to(use_device(config.device)),
+            processor,
+            precision=config.precision,
+            batch_size=config.batch_size,
+        )
+        self._batcher: Batcher[Tensor, Tensor] = Batcher(classify, size=config.batch_size)
+        weakref.finalize(self, self._batcher.close)
+
+    @property
+    def labels(self) -> list[str]:
+        """The classes in the order of the probabilities."""
+        return self._labels
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Classifies video files.
 
         Args:
             model_input: a column `video` of file contents, as bytes or as base64 text.
-            params: `top_k`, how many labels to return, and `num_clips`, over how many clips of a video to average.
+            params: see `flavor.signature`.
 
         Returns:
-            A row for each video: `label`, `score` (the label's probability) and `top_k` (pairs of label and score).
+            A row for each video: `label`, `score` (the label's probability), `top_k` (pairs of label and score),
+            `warning` (of a video that is cut off or damaged) and `error` (of one that cannot be read).
 
         Raises:
             PredictionError: the request is at fault and is answered 400, or the model is and answers 500.
         """
         try:
-            top_k = _at_least_one("top_k", params)
-            num_clips = _at_least_one("num_clips", params)
-            if num_clips > MAX_CLIPS:
-                raise PredictionError(f"num_clips={num_clips}: expected at most {MAX_CLIPS}.")
-            probabilities = self._probabilities(_contents(model_input), num_clips)
+            return self._predict(model_input, params or {})
         except PredictionError:
             raise
         except Exception:
             logger.exception("A prediction failed")
-            raise PredictionError("The model failed on this request; its log says why.", INTERNAL_ERROR) from None
-        return pd.DataFrame([self._row(row, top_k) for row in probabilities], columns=["label", "score", "top_k"])
+            raise PredictionError(OUR_FAULT, INTERNAL_ERROR) from None
 
-    def _probabilities(self, videos: list[bytes], num_clips: int) -> np.ndarray:
-        """Returns the classes' probabilities averaged over each video's clips, of shape (videos, classes)."""
+    def _predict(self, model_input: pd.DataFrame, params: dict[str, Any]) -> pd.DataFrame:
+        top_k = _at_least_one("top_k", params)
+        num_clips = _at_least_one("num_clips", params)
+        if num_clips > MAX_CLIPS:
+            raise PredictionError(f"num_clips={num_clips}: expected at most {MAX_CLIPS}.")
+        bad_videos = params.get("bad_videos", DEFAULT_PARAMS["bad_videos"])
+        if bad_videos not in BAD_VIDEOS:
+            raise PredictionError(f"bad_videos={bad_videos}: expected one of {', '.join(BAD_VIDEOS)}.")
+        contents = _contents(model_input, at_most=self._config.max_videos)
+        rows = []
+        for number, found in enumerate(self.classify(contents, num_clips=num_clips), start=1):
+            if found.error and bad_videos == "stop":
+                raise PredictionError(f"Video {number} of {len(contents)} was refused: {found.error}.")
+            rows.append(self._row(found, top_k))
+        return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
 
-        def pixels(wanted: tuple[int, float]) -> torch.Tensor:
-            index, position = wanted
-            try:
-                frames = read_clip(
-                    videos[index],
-                    num_frames=self._model.config.frames_per_clip,
-                    stride=self._stride,
-                    position=position,
-                )
-            except VideoError as error:
-                raise PredictionError(f"Video {index + 1} of {len(videos)} was refused: {error}.") from error
-            return preprocess(self._processor, [torch.from_numpy(frames)], views=[CENTRED], device=self._device)[0]
+    def classify(self, videos: Iterable[Path | bytes | VideoError], *, num_clips: int) -> Iterator[Classification]:
+        """Says of each video in turn what it shows, while the next ones are decoded; takes few of them ahead.
 
-        wanted = [(index, position) for index in range(len(videos)) for position in clip_positions(num_clips)]
-        clips = map_ahead(pixels, wanted, ahead=2 * BATCH_SIZE)
-        probabilities = [self._forward(torch.stack(batch)) for batch in batches(clips, BATCH_SIZE)]
-        return torch.cat(probabilities).reshape(len(videos), num_clips, -1).mean(dim=1).numpy()
+        Args:
+            videos: files, contents of files, or why there is none.
+            num_clips: how many clips of a video to average.
+        """
+        wanted = ((video, position) for video in videos for position in clip_positions(num_clips))
+        clips = map_ahead(self._begin, wanted, ahead=self._ahead)
+        for of_a_video in batches(clips, num_clips):
+            yield _average(of_a_video)
 
-    @torch.no_grad()
-    def _forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self._model(pixel_values_videos=pixels).logits.double().softmax(dim=-1).cpu()
+    def _begin(self, wanted: tuple[Path | bytes | VideoError, float]) -> "_Clip | VideoError":
+        """Decodes a clip and hands it on to be classified."""
+        video, position = wanted
+        try:
+            if isinstance(video, VideoError):
+                raise video
+            reading = self._decoders.read(video, position)
+        except VideoError as error:
+            return error
+        return _Clip(self._batcher.submit(torch.from_numpy(reading.clip)), reading.warning)
 
-    def _row(self, probabilities: np.ndarray, top_k: int) -> dict[str, Any]:
-        best = np.argsort(-probabilities, kind="stable")[:top_k]
-        pairs = [{"label": self._labels[index], "score": float(probabilities[index])} for index in best]
-        return {**pairs[0], "top_k": pairs}
+    def _row(self, found: Classification, top_k: int) -> dict[str, Any]:
+        said = {"warning": found.warning or None, "error": found.error or None}
+        if found.probabilities is None:
+            return {"label": None, "score": None, "top_k": [], **said}
+        best = np.argsort(-found.probabilities, kind="stable")[:top_k]
+        pairs = [{"label": self._labels[index], "score": float(found.probabilities[index])} for index in best]
+        return {**pairs[0], "top_k": pairs, **said}
 
 
-def _at_least_one(name: str, params: dict[str, Any] | None) -> int:
-    value = int((params or {}).get(name, DEFAULT_PARAMS[name]))
+class _Clip(NamedTuple):
+    probabilities: "Future[Tensor]"
+    warning: str
+
+
+def _average(clips: "list[_Clip | VideoError]") -> Classification:
+    probabilities = []
+    for clip in clips:
+        if isinstance(clip, VideoError):
+            return Classification(None, error=str(clip))
+        probabilities.append(clip.probabilities.result())
+    warnings = [clip.warning for clip in clips if isinstance(clip, _Clip)]
+    return Classification(torch.stack(probabilities).mean(dim=0).numpy(), warning=max(warnings))
+
+
+def _at_least_one(name: str, params: dict[str, Any]) -> int:
+    value = int(params.get(name, DEFAULT_PARAMS[name]))
     if value < 1:
         raise PredictionError(f"{name}={value}: expected a whole number of at least 1.")
     return value
 
 
-def _contents(model_input: pd.DataFrame) -> list[bytes]:
+def _contents(model_input: pd.DataFrame, *, at_most: int) -> list[bytes | VideoError]:
     if "video" not in model_input or model_input.empty:
         raise PredictionError("Expected at least one row with a column 'video' that holds a video file.")
-    values = list(model_input["video"])
-    return [_content(value, f"Video {number} of {len(values)}") for number, value in enumerate(values, start=1)]
+    if len(model_input) > at_most:
+        raise PredictionError(f"The request holds {len(model_input)} videos: expected at most {at_most}.")
+    return [_content(value) for value in model_input["video"]]
 
 
-def _content(value: Any, name: str) -> bytes:
+def _content(value: Any) -> bytes | VideoError:
     """Returns a file's content. The scoring server decodes base64 in some forms of payload and not in others."""
     if isinstance(value, str):
         value = value.encode()
     if not isinstance(value, bytes | bytearray):
-        raise PredictionError(f"{name} is of type {type(value).__name__}: {EXPECTED}.")
+        return VideoError(f"it is of type {type(value).__name__}: {EXPECTED}")
     if not value:
-        raise PredictionError(f"{name} is empty: {EXPECTED}.")
+        return VideoError(f"it is empty: {EXPECTED}")
     if _TEXT.fullmatch(value[:64]) is None:
         return bytes(value)  # no format of video begins with so many printable characters
     try:
         return base64.b64decode(b"".join(value.split()), validate=True)
     except binascii.Error:
-        raise PredictionError(f"{name} is text that is not base64: {EXPECTED} in base64.") from None
+        return VideoError(f"it is text that is not base64: {EXPECTED} in base64")

@@ -56,8 +56,7 @@ class Backbone:
         self._precision = precision
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._lean = self._make_lean() if _gains(model.device, precision) else None
-        self._captured: Captured | None = None
-        self._captured_shape: torch.Size | None = None
+        self._captured: dict[torch.Size, Captured] = {}
         self.form = "transformers" if self._lean is None else "lean"
 
     @torch.no_grad()
@@ -70,14 +69,14 @@ class Backbone:
     @torch.no_grad()
     def prepare(self, *, clips: int) -> None:
         """Does beforehand what the first batch of so many clips would have to wait for."""
-        if self._lean is not None and self._captured is None:
+        if self._lean is not None and not self._captured:
             self._capture(self._lean, _random_pixels(self._model, clips))
 
     def _capture(self, lean: LeanEncoder, pixels: Tensor) -> Captured:
-        if self._captured is None or self._captured_shape != pixels.shape:
+        if pixels.shape not in self._captured:
             warm_up(lean, pixels)
-            self._captured, self._captured_shape = Captured(lean, pixels), pixels.shape
-        return self._captured
+            self._captured[pixels.shape] = Captured(lean, pixels)
+        return self._captured[pixels.shape]
 
     def _transformers(self, pixels: Tensor) -> Tensor:
         with autocast(pixels.device, self._precision):

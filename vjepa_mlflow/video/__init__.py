@@ -1,16 +1,40 @@
-"""Encoded files to sampled uint8 frames, and what is wrong with a file."""
+"""Encoded files to sampled uint8 frames, and what is wrong with a file.
 
-from vjepa_mlflow.video.decode import VideoError, VideoInfo, VideoSource, read_clip, read_info
-from vjepa_mlflow.video.preflight import Inspection, identify, inspect_videos
-from vjepa_mlflow.video.properties import VideoFile, VideoProperties, measure_video, measure_videos
-from vjepa_mlflow.video.reader import ClipReader, ClipRequest
-from vjepa_mlflow.video.sampling import clip_positions
-from vjepa_mlflow.video.views import View, draw_view
+The public names load their modules only once they are used: the program that decodes uploads needs no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vjepa_mlflow.video.decode import VideoError, VideoInfo, VideoSource, read_clip, read_info
+    from vjepa_mlflow.video.decoders import Decoders, Reading
+    from vjepa_mlflow.video.limits import Limits
+    from vjepa_mlflow.video.preflight import Inspection, identify, inspect_videos
+    from vjepa_mlflow.video.properties import VideoFile, VideoProperties, measure_video, measure_videos
+    from vjepa_mlflow.video.reader import ClipReader, ClipRequest
+    from vjepa_mlflow.video.sampling import clip_positions
+    from vjepa_mlflow.video.views import View, draw_view
+
+_MODULES = {
+    "decode": ("VideoError", "VideoInfo", "VideoSource", "read_clip", "read_info"),
+    "decoders": ("Decoders", "Reading"),
+    "limits": ("Limits",),
+    "preflight": ("Inspection", "identify", "inspect_videos"),
+    "properties": ("VideoFile", "VideoProperties", "measure_video", "measure_videos"),
+    "reader": ("ClipReader", "ClipRequest"),
+    "sampling": ("clip_positions",),
+    "views": ("View", "draw_view"),
+}
+_HOMES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "ClipReader",
     "ClipRequest",
+    "Decoders",
     "Inspection",
+    "Limits",
+    "Reading",
     "VideoError",
     "VideoFile",
     "VideoInfo",
@@ -26,3 +50,9 @@ __all__ = [
     "read_clip",
     "read_info",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

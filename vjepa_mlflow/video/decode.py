@@ -1,23 +1,27 @@
 """Encoded video to sampled uint8 frames, with PyAV."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from io import BytesIO
+from functools import cache
+from io import SEEK_END, BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
+from av.codec.codec import Capabilities
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from vjepa_mlflow.video.limits import Limits, Upload
 from vjepa_mlflow.video.sampling import Stretch, choose_stretch
 
-VideoSource = Path | bytes
-"""A file, or the content of one."""
+VideoSource = Path | bytes | Upload
+"""A file, the content of one, or what a stranger sent."""
 
 SEEK_FROM = 256
 """Below this frame index the start of a clip is found by counting frames, which is exact in any file and about as
@@ -26,6 +30,10 @@ fast: encoders set key frames up to 250 frames apart."""
 
 # Since version 17 PyAV converts each frame in several threads; clips are converted side by side already.
 _ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
+
+HEADERS_ERR_BY = 2
+"""Frames that headers promise and that are not there, in most AVI files without anything being wrong."""
 
 
 class VideoError(Exception):
@@ -68,7 +76,49 @@ def read_clip(source: VideoSource, *, num_frames: int, stride: int, position: fl
     Raises:
         VideoError: the source is not a video, or the clip cannot be decoded in full.
     """
-    known_frames = read_info(source).num_frames
+    return _read_clip(source, read_info(source).num_frames, num_frames=num_frames, stride=stride, position=position)[0]
+
+
+class UploadedClip(NamedTuple):
+    """A clip of an upload.
+
+    Attributes:
+        clip: uint8 RGB frames, upright, of shape (num_frames, height, width, 3).
+        frames: of the video that were found.
+        promised_frames: that its header promised.
+    """
+
+    clip: np.ndarray
+    frames: int
+    promised_frames: int
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether so many frames are missing that the video must be cut off or damaged."""
+        missing = self.promised_frames - self.frames
+        return missing > max(HEADERS_ERR_BY, self.promised_frames // 20)
+
+
+def read_upload(upload: Upload, *, num_frames: int, stride: int, position: float) -> UploadedClip:
+    """Reads a clip of a video that may be cut off or damaged: it is placed among the frames that can be decoded.
+
+    Arguments are those of `read_clip`.
+
+    Raises:
+        VideoError: it is no video, it is beyond its limits, or too little of it can be decoded for a clip.
+    """
+    promised = read_info(upload).num_frames
+    clip, found = _read_clip(upload, promised, num_frames=num_frames, stride=stride, position=position)
+    read = UploadedClip(clip, found, promised)
+    if read.incomplete and found < num_frames:
+        raise VideoError(f"only {found} of its {promised} frames can be decoded: expected at least {num_frames}")
+    return read
+
+
+def _read_clip(
+    source: VideoSource, known_frames: int, *, num_frames: int, stride: int, position: float
+) -> tuple[np.ndarray, int]:
+    """Returns a clip, and how many of the known frames there are."""
     while True:
         stretch = choose_stretch(known_frames, num_frames, stride, position)
         frames, decoded = _read_stretch(source, stretch)
@@ -78,7 +128,7 @@ def read_clip(source: VideoSource, *, num_frames: int, stride: int, position: fl
         known_frames = min(known_frames - 1, stretch.start + decoded)
         if known_frames < 1:
             raise VideoError("no frame of it can be decoded")
-    return np.stack(frames + [frames[-1]] * (num_frames - len(frames)))
+    return np.stack(frames + [frames[-1]] * (num_frames - len(frames))), known_frames
 
 
 def read_info(source: VideoSource) -> VideoInfo:
@@ -96,11 +146,14 @@ def read_info(source: VideoSource) -> VideoInfo:
         num_frames = stream.frames or round((duration or 0) * rate) or _count_packets(container, stream)
         if num_frames < 1:
             raise VideoError("it holds no video frames")
-        return VideoInfo(
+        info = VideoInfo(
             num_frames=num_frames,
             frames_per_second=rate,
             start=_seconds(stream.start_time, stream) or Fraction(0),
         )
+    if isinstance(source, Upload):
+        _check_length(info, source.limits)
+    return info
 
 
 @contextmanager
@@ -108,18 +161,74 @@ def _open(source: VideoSource) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Opens the best video stream; every FFmpeg error inside the block leaves it as a VideoError."""
     if isinstance(source, Path) and not source.is_file():
         raise VideoError("there is no such file")
-    if not (source.stat().st_size if isinstance(source, Path) else source):
+    if _is_empty(source):
         raise VideoError("it is empty")
     try:
-        with av.open(BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
+        with _open_container(source) as container:
             stream = container.streams.best("video")
             if not isinstance(stream, VideoStream):
                 raise VideoError("it has no video stream")
             # Clips are decoded side by side; threads inside a decoder would only compete with that.
             stream.thread_count = 1
+            if isinstance(source, Upload):
+                _limit(stream, source.limits)
             yield container, stream
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoError(f"it cannot be decoded ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _is_empty(source: VideoSource) -> bool:
+    if isinstance(source, Upload):
+        return source.file.seek(0, SEEK_END) == 0
+    return not (source.stat().st_size if isinstance(source, Path) else source)
+
+
+def _open_container(source: VideoSource) -> InputContainer:
+    if not isinstance(source, Upload):
+        return av.open(BytesIO(source) if isinstance(source, bytes) else str(source), "r")
+    source.file.seek(0)
+    try:
+        return av.open(source.file, "r", options=_options(source.limits))
+    except av.ArgumentError as error:
+        raise VideoError(f"it is a video of none of the formats {', '.join(source.limits.containers)}") from error
+
+
+@cache
+def _options(limits: Limits) -> dict[str, str]:
+    """FFmpeg's options for opening an upload, which hold for looking at its first frames too."""
+    decoders = [codec.name for codec in _software_decoders() if codec.canonical_name in limits.codecs]
+    return {
+        "format_whitelist": ",".join(limits.containers),
+        "codec_whitelist": ",".join(decoders),
+        "protocol_whitelist": "none",
+        "max_pixels": str(limits.max_pixels),
+    }
+
+
+def _software_decoders() -> Iterator[av.Codec]:
+    for name in av.codecs_available:
+        with suppress(ValueError):  # of an encoder
+            codec = av.Codec(name, "r")
+            if codec.type == "video" and not codec.capabilities & Capabilities.hardware:
+                yield codec
+
+
+def _limit(stream: VideoStream, limits: Limits) -> None:
+    codec = stream.codec_context
+    if codec.codec.canonical_name not in limits.codecs:
+        raise VideoError(f"its codec is {codec.codec.canonical_name}: expected one of {', '.join(limits.codecs)}")
+    if codec.width * codec.height > limits.max_pixels:
+        raise VideoError(
+            f"its frames have {codec.width}x{codec.height} pixels: expected at most {limits.max_pixels} in all"
+        )
+    codec.options = {"max_pixels": str(limits.max_pixels)}  # frames may grow later on
+
+
+def _check_length(info: VideoInfo, limits: Limits) -> None:
+    if info.num_frames > limits.max_frames:
+        raise VideoError(f"it has {info.num_frames} frames: expected at most {limits.max_frames}")
+    if info.seconds > limits.max_seconds:
+        raise VideoError(f"it lasts {info.seconds:.0f} s: expected at most {limits.max_seconds:.0f} s")
 
 
 def _seconds(timestamp: int | None, stream: VideoStream) -> Fraction | None:
@@ -143,7 +252,7 @@ def _read_stretch(source: VideoSource, stretch: Stretch) -> tuple[list[np.ndarra
         if by_seeking is not None:
             return by_seeking
     with _open(source) as (container, stream):
-        return _take(container.decode(stream), stretch, skip=stretch.start)
+        return _take(_frames(source, container, stream), stretch, skip=stretch.start)
 
 
 def _read_by_seeking(source: VideoSource, stretch: Stretch) -> tuple[list[np.ndarray], int] | None:
@@ -158,11 +267,20 @@ def _read_by_seeking(source: VideoSource, stretch: Stretch) -> tuple[list[np.nda
             container.seek(int(target / stream.time_base), stream=stream)
         except av.FFmpegError:
             return None
-        frames = container.decode(stream)
+        frames = _frames(source, container, stream)
         first = next(frames, None)
         if first is None or first.pts is None or _time(first) > target + 1 / info.frames_per_second:
             return None
         return _take(_from_time(first, frames, earliest), stretch, skip=0)
+
+
+def _frames(source: VideoSource, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Decodes frames. An upload ends where it cannot be decoded any further; of any other video that is an error."""
+    try:
+        yield from container.decode(stream)
+    except av.FFmpegError as error:
+        if not isinstance(source, Upload) or isinstance(error, MemoryError):
+            raise
 
 
 def _time(frame: VideoFrame) -> Fraction:

@@ -1,0 +1,70 @@
+"""Decoded clips to probabilities of the classes."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+from vjepa_mlflow.errors import UserError, remark
+from vjepa_mlflow.model import CENTRED, Backbone, Head, autocast, matmul_precision, preprocess
+
+
+class ClipClassifier:
+    """Preprocessing, backbone and head of a classifier, for prediction.
+
+    On a GPU clips go through it in batches of one size, and what is left of them one by one, since each size is
+    compiled and recorded by itself; on the CPU, where a batch is no faster, one by one.
+
+    Args:
+        model: on its device.
+        processor: its preprocessing.
+        precision: `fp32`, `tf32` or `bf16`.
+        batch_size: clips in one forward pass at most.
+    """
+
+    def __init__(
+        self,
+        model: VJEPA2ForVideoClassification,
+        processor: VJEPA2VideoProcessor,
+        *,
+        precision: str,
+        batch_size: int,
+    ):
+        self._device = model.device
+        self._processor = processor
+        self._precision = precision
+        self._backbone = Backbone(model, precision=precision)
+        self._head = Head(model).eval()
+        self._batch_size = batch_size if self._device.type == "cuda" else 1
+        self._warm_up(model.config.frames_per_clip)
+
+    def __call__(self, clips: Sequence[Tensor]) -> Tensor:
+        """uint8 RGB clips, each of shape (frames, height, width, 3), to probabilities of shape (clips, classes)."""
+        with torch.no_grad(), matmul_precision(self._precision):
+            pixels = preprocess(self._processor, clips, views=[CENTRED] * len(clips), device=self._device)
+            batches, rest = divmod(len(clips), self._batch_size)
+            sizes = [self._batch_size] * batches + [1] * rest
+            logits = torch.cat([self._forward(batch) for batch in pixels.split(sizes)])
+            return logits.double().softmax(dim=-1).cpu()
+
+    def _forward(self, pixels: Tensor) -> Tensor:
+        with autocast(self._device, self._precision):
+            return self._head(self._backbone(pixels).float()).float()
+
+    def _warm_up(self, frames: int) -> None:
+        """Does what the first batch of each size would have to wait for."""
+        clip = torch.zeros(frames, 240, 320, 3, dtype=torch.uint8)
+        while True:
+            try:
+                for size in {self._batch_size, 1}:
+                    self([clip] * size)
+                return
+            except torch.OutOfMemoryError:
+                if self._batch_size == 1:
+                    raise UserError(
+                        f"device={self._device}: its memory is too small for one clip: expected more, or precision=bf16"
+                    ) from None
+            self._batch_size //= 2
+            torch.cuda.empty_cache()
+            remark(f"GPU memory ran out: {self._batch_size} clips are classified at once")

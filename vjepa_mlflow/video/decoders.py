@@ -1,0 +1,173 @@
+"""Clips of videos from strangers, decoded in processes that can do no harm."""
+
+import contextlib
+import json
+import mmap
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from queue import LifoQueue
+from typing import NamedTuple
+
+import numpy as np
+
+import vjepa_mlflow
+from vjepa_mlflow.video import decoder_process
+from vjepa_mlflow.video.decode import VideoError
+from vjepa_mlflow.video.decoder_process import Answer, Request
+from vjepa_mlflow.video.limits import Limits
+
+START_SECONDS = 60
+"""That a process may take to start, on a machine that is busy with other things."""
+
+
+class Reading(NamedTuple):
+    """A clip, uint8 RGB of shape (num_frames, height, width, 3), and what is wrong with its video; empty: nothing."""
+
+    clip: np.ndarray
+    warning: str
+
+
+class Decoders:
+    """Reads clips in processes of their own, from any number of threads, each process one clip at a time.
+
+    A process that dies of a video, or takes too long over it, is replaced by another.
+
+    Args:
+        count: how many processes.
+        num_frames: frames of a clip.
+        stride: frames from one sampled frame to the next.
+        limits: within which videos are read.
+    """
+
+    def __init__(self, count: int, *, num_frames: int, stride: int, limits: Limits):
+        self._num_frames = num_frames
+        self._stride = stride
+        self._limits = limits
+        # The last one used is the next one used: its memory is still warm.
+        self._idle: LifoQueue[_Process] = LifoQueue()
+        for _ in range(count):
+            self._idle.put(_Process())
+
+    def read(self, video: Path | bytes, position: float) -> Reading:
+        """Reads a clip; waits while all processes are busy.
+
+        Args:
+            video: a file, or the content of one.
+            position: of the clip, from 0 (the video's start) to 1 (its end).
+
+        Raises:
+            VideoError: it is no video that can be read, or it is beyond the limits.
+            RuntimeError: decoding cannot be done here.
+        """
+        limits = self._limits
+        if isinstance(video, bytes) and len(video) > limits.max_video_bytes:
+            raise VideoError(f"it has {len(video)} bytes: expected at most {limits.max_video_bytes}")
+        request = Request(self._num_frames, self._stride, position, limits)
+        process = self._idle.get()
+        try:
+            with _opened(video) as content, _memory_file() as frames:
+                answer = process.ask(request, content, frames)
+                if answer.error:
+                    raise VideoError(answer.error)
+                return Reading(_map(frames, answer.shape), answer.warning)
+        finally:
+            self._idle.put(process if process.alive else _Process())
+
+
+class _Process:
+    """A process that decodes. It ends with this object, or with the program, since it then has nobody to listen to."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        path = os.pathsep.join([str(Path(vjepa_mlflow.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", decoder_process.__name__],
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)},
+            )
+        self._ready = False
+        self.alive = True
+
+    def ask(self, request: Request, content: int, frames: int) -> Answer:
+        """Has it read a clip of the file `content` into the file `frames`, both descriptors."""
+        self._wait_until_ready()
+        try:
+            socket.send_fds(self._socket, [decoder_process.encode(request)], [content, frames])
+            answer = self._receive(request.limits.max_decode_seconds)
+        except TimeoutError:
+            self.end()
+            limit = request.limits.max_decode_seconds
+            raise VideoError(f"decoding it takes too long: expected at most {limit:g} s") from None
+        except OSError:
+            answer = b""
+        if not answer:
+            self.end()
+            raise VideoError("it broke the decoder")
+        return Answer(**json.loads(answer))
+
+    def _wait_until_ready(self) -> None:
+        if self._ready:
+            return
+        if self._receive(START_SECONDS) != decoder_process.READY:
+            self.end()
+            raise RuntimeError(f"{sys.executable} -m {decoder_process.__name__} does not start")
+        self._ready = True
+
+    def _receive(self, seconds: float) -> bytes:
+        self._socket.settimeout(seconds)
+        return self._socket.recv(decoder_process.LARGEST_MESSAGE)
+
+    def end(self) -> None:
+        self.alive = False
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # of one that could not be made
+            self.end()
+
+
+@contextlib.contextmanager
+def _opened(video: Path | bytes) -> Iterator[int]:
+    """A descriptor to read a video from."""
+    if isinstance(video, bytes):
+        with _memory_file() as descriptor:
+            _write(descriptor, video)
+            yield descriptor
+        return
+    try:
+        descriptor = os.open(video, os.O_RDONLY)
+    except OSError as error:
+        raise VideoError(f"it cannot be opened ({error.strerror})") from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _memory_file() -> Iterator[int]:
+    descriptor = os.memfd_create("video")
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    remaining = memoryview(content)
+    while remaining:
+        remaining = remaining[os.write(descriptor, remaining) :]
+
+
+def _map(descriptor: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The file's content as an array that keeps the memory for as long as it lives, without a copy."""
+    content = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+    return np.frombuffer(content, dtype=np.uint8).reshape(shape)
