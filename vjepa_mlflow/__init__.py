@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.flavor import load_model, log_model, save_model
     from vjepa_mlflow.jobs.evaluate import EvaluationResult, evaluate
     from vjepa_mlflow.jobs.extract import ExtractionResult, extract
-    from vjepa_mlflow.jobs.predict import predict
+    from vjepa_mlflow.jobs.predict import predict, predict_to_file
     from vjepa_mlflow.jobs.sweep import SweepResult, run_sweep
     from vjepa_mlflow.jobs.train import TrainingResult, train
     from vjepa_mlflow.recipe import Recipe
@@ -30,6 +30,7 @@ _HOMES = {
     "load_model": "vjepa_mlflow.flavor",
     "log_model": "vjepa_mlflow.flavor",
     "predict": "vjepa_mlflow.jobs.predict",
+    "predict_to_file": "vjepa_mlflow.jobs.predict",
     "run_sweep": "vjepa_mlflow.jobs.sweep",
     "save_model": "vjepa_mlflow.flavor",
     "train": "vjepa_mlflow.jobs.train",
@@ -47,6 +48,7 @@ __all__ = [
     "load_model",
     "log_model",
     "predict",
+    "predict_to_file",
     "run_sweep",
     "save_model",
     "train",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from tqdm import tqdm
 
 from vjepa_mlflow import __version__
 from vjepa_mlflow.errors import UserError, one_line
@@ -174,18 +175,31 @@ def features(older_than: float | None, max_size: float | None) -> None:
 @commands.command()
 @click.argument("model_uri")
 @click.argument("paths", nargs=-1, required=True, metavar="FILES_OR_FOLDERS...", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="CSV file to write.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A .csv or .parquet to write; where it was begun before, it is gone on with.",
+)
 @click.option("--num-clips", type=click.IntRange(min=1), default=1, show_default=True, help="Clips to average.")
 def predict(model_uri: str, paths: tuple[Path, ...], output: Path | None, num_clips: int) -> None:
-    """Classify videos with a logged or registered model."""
-    from vjepa_mlflow.jobs.predict import predict
+    """Classify videos with a logged or registered model.
 
-    rows = predict(model_uri, paths, num_clips=num_clips, output=output)
-    width = max(len(row["path"]) for row in rows)
-    for row in rows:
-        print(f"{row['path']:<{width}}  " + (row["error"] or f"{row['score']:.3f}  {row['label']}"))
+    Without an output file, predictions are printed, and a video that cannot be read fails the command in the end.
+    """
+    from vjepa_mlflow.jobs.predict import predict, predict_to_file
+
     if output:
-        print(f"{len(rows)} predictions in {output}")
-    failed = sum(1 for row in rows if row["error"])
+        counts = predict_to_file(model_uri, paths, output, num_clips=num_clips)
+        before = f", {counts.present} of them from before" if counts.present else ""
+        errors = f"; {counts.errors} videos could not be read" if counts.errors else ""
+        print(f"{counts.present + counts.added} predictions in {output}{before}{errors}")
+        return
+    rows = failed = 0
+    for row in predict(model_uri, paths, num_clips=num_clips):
+        rows += 1
+        failed += bool(row["error"])
+        warning = f"  ({row['warning']})" if row["warning"] else ""
+        tqdm.write(f"{row['path']}  " + (row["error"] or f"{row['score']:.3f}  {row['label']}{warning}"))
     if failed:
-        raise UserError(f"{failed} of {len(rows)} files could not be read")
+        raise UserError(f"{failed} of {rows} files could not be read")

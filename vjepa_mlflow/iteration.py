@@ -4,7 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -23,12 +23,17 @@ def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], *, ahea
 
     Threads serve here because FFmpeg, hashing and tensor arithmetic all run outside Python's lock.
     """
+    items = iter(items)
+    first = list(islice(items, 2))
+    if len(first) == 1:  # a thread would take longer to start
+        yield function(first[0])
+        return
     workers = usable_cpus()
     ahead = ahead or 2 * workers
     waiting: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(workers)  # which starts no thread before there is work
     try:
-        for item in items:
+        for item in chain(first, items):
             waiting.append(pool.submit(function, item))
             if len(waiting) >= ahead:
                 yield waiting.popleft().result()

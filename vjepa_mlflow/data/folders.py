@@ -1,6 +1,7 @@
 """Class folders, with or without split folders above them."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from vjepa_mlflow.data.samples import SPLIT_NAMES, Sample
@@ -12,17 +13,13 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 
-def find_videos(folder: Path) -> list[Path]:
+def find_videos(folder: Path) -> Iterator[Path]:
     """Video files anywhere below a folder, known by their suffix, in a fixed order; hidden ones are passed over."""
-    found = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(parent, name)
-            for name in sorted(files)
-            if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES
-        ]
-    return found
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES:
+                yield Path(parent, name)
 
 
 def has_split_folders(root: Path) -> bool:
@@ -54,7 +51,7 @@ def _subfolders(folder: Path) -> list[Path]:
 def _read_classes(root: Path, folder: Path, *, split: str | None) -> list[Sample]:
     samples = []
     for class_folder in _subfolders(folder):
-        videos = find_videos(class_folder)
+        videos = list(find_videos(class_folder))
         if not videos and split in (None, "train"):
             raise UserError(
                 f"data={root}: class folder {class_folder} holds no videos: expected at least one to train on"

@@ -1,10 +1,9 @@
 """What several callers ask for at about the same time, done at once."""
 
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from queue import Empty, Queue
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -26,40 +25,63 @@ class Batcher(Generic[Item, Result]):
     """
 
     def __init__(self, function: Callable[[Sequence[Item]], Iterable[Result]], *, size: int):
-        self._waiting: Queue[tuple[Item, Future[Result]] | None] = Queue(ROOM * size)
+        self._line: _Line[tuple[Item, Future[Result]]] = _Line(size)
         # The thread does not hold this object, which may so be forgotten while the thread waits.
-        threading.Thread(target=_work, args=(self._waiting, function, size), daemon=True).start()
+        self._thread = threading.Thread(target=_work, args=(self._line, function), daemon=True)
+        self._thread.start()
 
     def submit(self, item: Item) -> "Future[Result]":
         """Returns a future for the item's result; waits while there is no room."""
         result: Future[Result] = Future()
-        self._waiting.put((item, result))
+        self._line.put((item, result))
         return result
 
     def close(self) -> None:
-        """Ends the thread once it has done what was submitted."""
-        self._waiting.put(None)
+        """Ends the thread once it has done what was submitted. A thread that outlives the program may crash it."""
+        self._line.close()
+        self._thread.join()
 
 
-def _work(
-    waiting: "Queue[tuple[Item, Future[Result]] | None]",
-    function: Callable[[Sequence[Item]], Iterable[Result]],
-    size: int,
-) -> None:
-    while (first := waiting.get()) is not None:
-        batch = [first]
-        deadline = time.monotonic() + WAIT_SECONDS
-        while len(batch) < size:
-            try:
-                following = waiting.get(timeout=max(0, deadline - time.monotonic()))
-            except Empty:
-                break
-            if following is None:
-                waiting.put(None)
-                break
-            batch.append(following)
+class _Line(Generic[Item]):
+    """Items that wait to be taken in batches.
+
+    A queue would wake the thread that takes them for each one. In a busy server, waking is what takes time.
+    """
+
+    def __init__(self, size: int):
+        self._size = size
+        self._items: deque[Item] = deque()
+        self._closed = False
+        lock = threading.Lock()
+        self._filled, self._freed = threading.Condition(lock), threading.Condition(lock)
+
+    def put(self, item: Item) -> None:
+        with self._freed:
+            self._freed.wait_for(lambda: len(self._items) < ROOM * self._size)
+            self._items.append(item)
+            if len(self._items) in (1, self._size):
+                self._filled.notify()
+
+    def take(self) -> list[Item]:
+        """Waits for a first item, a little for others, and returns a batch; empty once there will be no more."""
+        with self._filled:
+            self._filled.wait_for(lambda: self._items or self._closed)
+            if len(self._items) < self._size and not self._closed:
+                self._filled.wait(WAIT_SECONDS)
+            batch = [self._items.popleft() for _ in range(min(self._size, len(self._items)))]
+            self._freed.notify_all()
+            return batch
+
+    def close(self) -> None:
+        with self._filled:
+            self._closed = True
+            self._filled.notify()
+
+
+def _work(line: "_Line[tuple[Item, Future[Result]]]", function: Callable[[Sequence[Item]], Iterable[Result]]) -> None:
+    while batch := line.take():
         _call(function, batch)
-        del first, batch  # which would keep the last clips until the next ones come
+        del batch  # which would keep the last items until the next ones come
 
 
 def _call(

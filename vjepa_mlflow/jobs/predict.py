@@ -1,97 +1,147 @@
 """Predictions of a logged model for files and folders."""
 
-import csv
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections import deque
+from collections.abc import Container, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple
 
 import mlflow
+import numpy as np
 from mlflow.exceptions import MlflowException
 
-from vjepa_mlflow import flavor
 from vjepa_mlflow.data import find_videos
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.signature import check_num_clips
+from vjepa_mlflow.flavor.video_classifier import Classification, VideoClassifier
+from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.iteration import progress
+from vjepa_mlflow.jobs.prediction_files import PredictionFile, PredictionRow
 
 
-class PredictionRow(TypedDict):
-    """A file's prediction; `error` says why there is none, and is empty where there is one."""
+class PredictionCounts(NamedTuple):
+    """Of a file of predictions.
 
-    path: str
-    label: str
-    score: float | None
-    error: str
+    Attributes:
+        present: rows that it held before.
+        added: rows that were added.
+        errors: of these, those of videos that cannot be read.
+    """
+
+    present: int
+    added: int
+    errors: int
 
 
-def predict(
-    model_uri: str, paths: Sequence[Path], *, num_clips: int = 1, output: Path | None = None
-) -> list[PredictionRow]:
-    """Classifies video files with a logged model, one after the other.
+def predict(model_uri: str, paths: Sequence[Path], *, num_clips: int = 1) -> Iterator[PredictionRow]:
+    """Classifies video files with a logged model: yields a row for each in turn, while the next ones are decoded.
 
     Args:
         model_uri: any MLflow model URI, such as `models:/name/1`.
         paths: video files, and folders that are searched for them.
         num_clips: how many clips of a video to average.
-        output: a CSV file that gets each row as soon as it is there.
 
     Raises:
         UserError: there is no such model, a path is not there, or no video is among them.
     """
     check_num_clips(num_clips)
-    videos = _expand(paths)
-    served = _load(model_uri)
-    rows = []
-    with _csv_writer(output) as write:
-        for path in progress(videos, total=len(videos), description="Predicting", unit="video"):
-            rows.append(_predict_file(served, path, num_clips))
-            write(rows[-1])
-    return rows
+    _check_paths(paths)
+    yield from _predict(_load(model_uri), paths, num_clips)
 
 
-def _load(model_uri: str) -> mlflow.pyfunc.PyFuncModel:
+def predict_to_file(model_uri: str, paths: Sequence[Path], output: Path, *, num_clips: int = 1) -> PredictionCounts:
+    """Like `predict`, into a file. What it holds already stays, and is not predicted again.
+
+    Args:
+        model_uri: any MLflow model URI.
+        paths: video files and folders.
+        output: see `PredictionFile`.
+        num_clips: how many clips of a video to average.
+
+    Raises:
+        UserError: as `predict`, or the file cannot be written, or holds something else.
+        KeyboardInterrupt: it was asked to stop; the same call goes on.
+    """
+    check_num_clips(num_clips)
+    _check_paths(paths)
+    model = _load(model_uri)
+    added = errors = 0
+    with (
+        closing(PredictionFile(output, model=model.name, num_clips=num_clips)) as file,
+        gentle_interrupts() as asked_to_stop,
+    ):
+        for row in _predict(model, paths, num_clips, without=file.paths):
+            file.append(row)
+            added += 1
+            errors += bool(row["error"])
+            if asked_to_stop():
+                raise KeyboardInterrupt(
+                    f"interrupted: {len(file.paths) + added} predictions in {output}; the same command goes on"
+                )
+    return PredictionCounts(len(file.paths), added, errors)
+
+
+class _Model(NamedTuple):
+    classifier: VideoClassifier
+    name: str
+
+
+def _load(model_uri: str) -> _Model:
     try:
-        return mlflow.pyfunc.load_model(model_uri)
+        loaded = mlflow.pyfunc.load_model(model_uri)
     except (MlflowException, OSError) as error:
         raise UserError(f"{model_uri}: {one_line(error)}: expected a logged model") from error
+    classifier = loaded._model_impl
+    if not isinstance(classifier, VideoClassifier):
+        raise UserError(f"{model_uri}: expected a logged model of this project")
+    return _Model(classifier, loaded.metadata.model_id or loaded.metadata.model_uuid)
 
 
-@contextmanager
-def _csv_writer(output: Path | None) -> Iterator[Callable[[PredictionRow], object]]:
-    """Gives a function that writes a row to the file at once, or does nothing where there is no file."""
-    if output is None:
-        yield lambda _: None
-        return
-    try:
-        file = output.open("w", newline="", buffering=1)
-    except OSError as error:
-        raise UserError(
-            f"{output}: cannot be written ({error.strerror}): expected a file in a folder that exists"
-        ) from error
-    with file:
-        writer = csv.DictWriter(file, fieldnames=list(PredictionRow.__annotations__))
-        writer.writeheader()
-        yield writer.writerow
-
-
-def _predict_file(served: mlflow.pyfunc.PyFuncModel, path: Path, num_clips: int) -> PredictionRow:
-    try:
-        answer = served.predict(flavor.example_input(path.read_bytes()), params={"num_clips": num_clips}).iloc[0]
-    except (MlflowException, OSError) as error:
-        return {"path": str(path), "label": "", "score": None, "error": str(error)}
-    return {"path": str(path), "label": answer["label"], "score": answer["score"], "error": ""}
-
-
-def _expand(paths: Sequence[Path]) -> list[Path]:
-    videos = []
+def _check_paths(paths: Sequence[Path]) -> None:
     for path in paths:
-        if path.is_dir():
-            videos += find_videos(path)
-        elif path.is_file():
-            videos.append(path)
-        else:
+        if not path.exists():
             raise UserError(f"{path}: no such file or folder")
-    if not videos:
+    if next(_expand(paths), None) is None:
         raise UserError(f"{', '.join(map(str, paths))}: expected at least one video file")
-    return videos
+
+
+def _expand(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        yield from find_videos(path) if path.is_dir() else (path,)
+
+
+def _predict(
+    model: _Model, paths: Sequence[Path], num_clips: int, *, without: Container[str] = ()
+) -> Iterator[PredictionRow]:
+    """Rows for the videos below some paths, without those that have one already."""
+    total = sum(1 for _ in _expand(paths))
+    waiting: deque[str] = deque()
+
+    def videos() -> Iterator[Path]:
+        for path in progress(_expand(paths), total=total, description="Predicting", unit="video"):
+            if (name := _as_text(path)) not in without:
+                waiting.append(name)
+                yield path
+
+    for found in model.classifier.classify(videos(), num_clips=num_clips):
+        yield _row(waiting.popleft(), found, model, num_clips)
+
+
+def _as_text(path: Path) -> str:
+    """A path in characters that any file of predictions can hold; names of files may have others."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _row(path: str, found: Classification, model: _Model, num_clips: int) -> PredictionRow:
+    probabilities = found.probabilities
+    best = None if probabilities is None else int(np.argmax(probabilities))
+    return {
+        "path": path,
+        "label": "" if best is None else model.classifier.labels[best],
+        "score": None if probabilities is None else float(probabilities[best]),
+        "warning": found.warning,
+        "error": found.error,
+        "model": model.name,
+        "num_clips": num_clips,
+    }

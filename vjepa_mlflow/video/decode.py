@@ -32,6 +32,9 @@ fast: encoders set key frames up to 250 frames apart."""
 _ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
+UPLOAD_THREADS = 4
+"""That decode an upload, which may be the only one, and is waited for."""
+
 HEADERS_ERR_BY = 2
 """Frames that headers promise and that are not there, in most AVI files without anything being wrong."""
 
@@ -171,7 +174,7 @@ def _open(source: VideoSource) -> Iterator[tuple[InputContainer, VideoStream]]:
             # Clips are decoded side by side; threads inside a decoder would only compete with that.
             stream.thread_count = 1
             if isinstance(source, Upload):
-                _limit(stream, source.limits)
+                _prepare_for_upload(stream, source.limits)
             yield container, stream
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoError(f"it cannot be decoded ({getattr(error, 'strerror', None) or error})") from error
@@ -213,7 +216,7 @@ def _software_decoders() -> Iterator[av.Codec]:
                 yield codec
 
 
-def _limit(stream: VideoStream, limits: Limits) -> None:
+def _prepare_for_upload(stream: VideoStream, limits: Limits) -> None:
     codec = stream.codec_context
     if codec.codec.canonical_name not in limits.codecs:
         raise VideoError(f"its codec is {codec.codec.canonical_name}: expected one of {', '.join(limits.codecs)}")
@@ -222,6 +225,7 @@ def _limit(stream: VideoStream, limits: Limits) -> None:
             f"its frames have {codec.width}x{codec.height} pixels: expected at most {limits.max_pixels} in all"
         )
     codec.options = {"max_pixels": str(limits.max_pixels)}  # frames may grow later on
+    stream.thread_type, stream.thread_count = "AUTO", UPLOAD_THREADS
 
 
 def _check_length(info: VideoInfo, limits: Limits) -> None:

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 from types import ModuleType
@@ -71,10 +72,12 @@ class Answer:
     error: str = ""
 
 
+@lru_cache
 def encode(message: Request | Answer) -> bytes:
     return json.dumps(asdict(message)).encode()
 
 
+@lru_cache
 def decode_request(message: bytes) -> Request:
     fields = json.loads(message)
     limits = fields.pop("limits")

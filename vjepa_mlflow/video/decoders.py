@@ -87,9 +87,10 @@ class _Process:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", decoder_process.__name__],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)},
+                # Address space is limited, and a heap for each thread would take much of it.
+                env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep), "MALLOC_ARENA_MAX": "1"},
             )
         self._ready = False
         self.alive = True
