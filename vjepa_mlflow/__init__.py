@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.jobs.evaluate import EvaluationResult, evaluate
     from vjepa_mlflow.jobs.extract import ExtractionResult, extract
     from vjepa_mlflow.jobs.predict import predict, predict_to_file
+    from vjepa_mlflow.jobs.promote import Promotion, promote
     from vjepa_mlflow.jobs.sweep import SweepResult, run_sweep
     from vjepa_mlflow.jobs.train import TrainingResult, train
     from vjepa_mlflow.recipe import Recipe
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "EvaluationResult": "vjepa_mlflow.jobs.evaluate",
     "ExtractionResult": "vjepa_mlflow.jobs.extract",
+    "Promotion": "vjepa_mlflow.jobs.promote",
     "Recipe": "vjepa_mlflow.recipe",
     "SweepResult": "vjepa_mlflow.jobs.sweep",
     "TrainingResult": "vjepa_mlflow.jobs.train",
@@ -31,6 +33,7 @@ _HOMES = {
     "log_model": "vjepa_mlflow.flavor",
     "predict": "vjepa_mlflow.jobs.predict",
     "predict_to_file": "vjepa_mlflow.jobs.predict",
+    "promote": "vjepa_mlflow.jobs.promote",
     "run_sweep": "vjepa_mlflow.jobs.sweep",
     "save_model": "vjepa_mlflow.flavor",
     "train": "vjepa_mlflow.jobs.train",
@@ -39,6 +42,7 @@ _HOMES = {
 __all__ = [
     "EvaluationResult",
     "ExtractionResult",
+    "Promotion",
     "Recipe",
     "SweepResult",
     "TrainingResult",
@@ -49,6 +53,7 @@ __all__ = [
     "log_model",
     "predict",
     "predict_to_file",
+    "promote",
     "run_sweep",
     "save_model",
     "train",

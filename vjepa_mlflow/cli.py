@@ -158,6 +158,30 @@ def evaluate(model_uri: str, split: str, num_clips: int, **options: Any) -> None
 
 
 @commands.command()
+@click.argument("model_uri")
+@click.option("--alias", required=True, help="Such as champion.")
+@click.option(
+    "--if-better",
+    default="",
+    metavar="METRIC",
+    help="Such as test_accuracy: only if it is better than the holder's, on the same videos.",
+)
+def promote(model_uri: str, alias: str, if_better: str) -> None:
+    """Give a registered version an alias, which another one may hold."""
+    from vjepa_mlflow.jobs.promote import promote
+
+    result = promote(model_uri, alias, if_better=if_better)
+    if result.figures:
+        before, after = result.figures
+        print(f"{if_better} on {result.evaluated_on}")
+        print(f"version {result.holder:<4} {before:.4f}  (models:/{result.name}@{alias})")
+        print(f"version {result.version:<4} {after:.4f}")
+    became = f"is now version {result.version}" if result.moved else f"stays version {result.holder}"
+    had = f", and was version {result.holder}" if result.moved and result.holder else ""
+    print(f"models:/{result.name}@{alias} {became}{had}")
+
+
+@commands.command()
 @click.option(
     "--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="Delete what was not used for so long."
 )

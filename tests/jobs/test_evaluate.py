@@ -42,7 +42,7 @@ def test_it_finds_what_training_found_and_tells_the_registry(trained: TrainingRe
     assert run.data.params["model_uri"] == "models:/motions@champion"
     version = MlflowClient().get_model_version("motions", "1")
     assert {name: float(version.tags[name]) for name in metrics} == metrics
-    assert version.tags["evaluation_run"] == result.run_id
+    assert version.tags["test_evaluation_run"] == result.run_id
     logged = mlflow.get_logged_model(flavor.load_model(MODEL).model_id)
     points = {point.run_id: point for point in logged.metrics if point.key == "test_accuracy"}
     assert set(points) == {trained.run_id, result.run_id}

@@ -11,7 +11,7 @@ from vjepa_mlflow.evaluation.figures import (
     prediction_sheet,
 )
 from vjepa_mlflow.evaluation.intervals import Estimate, bootstrap, proportion
-from vjepa_mlflow.evaluation.metrics import TITLES, ClassResult, measure, measure_classes
+from vjepa_mlflow.evaluation.metrics import LOWER_IS_BETTER, TITLES, ClassResult, measure, measure_classes
 from vjepa_mlflow.evaluation.outcomes import Outcomes
 from vjepa_mlflow.evaluation.report import render_report
 from vjepa_mlflow.evaluation.results import Evaluation, evaluate
@@ -19,6 +19,7 @@ from vjepa_mlflow.evaluation.thumbnails import read_thumbnails, thumbnails
 
 __all__ = [
     "FACTORS",
+    "LOWER_IS_BETTER",
     "TITLES",
     "ClassResult",
     "Estimate",

@@ -27,6 +27,8 @@ MEANINGS = {
     "calibration_error": "how far confidence and accuracy are apart, over 15 bins of confidence; lower is better",
 }
 
+LOWER_IS_BETTER = ("loss", "calibration_error")
+
 BINS = 15
 """Of equal width, for the calibration error, as in Guo et al. (2017), arXiv 1706.04599."""
 

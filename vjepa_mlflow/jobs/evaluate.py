@@ -78,7 +78,14 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
         found = assess(log, videos, outcomes, title=title, facts=facts, step=0, model_id=model_id)
         version = registered_version(model_uri)
         if version is not None:
-            tag_version(*version, found.metrics_of(split), dataset=videos.dataset, run_id=log.run_id)
+            tag_version(
+                *version,
+                found.metrics_of(split),
+                split=split,
+                num_clips=num_clips,
+                dataset=videos.dataset,
+                run_id=log.run_id,
+            )
         source.finish()
         return EvaluationResult(log.run_id, found)
 

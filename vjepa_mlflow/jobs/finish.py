@@ -3,6 +3,7 @@
 from vjepa_mlflow import data, evaluation, features, flavor, model, training
 from vjepa_mlflow.datasets import dataset_of_split
 from vjepa_mlflow.energy import Meter, Usage, describe_hardware
+from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.jobs.assess import Course, LabelledSet, assess, notes_folder
 from vjepa_mlflow.jobs.prepare import Preparation
 from vjepa_mlflow.recipe import Recipe
@@ -111,6 +112,7 @@ def _log_model(
         prepared.processor,
         MODEL_NAME,
         stride=record.recipe.stride,
+        config=ServingConfig(precision=record.recipe.precision),
         model_card=evaluation.render_card(record, found),
         registered_model_name=record.recipe.registered_model_name or None,
         step=step,
@@ -121,5 +123,13 @@ def _log_model(
         return str(logged.model_uri)
     version = str(logged.registered_model_version)
     describe_version(name, version, evaluation.summarize(record, found))
-    tag_version(name, version, found.metrics_of("test"), dataset=record.datasets["test"], run_id=record.run_id)
+    tag_version(
+        name,
+        version,
+        found.metrics_of("test"),
+        split="test",
+        num_clips=1,
+        dataset=record.datasets["test"],
+        run_id=record.run_id,
+    )
     return f"models:/{name}/{version}"

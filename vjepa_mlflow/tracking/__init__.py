@@ -1,6 +1,14 @@
 """The only room that speaks to an MLflow run."""
 
-from vjepa_mlflow.tracking.registry import describe_version, registered_version, tag_version
+from vjepa_mlflow.tracking.registry import (
+    alias_holder,
+    describe_version,
+    evaluated_on_tag,
+    move_alias,
+    registered_version,
+    tag_version,
+    version_tags,
+)
 from vjepa_mlflow.tracking.run import (
     FAILURE_TAG,
     RESUMED_TAG,
@@ -27,17 +35,21 @@ __all__ = [
     "STATE_TAG",
     "TRIAL_TAG",
     "RunLog",
+    "alias_holder",
     "describe_version",
     "download",
     "end_left_runs",
     "end_trial_run",
+    "evaluated_on_tag",
     "fail_launched_run",
     "library_versions",
+    "move_alias",
     "registered_version",
     "resumed_log",
     "run_log",
     "tag_version",
     "trial_log",
     "trial_run_id",
+    "version_tags",
     "wake_tracking",
 ]

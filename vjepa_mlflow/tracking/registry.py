@@ -27,17 +27,50 @@ def describe_version(name: str, version: str, description: str) -> None:
     MlflowClient().update_model_version(name, version, description)
 
 
-def tag_version(name: str, version: str, metrics: Mapping[str, float], *, dataset: Dataset, run_id: str) -> None:
-    """Tags a registered version with what an evaluation found; those of an earlier one are replaced.
+def tag_version(
+    name: str,
+    version: str,
+    metrics: Mapping[str, float],
+    *,
+    split: str,
+    num_clips: int,
+    dataset: Dataset,
+    run_id: str,
+) -> None:
+    """Tags a registered version with what an evaluation found; those of an earlier one on such a set are replaced.
 
     Args:
         name: of the registered model.
         version: of it.
-        metrics: by the names of the tags.
-        dataset: that it was evaluated on.
+        metrics: by the names of the tags, which begin with the split's.
+        split: that it was evaluated on.
+        num_clips: of each video.
+        dataset: the split's videos.
         run_id: the MLflow run of the evaluation.
     """
     client = MlflowClient()
-    about = {"evaluated_on": f"{dataset.name} ({dataset.digest})", "evaluation_run": run_id}
+    clips = f"{num_clips} clip{'s' if num_clips > 1 else ''} a video"
+    about = {evaluated_on_tag(split): f"{dataset.name} ({dataset.digest}), {clips}", f"{split}_evaluation_run": run_id}
     for tag, value in {**metrics, **about}.items():
         client.set_model_version_tag(name, version, tag, str(value))
+
+
+def evaluated_on_tag(split: str) -> str:
+    """The tag that says on which videos, and how, a version got the metrics of a split."""
+    return f"{split}_evaluated_on"
+
+
+def version_tags(name: str, version: str) -> dict[str, str]:
+    """A registered version's tags."""
+    return dict(MlflowClient().get_model_version(name, version).tags)
+
+
+def alias_holder(name: str, alias: str) -> str | None:
+    """The version that has an alias; None if none has."""
+    held = MlflowClient().get_registered_model(name).aliases.get(alias)
+    return None if held is None else str(held)
+
+
+def move_alias(name: str, alias: str, version: str) -> None:
+    """Gives a version an alias, and takes it from any other."""
+    MlflowClient().set_registered_model_alias(name, alias, version)
