@@ -5,30 +5,72 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 import requests
-from helpers import free_port, server
+from helpers import free_port, server, write_video
+from mutations import JSON, Body, draw_requests
 
 from vjepa_mlflow import flavor
+from vjepa_mlflow.data import draw_clip
 from vjepa_mlflow.model import load_classifier, load_processor, locate
 
-JSON = "application/json"
 PARQUET = "application/vnd.apache.parquet"
 
 
+FUZZED = 2000
+FAULTY_WIDTH = 72
+MAX_REQUEST_BYTES = 4 * 2**20
+
+SERVER_WITH_A_FAULT = f"""
+import sys, uvicorn
+from vjepa_mlflow.flavor.clip_classifier import ClipClassifier
+classify = ClipClassifier.__call__
+
+def faulty(self, clips):
+    if any(clip.shape[2] == {FAULTY_WIDTH} for clip in clips):
+        raise RuntimeError("a secret of /secret/path")
+    return classify(self, clips)
+
+ClipClassifier.__call__ = faulty
+uvicorn.run("mlflow.pyfunc.scoring_server.app:app", port=int(sys.argv[-1]), log_level="warning")
+"""
+"""What `mlflow models serve` runs, with a fault of ours in it."""
+
+
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("serving")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = locate("tiny")
-    model = load_classifier(checkpoint, ["ape", "bee", "cat"], seed=0)
-    flavor.save_model(model, load_processor(checkpoint), folder / "model", stride=4)
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "-m", str(folder / "model")]
+    path = tmp_path_factory.mktemp("serving") / "model"
+    classifier = load_classifier(checkpoint, ["ape", "bee", "cat"], seed=0)
+    flavor.save_model(classifier, load_processor(checkpoint), path, stride=4)
+    return path
+
+
+@pytest.fixture(scope="module")
+def address(model: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "-m", str(model)]
     # Without PYTHONPATH the package comes from the model's own code folder, unless it is installed.
-    with server(command, folder=folder, health="/ping", port=free_port(), PYTHONPATH="") as url:
+    with server(command, folder=model.parent, health="/ping", port=free_port(), PYTHONPATH="") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def faulty(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with a fault, and with limits from the environment."""
+    changes = {
+        "__pyfunc_model_path__": str(model),
+        "MLFLOW_PYFUNC_INFERENCE_CONFIG": json.dumps({"max_request_bytes": MAX_REQUEST_BYTES, "max_videos": 3}),
+    }
+    command = [sys.executable, "-c", SERVER_WITH_A_FAULT]
+    folder = tmp_path_factory.mktemp("faulty")
+    with server(command, folder=folder, health="/ping", port=free_port(), **changes) as url:
         yield url
 
 
@@ -128,3 +170,102 @@ def test_every_bad_payload_answers_400_with_one_sentence(address: str, clip: byt
             assert revealing not in response.text, (name, response.text)
     text = base64.b64encode(clip).decode()
     assert post(address, {"inputs": {"video": [text]}}).status_code == 200  # and it still answers
+
+
+def ask(address: str, videos: list[bytes], **params: Any) -> requests.Response:
+    rows = [{"video": base64.b64encode(video).decode()} for video in videos]
+    return post(address, {"dataframe_records": rows, "params": params})
+
+
+def test_a_bad_video_is_reported_when_asked_for(address: str, clip: bytes) -> None:
+    good, bad = ask(address, [clip, clip[:500]], bad_videos="report").json()["predictions"]
+    assert good["error"] is None
+    assert good["label"] in ("ape", "bee", "cat")
+    assert (bad["label"], bad["score"], bad["top_k"]) == (None, None, [])
+    assert bad["error"].startswith("it cannot be decoded")
+
+
+def test_a_cut_video_is_predicted_with_a_warning(address: str, tmp_path: Path) -> None:
+    content = write_video(tmp_path / "a.mkv", frames=200, codec="mpeg4", size=(320, 240)).read_bytes()
+    (whole,) = ask(address, [content]).json()["predictions"]
+    (cut,) = ask(address, [content[: len(content) // 2]]).json()["predictions"]
+    assert whole["warning"] is None
+    assert cut["warning"].startswith("cut off or damaged")
+    assert cut["label"] in ("ape", "bee", "cat")
+
+
+def test_many_clients_get_the_answers_that_they_get_alone(address: str) -> None:
+    videos = [draw_clip("left_clockwise", seed=seed) for seed in range(6)]
+    alone = [ask(address, [video]).json()["predictions"][0] for video in videos]
+    assert len({answer["score"] for answer in alone}) == 6
+    with ThreadPoolExecutor(12) as clients:
+        together = list(clients.map(lambda video: ask(address, [video]).json()["predictions"][0], videos * 6))
+    for answer, expected in zip(together, alone * 6, strict=True):
+        assert answer["label"] == expected["label"]
+        assert answer["score"] == pytest.approx(expected["score"], abs=1e-6)
+    assert [answer["score"] for answer in ask(address, videos).json()["predictions"]] == pytest.approx(
+        [answer["score"] for answer in alone], abs=1e-6
+    )
+
+
+def test_a_fault_of_ours_answers_500_without_saying_what_and_nobody_else_sees_it(
+    faulty: str, clip: bytes, tmp_path: Path
+) -> None:
+    wrong = write_video(tmp_path / "a.mp4", size=(FAULTY_WIDTH, 48)).read_bytes()
+    with ThreadPoolExecutor(12) as clients:
+        answers = list(clients.map(lambda video: ask(faulty, [video]), [clip, wrong, clip] * 8))
+    assert [answer.status_code for answer in answers] == [200, 500, 200] * 8
+    assert answers[1].json() == {
+        "error_code": "INTERNAL_ERROR",
+        "message": "The model failed on this request; its log says why.",
+    }
+
+
+def test_limits_from_the_environment_hold(faulty: str, clip: bytes) -> None:
+    assert ask(faulty, [clip] * 3).status_code == 200
+    for videos, reason in (
+        ([clip] * 4, "The request holds 4 videos: expected at most 3."),
+        ([bytes(MAX_REQUEST_BYTES)], f"The request is too large: expected at most {MAX_REQUEST_BYTES} bytes."),
+    ):
+        answer = ask(faulty, videos)
+        assert (answer.status_code, answer.json()["message"]) == (400, reason)
+
+
+def server_process(address: str) -> psutil.Process:
+    port = int(address.rpartition(":")[2])
+    sockets = psutil.net_connections("tcp")
+    (pid,) = {one.pid for one in sockets if one.status == psutil.CONN_LISTEN and one.laddr.port == port}
+    return psutil.Process(pid)
+
+
+def send(address: str, body: Body) -> requests.Response:
+    headers = {} if body.content_type is None else {"Content-Type": body.content_type.encode("latin-1")}
+    return requests.post(f"{address}/invocations", data=body.content, headers=headers, timeout=60)
+
+
+def test_whatever_clients_send_is_answered_with_a_sentence_or_a_prediction(
+    faulty: str, clip: bytes, tmp_path: Path
+) -> None:
+    """Containers, base64 and JSON, each broken in many ways, from several clients at once."""
+    formats = (("a.mkv", "libx264"), ("a.avi", "mpeg4"), ("a.webm", "libvpx-vp9"), ("a.ts", "mpeg2video"))
+    videos = [clip, *(write_video(tmp_path / name, codec=codec).read_bytes() for name, codec in formats)]
+    expected = ask(faulty, [clip]).json()
+    serving = server_process(faulty)
+
+    def memory() -> int:
+        return sum(one.memory_full_info().uss for one in [serving, *serving.children()])
+
+    before = memory()
+    with ThreadPoolExecutor(4) as clients:
+        bodies = islice(draw_requests(videos, seed=7), FUZZED)
+        for answer in clients.map(lambda body: send(faulty, body), bodies):
+            assert answer.status_code in (200, 400), (answer.status_code, answer.text)
+            if answer.status_code == 200:
+                assert set(answer.json()["predictions"][0]) == {"label", "score", "top_k", "warning", "error"}
+            else:
+                assert set(answer.json()) == {"error_code", "message"}
+                assert answer.json()["message"]
+                for revealing in ("Traceback", 'File "', "site-packages", ".py", str(tmp_path), str(Path.home())):
+                    assert revealing not in answer.text, answer.text
+    assert memory() - before < 300 * 2**20
+    assert ask(faulty, [clip]).json() == expected

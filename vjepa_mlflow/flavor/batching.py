@@ -20,7 +20,7 @@ class Batcher(Generic[Item, Result]):
     """Calls a function of many items with those that any threads submit, in a thread of its own.
 
     Args:
-        function: gives a result for each item. What it raises is raised to all whose items it was called with.
+        function: gives a result for each item. Where it raises, it is called with each item by itself.
         size: items that it is called with at most.
     """
 
@@ -88,10 +88,13 @@ def _call(
     function: Callable[[Sequence[Item]], Iterable[Result]], batch: "Sequence[tuple[Item, Future[Result]]]"
 ) -> None:
     try:
-        results = function([item for item, _ in batch])
+        results = list(function([item for item, _ in batch]))
     except BaseException as error:
-        for _, future in batch:
-            future.set_exception(error)
+        if len(batch) == 1:
+            batch[0][1].set_exception(error)
+            return
+        for one in batch:  # only one of them may be at fault, or all of them be too much
+            _call(function, [one])
     else:
         for (_, future), result in zip(batch, results, strict=True):
             future.set_result(result)

@@ -18,6 +18,7 @@ OUR_FAULT = "The model failed on this request; its log says why."
 LONGEST_SENTENCE = 500
 
 _ECHO = re.compile(r"^Failed to (?:predict data|enforce schema).*Error: ", re.DOTALL)
+_ADVICE = re.compile(r"\. IMPORTANT: The MLflow Model scoring protocol has changed.*", re.DOTALL)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -82,8 +83,8 @@ class Guard:
             except (MemoryError, OSError):
                 logger.exception("A request failed")
                 await _refuse(send, OUR_FAULT, INTERNAL_ERROR)
-            except Exception:  # the model raises nothing but what MLflow answers, so this is from parsing
-                logger.exception("A request could not be parsed")
+            except Exception as error:  # the model raises nothing but what MLflow answers, so this is from parsing
+                logger.warning("A request could not be parsed: %s", type(error).__name__)
                 await _refuse(send, "The request cannot be parsed: expected a form that MLflow's scoring server takes.")
             else:
                 await answer.send(send)
@@ -136,11 +137,11 @@ class _Answer:
 
 
 def _sentence(body: bytes) -> str:
-    """The first line of what is said to be wrong, without the request's data before it."""
+    """The first line of what is said to be wrong, without the request that it repeats and advice on MLflow 1."""
     text = body.decode(errors="replace")
     with suppress(ValueError, TypeError, KeyError):  # some answers are the plain sentence
         text = json.loads(text)["message"]
-    lines = _ECHO.sub("", text).strip().splitlines()
+    lines = _ADVICE.sub(".", _ECHO.sub("", text)).strip().splitlines()
     return lines[0][:LONGEST_SENTENCE] if lines else "The request cannot be served."
 
 

@@ -108,7 +108,7 @@ class VideoClassifier:
         num_clips = _at_least_one("num_clips", params)
         if num_clips > MAX_CLIPS:
             raise PredictionError(f"num_clips={num_clips}: expected at most {MAX_CLIPS}.")
-        bad_videos = params.get("bad_videos", DEFAULT_PARAMS["bad_videos"])
+        bad_videos = _param("bad_videos", params)
         if bad_videos not in BAD_VIDEOS:
             raise PredictionError(f"bad_videos={bad_videos}: expected one of {', '.join(BAD_VIDEOS)}.")
         contents = _contents(model_input, at_most=self._config.max_videos)
@@ -166,8 +166,13 @@ def _average(clips: "list[_Clip | VideoError]") -> Classification:
     return Classification(torch.stack(probabilities).mean(dim=0).numpy(), warning=max(warnings))
 
 
+def _param(name: str, params: dict[str, Any]) -> Any:
+    value = params.get(name)
+    return DEFAULT_PARAMS[name] if value is None else value
+
+
 def _at_least_one(name: str, params: dict[str, Any]) -> int:
-    value = int(params.get(name, DEFAULT_PARAMS[name]))
+    value = int(_param(name, params))
     if value < 1:
         raise PredictionError(f"{name}={value}: expected a whole number of at least 1.")
     return value
@@ -184,7 +189,7 @@ def _contents(model_input: pd.DataFrame, *, at_most: int) -> list[bytes | VideoE
 def _content(value: Any) -> bytes | VideoError:
     """Returns a file's content. The scoring server decodes base64 in some forms of payload and not in others."""
     if isinstance(value, str):
-        value = value.encode()
+        value = value.encode(errors="replace")
     if not isinstance(value, bytes | bytearray):
         return VideoError(f"it is of type {type(value).__name__}: {EXPECTED}")
     if not value:

@@ -112,6 +112,7 @@ def read_upload(upload: Upload, *, num_frames: int, stride: int, position: float
     """
     promised = read_info(upload).num_frames
     clip, found = _read_clip(upload, promised, num_frames=num_frames, stride=stride, position=position)
+    _check_aspect_ratio(clip, upload.limits)
     read = UploadedClip(clip, found, promised)
     if read.incomplete and found < num_frames:
         raise VideoError(f"only {found} of its {promised} frames can be decoded: expected at least {num_frames}")
@@ -226,6 +227,15 @@ def _prepare_for_upload(stream: VideoStream, limits: Limits) -> None:
         )
     codec.options = {"max_pixels": str(limits.max_pixels)}  # frames may grow later on
     stream.thread_type, stream.thread_count = "AUTO", UPLOAD_THREADS
+
+
+def _check_aspect_ratio(clip: np.ndarray, limits: Limits) -> None:
+    height, width = clip.shape[1:3]
+    if max(height, width) > limits.max_aspect_ratio * min(height, width):
+        raise VideoError(
+            f"its frames have {width}x{height} pixels: expected a side to be at most {limits.max_aspect_ratio:g} times "
+            f"as long as the other"
+        )
 
 
 def _check_length(info: VideoInfo, limits: Limits) -> None:

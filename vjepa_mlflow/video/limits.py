@@ -14,6 +14,7 @@ CONTAINERS = (
     "mp4",
     "mpeg",
     "mpegts",
+    "mxf",
     "ogg",
     "webm",
 )
@@ -56,6 +57,7 @@ class Limits:
         max_video_bytes: of a file.
         max_frames: of a video, as its header says.
         max_pixels: of a frame.
+        max_aspect_ratio: of a frame's longer side to its shorter one, which decides how large it is after resizing.
         max_seconds: that a video lasts, as its header says.
         max_decode_seconds: that reading a video's clips takes.
         containers: that are read.
@@ -65,6 +67,7 @@ class Limits:
     max_video_bytes: int = 256 * 2**20
     max_frames: int = 1_000_000
     max_pixels: int = 4096 * 2304
+    max_aspect_ratio: float = 16.0
     max_seconds: float = 4 * 3600.0
     max_decode_seconds: float = 20.0
     containers: tuple[str, ...] = CONTAINERS
