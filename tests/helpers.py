@@ -1,6 +1,7 @@
 """What several tests need: videos that tell their frame numbers, and subprocesses."""
 
 import os
+import re
 import socket
 import sys
 import time
@@ -19,6 +20,7 @@ else:
     import tomli as tomllib
 
 REPOSITORY = Path(__file__).parent.parent
+README = (REPOSITORY / "README.md").read_text()
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 
 EPOCH_METRICS = {
@@ -83,6 +85,13 @@ def frame_number(frame: np.ndarray) -> int:
     bar = -(-width // 10)
     middles = [min(width - 1, index * bar + bar // 2) for index in range(10)]
     return sum(int(frame[:, middle].mean() > 127) << bit for bit, middle in enumerate(middles))
+
+
+def readme_block(language: str, containing: str) -> str:
+    """The README's one block in a language that holds some text."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    (found,) = [text for text in blocks if containing in text]
+    return found
 
 
 def environment(**changes: str) -> dict[str, str]:

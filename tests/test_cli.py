@@ -65,17 +65,19 @@ def model_uri(tmp_path: Path) -> str:
     return str(tmp_path / "model")
 
 
-def test_predict_prints_a_table_and_writes_a_csv_file(model_uri: str, small_data: Path, tmp_path: Path) -> None:
+def test_predict_prints_rows_or_writes_them_to_a_file(model_uri: str, small_data: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(commands, ["predict", model_uri, str(small_data / "val")])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith(str(small_data / "val/left_clockwise/5.mp4"))
+    assert lines[0].endswith(("ape", "bee"))
     output = tmp_path / "predictions.csv"
     result = CliRunner().invoke(commands, ["predict", model_uri, str(small_data / "val"), "-o", str(output)])
     assert result.exit_code == 0, result.output
-    lines = result.stdout.splitlines()
-    assert len(lines) == 5
-    assert lines[0].startswith(str(small_data / "val/left_clockwise/5.mp4"))
-    assert lines[0].endswith(("ape", "bee"))
-    assert lines[-1] == f"4 predictions in {output}"
+    assert result.stdout == f"4 predictions in {output}\n"
     rows = output.read_text().splitlines()
-    assert rows[0] == "path,label,score,error"
+    assert rows[0] == "path,label,score,warning,error,model,num_clips"
     assert len(rows) == 5
 
 

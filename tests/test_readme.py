@@ -8,20 +8,13 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from helpers import REPOSITORY, environment, free_port, server
+from helpers import README, environment, free_port, readme_block, server
 
 from vjepa_mlflow import flavor
 from vjepa_mlflow.cli import commands
 from vjepa_mlflow.model import load_classifier, load_processor, locate
 
-README = (REPOSITORY / "README.md").read_text()
 LABELS = ["left_clockwise", "right_clockwise"]
-
-
-def block(language: str, containing: str) -> str:
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    (found,) = [text for text in blocks if containing in text]
-    return found
 
 
 @pytest.mark.parametrize("ending", ["mlflow run . --env-manager local -P epochs=5", "pytest -n 2 --dist loadfile"])
@@ -30,8 +23,8 @@ def test_the_two_commands_are_one_line_each(ending: str) -> None:
 
 
 def test_every_parameter_that_the_readme_names_is_there() -> None:
-    named = set(re.findall(r"-P (\w+)=", README)) | set(re.findall(r"--(\w+)", block("bash", "train --data")))
-    named |= set(re.findall(r"--(\w+)", block("bash", "postgresql://")))
+    named = set(re.findall(r"-P (\w+)=", README)) | set(re.findall(r"--(\w+)", readme_block("bash", "train --data")))
+    named |= set(re.findall(r"--(\w+)", readme_block("bash", "postgresql://")))
     options = {parameter.name for name in ("sweep", "evaluate") for parameter in commands.commands[name].params}
     assert {"data", "precision", "epochs", "registered_model_name", "trials", "storage", "workers"} <= named <= options
 
@@ -53,17 +46,19 @@ def registered(tracking: str, clip: bytes) -> Path:
 
 def test_serving_with_curl_and_loading_with_transformers_agree(registered: Path) -> None:
     port = free_port()
-    command, _, readme_port = block("bash", "mlflow models serve").strip().rpartition(" -p ")
+    promotion, serving = readme_block("bash", "promote models:/motions/1").splitlines()
+    subprocess.run(promotion.split(), env=environment(), check=True)
+    command, _, readme_port = serving.rpartition(" -p ")
     assert command.startswith("mlflow ")
     with server([sys.executable, "-m", *command.split()], folder=registered, health="/ping", port=port):
-        asked = block("bash", "curl").replace(readme_port, str(port))
+        asked = readme_block("bash", "curl").replace(readme_port, str(port))
         answer = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True).stdout
     (prediction,) = json.loads(answer)["predictions"]
-    (shown,) = json.loads(block("json", "predictions"))["predictions"]
+    (shown,) = json.loads(readme_block("json", "predictions"))["predictions"]
     assert prediction.keys() == shown.keys()
     assert [pair.keys() for pair in prediction["top_k"]] == [pair.keys() for pair in shown["top_k"]]
 
-    program = block("python", "from_pretrained")
+    program = readme_block("python", "from_pretrained")
     printed = subprocess.run(
         [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
     ).stdout

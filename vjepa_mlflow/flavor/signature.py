@@ -30,7 +30,7 @@ def check_num_clips(num_clips: int) -> None:
 
 
 def default_signature() -> ModelSignature:
-    """A binary column `video` in; `COLUMNS` out, with null for what there is not; parameters as in `DEFAULT_PARAMS`."""
+    """A binary column `video` in; `COLUMNS` out; parameters as in `DEFAULT_PARAMS`."""
     pair = Object([Property("label", DataType.string), Property("score", DataType.double)])
     types = (DataType.string, DataType.double, Array(pair), DataType.string, DataType.string)
     return ModelSignature(

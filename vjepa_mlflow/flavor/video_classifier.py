@@ -90,7 +90,8 @@ class VideoClassifier:
 
         Returns:
             A row for each video: `label`, `score` (the label's probability), `top_k` (pairs of label and score),
-            `warning` (of a video that is cut off or damaged) and `error` (of one that cannot be read).
+            `warning` (of a video that is cut off or damaged) and `error` (of one that cannot be read); words that there
+            are not are empty, since Spark has no other way.
 
         Raises:
             PredictionError: the request is at fault and is answered 400, or the model is and answers 500.
@@ -143,9 +144,9 @@ class VideoClassifier:
         return _Clip(self._batcher.submit(torch.from_numpy(reading.clip)), reading.warning)
 
     def _row(self, found: Classification, top_k: int) -> dict[str, Any]:
-        said = {"warning": found.warning or None, "error": found.error or None}
+        said = {"warning": found.warning, "error": found.error}
         if found.probabilities is None:
-            return {"label": None, "score": None, "top_k": [], **said}
+            return {"label": "", "score": None, "top_k": [], **said}
         best = np.argsort(-found.probabilities, kind="stable")[:top_k]
         pairs = [{"label": self._labels[index], "score": float(found.probabilities[index])} for index in best]
         return {**pairs[0], "top_k": pairs, **said}

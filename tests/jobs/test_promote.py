@@ -1,0 +1,121 @@
+"""An alias that moves only to what is better, and what is served by it."""
+
+import base64
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+import requests
+import torch
+from click.testing import CliRunner
+from helpers import free_port, server
+from mlflow import MlflowClient
+
+from vjepa_mlflow import Recipe, UserError, evaluate, flavor, promote
+from vjepa_mlflow.cli import commands
+from vjepa_mlflow.jobs.promote import Promotion
+from vjepa_mlflow.model import load_classifier, load_processor, locate
+
+LABELS = ["left_clockwise", "right_clockwise"]
+
+
+def register(*logits: float) -> None:
+    """Registers a version of `motions` that says the same of every video."""
+    checkpoint = locate("tiny")
+    model = load_classifier(checkpoint, LABELS, seed=0)
+    torch.nn.init.zeros_(model.classifier.weight)
+    with torch.no_grad():
+        model.classifier.bias.copy_(torch.tensor(logits))
+    flavor.log_model(model, load_processor(checkpoint), stride=4, registered_model_name="motions")
+
+
+@pytest.fixture
+def versions(tracking: str, small_data: Path) -> str:
+    """Two versions, right as often, the second of them less sure; both evaluated. Returns the tracking URI."""
+    for number, logits in enumerate([(3.0, 0.0), (0.0, 0.1)], start=1):
+        register(*logits)
+        evaluate(f"models:/motions/{number}", Recipe(data=str(small_data)))
+    mlflow.end_run()
+    return tracking
+
+
+def champion() -> str:
+    return str(MlflowClient().get_model_version_by_alias("motions", "champion").version)
+
+
+def test_an_alias_moves_to_what_is_better_on_the_same_videos_and_is_served(
+    versions: str, tmp_path: Path, clip: bytes
+) -> None:
+    first = promote("models:/motions/1", "champion", if_better="test_loss")
+    assert first == Promotion("motions", "champion", "1", holder=None, moved=True)
+    assert served_label(tmp_path, clip) == "left_clockwise"
+
+    equal = promote("models:/motions/2", "champion", if_better="test_accuracy")
+    assert equal.figures == (0.5, 0.5)
+    assert (equal.moved, champion()) == (False, "1")
+
+    result = CliRunner().invoke(
+        commands, ["promote", "models:/motions/2", "--alias", "champion", "--if-better", "test_loss"]
+    )
+    assert result.exit_code == 0, result.output
+    on, before, after, became = result.stdout.splitlines()
+    assert on.startswith("test_loss on ")
+    assert on.endswith(", 1 clip a video")
+    assert before == "version 1    1.5486  (models:/motions@champion)"
+    assert after == "version 2    0.6944"
+    assert became == "models:/motions@champion is now version 2, and was version 1"
+    assert served_label(tmp_path, clip) == "right_clockwise"
+
+    back = promote("models:/motions/1", "champion", if_better="test_loss")
+    assert (back.moved, champion()) == (False, "2")
+    assert promote("models:/motions/2", "champion") == Promotion("motions", "champion", "2", holder="2", moved=False)
+    assert promote("models:/motions/1", "champion").moved
+    assert champion() == "1"
+
+
+def served_label(folder: Path, clip: bytes) -> str:
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
+    with server([*command, "-m", "models:/motions@champion"], folder=folder, health="/ping", port=free_port()) as url:
+        body = {"dataframe_records": [{"video": base64.b64encode(clip).decode()}]}
+        (answer,) = requests.post(f"{url}/invocations", json=body, timeout=60).json()["predictions"]
+    return answer["label"]
+
+
+def test_what_was_not_evaluated_alike_is_not_compared(versions: str, small_data: Path) -> None:
+    promote("models:/motions/1", "champion")
+    evaluate("models:/motions/2", Recipe(data=str(small_data)), num_clips=2)
+    with pytest.raises(
+        UserError, match=r"version 1 of motions was evaluated on .*1 clip a video, and version 2 on .*2"
+    ):
+        promote("models:/motions/2", "champion", if_better="test_loss")
+    evaluate("models:/motions/2", Recipe(data=str(small_data)), split="val")
+    with pytest.raises(
+        UserError, match=r"if_better=val_loss: version 1 of motions has no such figure: expected one of "
+    ):
+        promote("models:/motions/2", "champion", if_better="val_loss")
+    register(0.0, 0.0)
+    with pytest.raises(
+        UserError, match=r"version 3 of motions has no such figure: .*vjepa-mlflow evaluate models:/motions/3"
+    ):
+        promote("models:/motions/3", "champion", if_better="test_loss")
+    assert champion() == "1"
+
+
+@pytest.mark.parametrize(
+    ("uri", "alias", "reason"),
+    [
+        ("models:/motions/1", "champion", "models:/motions/1.*not found"),
+        ("runs:/0123/model", "champion", "expected a registered version, such as models:/name/2"),
+        ("./model", "champion", "expected a registered version"),
+    ],
+)
+def test_what_is_not_there_is_named(tracking: str, uri: str, alias: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        promote(uri, alias)
+
+
+def test_an_alias_that_mlflow_does_not_allow_is_named(tracking: str) -> None:
+    register(0.0, 0.0)
+    with pytest.raises(UserError, match="alias v1: "):
+        promote("models:/motions/1", "v1")
