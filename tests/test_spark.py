@@ -83,5 +83,6 @@ def test_labels_are_those_of_predict_and_each_process_loads_the_model_once(
         if not row["error"]:
             assert found[row["path"]].score == pytest.approx(row["score"], abs=1e-6)
     assert sum(bool(row["error"]) for row in expected) == 1
+    # Each file is a task. Spark may start another process while one that has just ended its task is not back yet.
     loads = (tmp_path / "loads").read_text().split()
-    assert len(loads) == len(set(loads)) == 2
+    assert len(loads) == len(set(loads)) < 6, loads

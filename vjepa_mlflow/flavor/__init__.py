@@ -11,6 +11,7 @@ A saved model is self-contained:
 `VJEPA2ForVideoClassification.from_pretrained` and `VJEPA2VideoProcessor.from_pretrained` read `checkpoint/` as it is.
 """
 
+import functools
 import importlib.metadata
 import shutil
 import sys
@@ -265,12 +266,25 @@ def fetch_checkpoint(model_uri: str) -> "Checkpoint":
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> "VideoClassifier":
     """Loads a saved model for serving. `mlflow.pyfunc` finds this function by its import path: a permanent contract."""
     from vjepa_mlflow.flavor.server import guard_server
-    from vjepa_mlflow.flavor.video_classifier import VideoClassifier
+    from vjepa_mlflow.flavor.spark import task_cpus
 
     config = read_config(model_config or {})
     guard_server(max_request_bytes=config.max_request_bytes)
-    configuration = _configuration(Path(path))
-    loaded = _load(Path(path), configuration)
+    if task_cpus() is None:
+        return _make_classifier(path, config)
+    return _classifier_of_process(path, Model.load(path).model_uuid, config)
+
+
+@functools.lru_cache(maxsize=1)
+def _classifier_of_process(path: str, model_uuid: str, config: ServingConfig) -> "VideoClassifier":  # noqa: ARG001
+    """The classifier that all of a process's Spark tasks share: each of them loads the model, or believes it does."""
+    return _make_classifier(path, config)
+
+
+def _make_classifier(path: str, config: ServingConfig) -> "VideoClassifier":
+    from vjepa_mlflow.flavor.video_classifier import VideoClassifier
+
+    loaded = _load(Path(path), _configuration(Path(path)))
     return VideoClassifier(loaded.model, loaded.processor, stride=loaded.stride, config=config)
 
 

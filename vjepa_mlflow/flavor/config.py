@@ -18,7 +18,7 @@ class ServingConfig:
     Attributes:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: of the forward pass: `fp32`, `tf32` or `bf16`.
-        decoders: processes that decode videos; 0: one for each CPU.
+        decoders: processes that decode videos; 0: one for each CPU, of those that Spark gives a task where it is one.
         batch_size: clips of all requests in one forward pass at most, on a GPU.
         max_request_bytes: of the body of a request to MLflow's scoring server.
         max_videos: of one request.

@@ -22,6 +22,7 @@ from vjepa_mlflow.flavor.clip_classifier import ClipClassifier
 from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.server import OUR_FAULT, PredictionError
 from vjepa_mlflow.flavor.signature import BAD_VIDEOS, COLUMNS, DEFAULT_PARAMS, MAX_CLIPS
+from vjepa_mlflow.flavor.spark import task_cpus
 from vjepa_mlflow.iteration import batches, map_ahead, usable_cpus
 from vjepa_mlflow.model import label_names, use_device
 from vjepa_mlflow.video import Decoders, VideoError, clip_positions
@@ -62,7 +63,7 @@ class VideoClassifier:
     ):
         self._labels = label_names(model.config)
         self._config = config
-        decoders = config.decoders or usable_cpus()
+        decoders = config.decoders or task_cpus() or usable_cpus()
         self._ahead = AHEAD * max(decoders, config.batch_size)
         self._decoders = Decoders(
             decoders, num_frames=model.config.frames_per_clip, stride=stride, limits=config.limits
