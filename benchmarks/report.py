@@ -2,8 +2,8 @@
 
     python -m benchmarks.report
 
-reads recipe.json, encoder.json, and where they are there sweep.json, ranks.json, tiny.json and notes.md, from
-benchmarks/results.
+reads recipe.json, encoder.json, and where they are there sweep.json, serving.json, ranks.json, tiny.json and notes.md,
+from benchmarks/results.
 """
 
 import argparse
@@ -31,7 +31,8 @@ def main() -> None:
 def write(measured: Path, folder: Path) -> None:
     """Writes RESULTS.md and speed.png to a folder."""
     recipe, encoder = (json.loads((measured / name).read_text()) for name in ("recipe.json", "encoder.json"))
-    sweep, ranks, tiny, notes = (measured / name for name in ("sweep.json", "ranks.json", "tiny.json", "notes.md"))
+    sweep, serving, ranks, tiny = (measured / f"{name}.json" for name in ("sweep", "serving", "ranks", "tiny"))
+    notes = measured / "notes.md"
     parts = [
         "# Results",
         machine(recipe),
@@ -41,6 +42,7 @@ def write(measured: Path, folder: Path) -> None:
         "## The encoder and the head alone",
         *encoder_tables(encoder),
         *(sweep_table(json.loads(sweep.read_text())) if sweep.exists() else []),
+        *(serving_table(json.loads(serving.read_text())) if serving.exists() else []),
         *(ranks_table(json.loads(ranks.read_text())) if ranks.exists() else []),
         "## How large may it get",
         *sizing(recipe["runs"]),
@@ -160,6 +162,32 @@ def sweep_table(sweep: Run) -> Iterator[str]:
         f"`sweeps/baseline.yaml` with nothing encoded at the start. A run by itself took {run:.1f} s. Starting Python, "
         f"checking videos, loading, compiling and logging the model are part of both. Written from what "
         f"`benchmarks.sweep` measured."
+    )
+
+
+def serving_table(serving: Run) -> Iterator[str]:
+    about = serving["machine"]
+    counts = sorted({int(count) for one in serving["loads"] for count in one["memory_mib"]})
+    yield "## Serving, with a client for each connection"
+    rows = [
+        [
+            str(one["workers"]),
+            str(one["clients"]),
+            str(one["requests"]),
+            str(one["failed"]),
+            f"{one['requests_per_second']:.1f}",
+            *(f"{one[f'p{share}_ms']:.0f}" for share in (50, 95, 99)),
+            *(f"{one['memory_mib'][str(count)]:.0f}" if str(count) in one["memory_mib"] else "" for count in counts),
+        ]
+        for one in serving["loads"]
+    ]
+    names = ["workers", "clients", "requests", "failed", "requests/s", "p50, ms", "p95, ms", "p99, ms"]
+    yield table([*names, *(f"MiB after {count}" for count in counts)], rows)
+    yield (
+        f"`mlflow models serve` with so many workers (`-w`), each of which holds the model; {about['device']}, "
+        f"{about['cpu_cores']} CPU cores, model `{serving['model']}`, {serving['precision']}; a request is one video "
+        f"of {serving['video_bytes'] / 1000:.0f} kB in JSON, the clients are on the same machine. Memory is the server's "
+        f"own, its decoders' included. Written from what `benchmarks.serving` measured."
     )
 
 

@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--video", type=Path, help="what is sent; without it, 10 s of 320x240 pixels that are drawn")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1], help="processes, each with the model: serve -w")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--requests", type=int, nargs="+", default=[200, 5000], help="for each number of clients")
     parser.add_argument("--memory-after", type=int, nargs="*", default=[1000, 5000])
@@ -49,11 +50,14 @@ def main() -> None:
     video = options.video.read_bytes() if options.video else draw_video()
     with tempfile.TemporaryDirectory() as folder:
         model = save_model(Path(folder) / "model", options.model, precision=options.precision)
-        with server(model, Path(folder)) as (address, process):
-            loads = [
-                load(address, process, video, clients=clients, requests=requests, memory_after=options.memory_after)
-                for clients, requests in zip(options.clients, options.requests, strict=True)
-            ]
+        loads = []
+        for workers in options.workers:
+            with server(model, Path(folder), workers=workers) as (address, process):
+                for clients, requests in zip(options.clients, options.requests, strict=True):
+                    asked = load(
+                        address, process, video, clients=clients, requests=requests, memory_after=options.memory_after
+                    )
+                    loads.append({"workers": workers, **asked})
     results = {
         "machine": common.machine(choose_device("auto")),
         "model": options.model,
@@ -87,8 +91,8 @@ def save_model(folder: Path, name: str, *, precision: str) -> Path:
 
 
 @contextmanager
-def server(model: Path, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """Yields the server's address and the process that holds the model."""
+def server(model: Path, folder: Path, *, workers: int) -> Iterator[tuple[str, psutil.Process]]:
+    """Yields the server's address and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -98,13 +102,16 @@ def server(model: Path, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
     started = time.perf_counter()
     with (folder / "server.log").open("w+") as log:
         launcher = subprocess.Popen(
-            [*command, "--port", str(port)], stdout=log, stderr=log, env={**os.environ, "PATH": path}
+            [*command, "--port", str(port), "--workers", str(workers)],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "PATH": path},
         )
         try:
             address = f"http://127.0.0.1:{port}"
             wait(address, launcher, Path(log.name))
             print(f"Serving after {time.perf_counter() - started:.1f} s", flush=True)
-            yield address, find_worker(psutil.Process(launcher.pid))
+            yield address, find_server(psutil.Process(launcher.pid))
         finally:
             if launcher.poll() is None:
                 for process in [*psutil.Process(launcher.pid).children(recursive=True), launcher]:
@@ -123,8 +130,8 @@ def wait(address: str, launcher: subprocess.Popen, log: Path) -> None:
     raise SystemExit(f"The server does not answer:\n{log.read_text()[-3000:]}")
 
 
-def find_worker(launcher: psutil.Process) -> psutil.Process:
-    """The process that serves, which the command starts through a shell."""
+def find_server(launcher: psutil.Process) -> psutil.Process:
+    """The process that serves, or whose children do; the command starts it through a shell."""
     family = [launcher, *launcher.children(recursive=True)]
     return max((one for one in family if "uvicorn" in " ".join(one.cmdline())), key=lambda one: one.memory_info().rss)
 

@@ -56,7 +56,7 @@ def test_the_recipe_beside_the_cards_loop_and_the_report(small_data: Path, tmp_p
     assert {row["encoder"] for row in measured["encoder"]} == {"ours", "transformers"}
     assert all(row["ms"] > 0 for row in measured["encoder"] + measured["head"])
 
-    for name in ("sweep.json", "tiny.json"):  # whose programs take too long for here
+    for name in ("sweep.json", "serving.json", "tiny.json"):  # whose programs take too long for here
         shutil.copy(REPOSITORY / "benchmarks" / "results" / name, tmp_path)
     report.write(tmp_path, tmp_path)
     text = (tmp_path / "RESULTS.md").read_text()
@@ -64,6 +64,7 @@ def test_the_recipe_beside_the_cards_loop_and_the_report(small_data: Path, tmp_p
     assert "100 million" in text
     assert "times faster than 20 runs" in text
     assert "| pretrained | 0 |" in text
+    assert "| 1 | 32 | 5000 | 0 |" in text
     assert (tmp_path / "speed.png").stat().st_size > 10_000
 
 
@@ -76,3 +77,26 @@ def test_pretrained_features_are_probed_beside_random_ones(small_data: Path, tmp
     assert first["videos"] == 18
     assert (first["weights"], second["weights"]) == ("pretrained", "random")
     assert first["accuracy"] > second["accuracy"]
+
+
+def test_serving_is_measured(tmp_path: Path) -> None:
+    measured = tmp_path / "serving.json"
+    run(
+        "benchmarks.serving",
+        "--clients",
+        "1",
+        "4",
+        "--requests",
+        "5",
+        "40",
+        "--memory-after",
+        "20",
+        "40",
+        "--json",
+        str(measured),
+    )
+    alone, together = json.loads(measured.read_text())["loads"]
+    assert (alone["requests"], together["requests"]) == (5, 40)
+    assert alone["failed"] == together["failed"] == 0
+    assert 0 < together["p50_ms"] <= together["p95_ms"] <= together["p99_ms"]
+    assert together["memory_mib"]["40"] == pytest.approx(together["memory_mib"]["20"], rel=0.1)

@@ -1,0 +1,66 @@
+"""The real ViT-L behind `mlflow.pyfunc` on a GPU, with random weights."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+from vjepa_mlflow import flavor
+from vjepa_mlflow.data import draw_clip
+from vjepa_mlflow.flavor.config import ServingConfig
+from vjepa_mlflow.model import from_folder, load_classifier, load_processor
+from vjepa_mlflow.video import read_clip
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+]
+
+LABELS = ["ape", "bee", "cat"]
+
+
+@pytest.fixture(scope="module")
+def saved(vit_large: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    checkpoint = from_folder("vit-large", vit_large)
+    path = tmp_path_factory.mktemp("flavor") / "model"
+    model = load_classifier(checkpoint, LABELS, seed=0)
+    torch.nn.init.normal_(model.classifier.weight, std=1.0)  # so that answers differ
+    flavor.save_model(model, load_processor(checkpoint), path, stride=4, config=ServingConfig(batch_size=4))
+    return path
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.1)])
+def test_many_threads_get_transformers_answers_and_the_first_one_does_not_wait(
+    saved: Path, precision: str, tolerance: float
+) -> None:
+    videos = [draw_clip("left_clockwise", seed=seed) for seed in range(6)]
+    served = mlflow.pyfunc.load_model(str(saved), model_config={"precision": precision})
+
+    def scores(video: bytes) -> list[float]:
+        pairs = served.predict(flavor.example_input(video))["top_k"][0]
+        return [{pair["label"]: pair["score"] for pair in pairs}[label] for label in LABELS]
+
+    started = time.perf_counter()
+    alone = [scores(videos[0])]
+    first = time.perf_counter() - started
+    started = time.perf_counter()
+    alone += [scores(video) for video in videos[1:]]
+    assert first < 5 * (time.perf_counter() - started) / 5 + 0.2
+    with ThreadPoolExecutor(12) as threads:
+        together = list(threads.map(scores, videos * 4))
+    rounding = 1e-4 if precision == "fp32" else 0.02
+    for found, expected in zip(together, alone * 4, strict=True):
+        assert found == pytest.approx(expected, abs=rounding)
+
+    processor = VJEPA2VideoProcessor.from_pretrained(saved / "checkpoint")
+    model = VJEPA2ForVideoClassification.from_pretrained(saved / "checkpoint").cuda().eval()
+    for video, found in zip(videos, alone, strict=True):
+        inputs = processor(read_clip(video, num_frames=16, stride=4), return_tensors="pt").to("cuda")
+        with torch.no_grad():
+            expected = model(**inputs).logits[0].double().softmax(-1).tolist()
+        assert found == pytest.approx(expected, abs=tolerance)
