@@ -186,8 +186,8 @@ def serving_table(serving: Run) -> Iterator[str]:
     yield (
         f"`mlflow models serve` with so many workers (`-w`), each of which holds the model; {about['device']}, "
         f"{about['cpu_cores']} CPU cores, model `{serving['model']}`, {serving['precision']}; a request is one video "
-        f"of {serving['video_bytes'] / 1000:.0f} kB in JSON, the clients are on the same machine. Memory is the server's "
-        f"own, its decoders' included. Written from what `benchmarks.serving` measured."
+        f"of {serving['video_bytes'] / 1000:.0f} kB in JSON, the clients are on the same machine. Memory is the "
+        "server's own, its decoders' included. Written from what `benchmarks.serving` measured."
     )
 
 

@@ -29,14 +29,14 @@ def saved(vit_large: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = from_folder("vit-large", vit_large)
     path = tmp_path_factory.mktemp("flavor") / "model"
     model = load_classifier(checkpoint, LABELS, seed=0)
-    torch.nn.init.normal_(model.classifier.weight, std=1.0)  # so that answers differ
+    torch.nn.init.normal_(model.classifier.weight, std=0.2)  # so that answers differ
     flavor.save_model(model, load_processor(checkpoint), path, stride=4, config=ServingConfig(batch_size=4))
     return path
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.1)])
+@pytest.mark.parametrize(("precision", "rounding", "tolerance"), [("fp32", 1e-3, 2e-3), ("bf16", 0.05, 0.1)])
 def test_many_threads_get_transformers_answers_and_the_first_one_does_not_wait(
-    saved: Path, precision: str, tolerance: float
+    saved: Path, precision: str, rounding: float, tolerance: float
 ) -> None:
     videos = [draw_clip("left_clockwise", seed=seed) for seed in range(6)]
     served = mlflow.pyfunc.load_model(str(saved), model_config={"precision": precision})
@@ -47,13 +47,10 @@ def test_many_threads_get_transformers_answers_and_the_first_one_does_not_wait(
 
     started = time.perf_counter()
     alone = [scores(videos[0])]
-    first = time.perf_counter() - started
-    started = time.perf_counter()
+    assert time.perf_counter() - started < 0.5
     alone += [scores(video) for video in videos[1:]]
-    assert first < 5 * (time.perf_counter() - started) / 5 + 0.2
     with ThreadPoolExecutor(12) as threads:
         together = list(threads.map(scores, videos * 4))
-    rounding = 1e-4 if precision == "fp32" else 0.02
     for found, expected in zip(together, alone * 4, strict=True):
         assert found == pytest.approx(expected, abs=rounding)
 
