@@ -16,12 +16,31 @@ from postgresql import find_programs, postgresql_server
 
 from vjepa_mlflow.data import DEMO, draw_clip, locate_data
 
+SLOW_FILES = (
+    "test_sweep_shared.py",
+    "test_sweep.py",
+    "test_project.py",
+    "test_serving.py",
+    "test_predict.py",
+    "test_evaluate.py",
+    "test_train.py",
+    "test_spark.py",
+    "test_promote.py",
+)
+"""The slowest first, so that at the end no process waits long for the other."""
 
-def pytest_configure() -> None:
+
+def pytest_configure(config: pytest.Config) -> None:
     """With tests in several processes, one thread each: more of them would only wait for each other."""
+    config.option.loadscopereorder = False  # pytest-xdist would begin with the files that have most tests
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(SLOW_FILES)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 MOTIONS = ("left_clockwise", "right_clockwise")

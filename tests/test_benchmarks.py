@@ -77,26 +77,3 @@ def test_pretrained_features_are_probed_beside_random_ones(small_data: Path, tmp
     assert first["videos"] == 18
     assert (first["weights"], second["weights"]) == ("pretrained", "random")
     assert first["accuracy"] > second["accuracy"]
-
-
-def test_serving_is_measured(tmp_path: Path) -> None:
-    measured = tmp_path / "serving.json"
-    run(
-        "benchmarks.serving",
-        "--clients",
-        "1",
-        "4",
-        "--requests",
-        "5",
-        "40",
-        "--memory-after",
-        "20",
-        "40",
-        "--json",
-        str(measured),
-    )
-    alone, together = json.loads(measured.read_text())["loads"]
-    assert (alone["requests"], together["requests"]) == (5, 40)
-    assert alone["failed"] == together["failed"] == 0
-    assert 0 < together["p50_ms"] <= together["p95_ms"] <= together["p99_ms"]
-    assert together["memory_mib"]["40"] == pytest.approx(together["memory_mib"]["20"], rel=0.1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from click.testing import CliRunner
 from helpers import README, environment, free_port, readme_block, server
 
 from vjepa_mlflow import flavor
@@ -47,7 +48,7 @@ def registered(tracking: str, clip: bytes) -> Path:
 def test_serving_with_curl_and_loading_with_transformers_agree(registered: Path) -> None:
     port = free_port()
     promotion, serving = readme_block("bash", "promote models:/motions/1").splitlines()
-    subprocess.run(promotion.split(), env=environment(), check=True)
+    assert CliRunner().invoke(commands, promotion.split()[1:]).exit_code == 0
     command, _, readme_port = serving.rpartition(" -p ")
     assert command.startswith("mlflow ")
     with server([sys.executable, "-m", *command.split()], folder=registered, health="/ping", port=port):

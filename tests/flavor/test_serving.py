@@ -17,6 +17,7 @@ import requests
 from helpers import free_port, server, write_video
 from mutations import JSON, Body, draw_requests
 
+from benchmarks.serving import load
 from vjepa_mlflow import flavor
 from vjepa_mlflow.data import draw_clip
 from vjepa_mlflow.model import load_classifier, load_processor, locate
@@ -236,6 +237,14 @@ def server_process(address: str) -> psutil.Process:
     sockets = psutil.net_connections("tcp")
     (pid,) = {one.pid for one in sockets if one.status == psutil.CONN_LISTEN and one.laddr.port == port}
     return psutil.Process(pid)
+
+
+def test_its_speed_is_measured(address: str, clip: bytes) -> None:
+    serving = server_process(address)
+    found = load(address, serving, clip, clients=4, requests=60, memory_after=[30, 60])
+    assert (found["requests"], found["failed"]) == (60, 0)
+    assert 0 < found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"]
+    assert found["memory_mib"][60] == pytest.approx(found["memory_mib"][30], rel=0.1)
 
 
 def send(address: str, body: Body) -> requests.Response:

@@ -235,12 +235,20 @@ def test_killed_half_way_over_500_files_and_run_again_every_file_has_one_row(
     assert Counter(bool(row["error"]) for row in rows) == {True: MANY // 4, False: MANY - MANY // 4}
 
 
-def test_an_interrupt_stops_after_a_row_and_says_how_to_go_on(model_uri: str, many: Path, tmp_path: Path) -> None:
+def test_an_interrupt_stops_after_a_row_and_says_how_to_go_on(
+    model_uri: str, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = tmp_path / "rows.csv"
-    process = start(model_uri, many, output)
-    wait_for_rows(output, 20, process)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    rows = output.read_text().count("\n") - 1
-    assert errors.splitlines()[-1] == f"Error: interrupted: {rows} predictions in {output}; the same command goes on"
+    append = prediction_files.PredictionFile.append
+
+    def interrupt_at_20(file: prediction_files.PredictionFile, row: prediction_files.PredictionRow) -> None:
+        append(file, row)
+        if output.read_text().count("\n") == 21:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(prediction_files.PredictionFile, "append", interrupt_at_20)
+    with pytest.raises(
+        KeyboardInterrupt, match=r"interrupted: 20 predictions in .*rows\.csv; the same command goes on"
+    ):
+        predict_to_file(model_uri, [many], output)
+    assert len(read(output)) == 20

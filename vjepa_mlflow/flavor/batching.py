@@ -39,7 +39,8 @@ class Batcher(Generic[Item, Result]):
     def close(self) -> None:
         """Ends the thread once it has done what was submitted. A thread that outlives the program may crash it."""
         self._line.close()
-        self._thread.join()
+        if self._thread is not threading.current_thread():  # which may be the one to forget the last of its users
+            self._thread.join()
 
 
 class _Line(Generic[Item]):

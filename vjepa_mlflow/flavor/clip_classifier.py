@@ -21,6 +21,9 @@ class ClipClassifier:
         processor: its preprocessing.
         precision: `fp32`, `tf32` or `bf16`.
         batch_size: clips in one forward pass at most.
+
+    Attributes:
+        batch_size: as many as it gains from.
     """
 
     def __init__(
@@ -36,15 +39,15 @@ class ClipClassifier:
         self._precision = precision
         self._backbone = Backbone(model, precision=precision)
         self._head = Head(model).eval()
-        self._batch_size = batch_size if self._device.type == "cuda" else 1
+        self.batch_size = batch_size if self._device.type == "cuda" else 1
         self._warm_up(model.config.frames_per_clip)
 
     def __call__(self, clips: Sequence[Tensor]) -> Tensor:
         """uint8 RGB clips, each of shape (frames, height, width, 3), to probabilities of shape (clips, classes)."""
         with torch.no_grad(), matmul_precision(self._precision):
             pixels = preprocess(self._processor, clips, views=[CENTRED] * len(clips), device=self._device)
-            batches, rest = divmod(len(clips), self._batch_size)
-            sizes = [self._batch_size] * batches + [1] * rest
+            batches, rest = divmod(len(clips), self.batch_size)
+            sizes = [self.batch_size] * batches + [1] * rest
             logits = torch.cat([self._forward(batch) for batch in pixels.split(sizes)])
             return logits.double().softmax(dim=-1).cpu()
 
@@ -57,14 +60,14 @@ class ClipClassifier:
         clip = torch.zeros(frames, 240, 320, 3, dtype=torch.uint8)
         while True:
             try:
-                for size in {self._batch_size, 1}:
+                for size in {self.batch_size, 1}:
                     self([clip] * size)
                 return
             except torch.OutOfMemoryError:
-                if self._batch_size == 1:
+                if self.batch_size == 1:
                     raise UserError(
                         f"device={self._device}: its memory is too small for one clip: expected more, or precision=bf16"
                     ) from None
-            self._batch_size //= 2
+            self.batch_size //= 2
             torch.cuda.empty_cache()
-            remark(f"GPU memory ran out: {self._batch_size} clips are classified at once")
+            remark(f"GPU memory ran out: {self.batch_size} clips are classified at once")

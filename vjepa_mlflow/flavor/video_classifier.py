@@ -74,7 +74,7 @@ class VideoClassifier:
             precision=config.precision,
             batch_size=config.batch_size,
         )
-        self._batcher: Batcher[Tensor, Tensor] = Batcher(classify, size=config.batch_size)
+        self._batcher: Batcher[Tensor, Tensor] = Batcher(classify, size=classify.batch_size)
         weakref.finalize(self, self._batcher.close)
 
     @property

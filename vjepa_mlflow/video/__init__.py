@@ -7,8 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vjepa_mlflow.video.decode import VideoError, VideoInfo, VideoSource, read_clip, read_info
+    from vjepa_mlflow.video.decode import VideoInfo, VideoSource, read_clip, read_info
     from vjepa_mlflow.video.decoders import Decoders, Reading
+    from vjepa_mlflow.video.error import VideoError
     from vjepa_mlflow.video.limits import Limits
     from vjepa_mlflow.video.preflight import Inspection, identify, inspect_videos
     from vjepa_mlflow.video.properties import VideoFile, VideoProperties, measure_video, measure_videos
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from vjepa_mlflow.video.views import View, draw_view
 
 _MODULES = {
-    "decode": ("VideoError", "VideoInfo", "VideoSource", "read_clip", "read_info"),
+    "decode": ("VideoInfo", "VideoSource", "read_clip", "read_info"),
     "decoders": ("Decoders", "Reading"),
+    "error": ("VideoError",),
     "limits": ("Limits",),
     "preflight": ("Inspection", "identify", "inspect_videos"),
     "properties": ("VideoFile", "VideoProperties", "measure_video", "measure_videos"),

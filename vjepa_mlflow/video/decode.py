@@ -1,24 +1,24 @@
 """Encoded video to sampled uint8 frames, with PyAV."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 from io import SEEK_END, BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import av
 import numpy as np
-from av.codec.codec import Capabilities
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from vjepa_mlflow.video.limits import Limits, Upload
+from vjepa_mlflow.video.error import VideoError
+from vjepa_mlflow.video.limits import Upload
 from vjepa_mlflow.video.sampling import Stretch, choose_stretch
+from vjepa_mlflow.video.uploads import check_length, check_shape, open_upload, prepare_stream
 
 VideoSource = Path | bytes | Upload
 """A file, the content of one, or what a stranger sent."""
@@ -32,15 +32,8 @@ fast: encoders set key frames up to 250 frames apart."""
 _ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
-UPLOAD_THREADS = 4
-"""That decode an upload, which may be the only one, and is waited for."""
-
 HEADERS_ERR_BY = 2
 """Frames that headers promise and that are not there, in most AVI files without anything being wrong."""
-
-
-class VideoError(Exception):
-    """A video that cannot be read. The message says what is wrong and never names the file."""
 
 
 @dataclass(frozen=True)
@@ -102,17 +95,22 @@ class UploadedClip(NamedTuple):
         return missing > max(HEADERS_ERR_BY, self.promised_frames // 20)
 
 
-def read_upload(upload: Upload, *, num_frames: int, stride: int, position: float) -> UploadedClip:
+def read_upload(upload: Upload, info: VideoInfo, *, num_frames: int, stride: int, position: float) -> UploadedClip:
     """Reads a clip of a video that may be cut off or damaged: it is placed among the frames that can be decoded.
 
-    Arguments are those of `read_clip`.
+    Args:
+        upload: the video.
+        info: what its header says.
+        num_frames: as the others, see `read_clip`.
+        stride: frames from one sampled frame to the next.
+        position: of the clip.
 
     Raises:
-        VideoError: it is no video, it is beyond its limits, or too little of it can be decoded for a clip.
+        VideoError: it is beyond its limits, or too little of it can be decoded for a clip.
     """
-    promised = read_info(upload).num_frames
+    promised = info.num_frames
     clip, found = _read_clip(upload, promised, num_frames=num_frames, stride=stride, position=position)
-    _check_aspect_ratio(clip, upload.limits)
+    check_shape(clip.shape, upload.limits)
     read = UploadedClip(clip, found, promised)
     if read.incomplete and found < num_frames:
         raise VideoError(f"only {found} of its {promised} frames can be decoded: expected at least {num_frames}")
@@ -156,7 +154,7 @@ def read_info(source: VideoSource) -> VideoInfo:
             start=_seconds(stream.start_time, stream) or Fraction(0),
         )
     if isinstance(source, Upload):
-        _check_length(info, source.limits)
+        check_length(info.num_frames, info.seconds, source.limits)
     return info
 
 
@@ -175,7 +173,7 @@ def _open(source: VideoSource) -> Iterator[tuple[InputContainer, VideoStream]]:
             # Clips are decoded side by side; threads inside a decoder would only compete with that.
             stream.thread_count = 1
             if isinstance(source, Upload):
-                _prepare_for_upload(stream, source.limits)
+                prepare_stream(stream, source.limits)
             yield container, stream
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoError(f"it cannot be decoded ({getattr(error, 'strerror', None) or error})") from error
@@ -188,61 +186,9 @@ def _is_empty(source: VideoSource) -> bool:
 
 
 def _open_container(source: VideoSource) -> InputContainer:
-    if not isinstance(source, Upload):
-        return av.open(BytesIO(source) if isinstance(source, bytes) else str(source), "r")
-    source.file.seek(0)
-    try:
-        return av.open(source.file, "r", options=_options(source.limits))
-    except av.ArgumentError as error:
-        raise VideoError(f"it is a video of none of the formats {', '.join(source.limits.containers)}") from error
-
-
-@cache
-def _options(limits: Limits) -> dict[str, str]:
-    """FFmpeg's options for opening an upload, which hold for looking at its first frames too."""
-    decoders = [codec.name for codec in _software_decoders() if codec.canonical_name in limits.codecs]
-    return {
-        "format_whitelist": ",".join(limits.containers),
-        "codec_whitelist": ",".join(decoders),
-        "protocol_whitelist": "none",
-        "max_pixels": str(limits.max_pixels),
-    }
-
-
-def _software_decoders() -> Iterator[av.Codec]:
-    for name in av.codecs_available:
-        with suppress(ValueError):  # of an encoder
-            codec = av.Codec(name, "r")
-            if codec.type == "video" and not codec.capabilities & Capabilities.hardware:
-                yield codec
-
-
-def _prepare_for_upload(stream: VideoStream, limits: Limits) -> None:
-    codec = stream.codec_context
-    if codec.codec.canonical_name not in limits.codecs:
-        raise VideoError(f"its codec is {codec.codec.canonical_name}: expected one of {', '.join(limits.codecs)}")
-    if codec.width * codec.height > limits.max_pixels:
-        raise VideoError(
-            f"its frames have {codec.width}x{codec.height} pixels: expected at most {limits.max_pixels} in all"
-        )
-    codec.options = {"max_pixels": str(limits.max_pixels)}  # frames may grow later on
-    stream.thread_type, stream.thread_count = "AUTO", UPLOAD_THREADS
-
-
-def _check_aspect_ratio(clip: np.ndarray, limits: Limits) -> None:
-    height, width = clip.shape[1:3]
-    if max(height, width) > limits.max_aspect_ratio * min(height, width):
-        raise VideoError(
-            f"its frames have {width}x{height} pixels: expected a side to be at most {limits.max_aspect_ratio:g} times "
-            f"as long as the other"
-        )
-
-
-def _check_length(info: VideoInfo, limits: Limits) -> None:
-    if info.num_frames > limits.max_frames:
-        raise VideoError(f"it has {info.num_frames} frames: expected at most {limits.max_frames}")
-    if info.seconds > limits.max_seconds:
-        raise VideoError(f"it lasts {info.seconds:.0f} s: expected at most {limits.max_seconds:.0f} s")
+    if isinstance(source, Upload):
+        return open_upload(source)
+    return av.open(BytesIO(source) if isinstance(source, bytes) else str(source), "r")
 
 
 def _seconds(timestamp: int | None, stream: VideoStream) -> Fraction | None:

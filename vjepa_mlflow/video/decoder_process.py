@@ -27,7 +27,8 @@ from types import ModuleType
 import av
 import numpy as np
 
-from vjepa_mlflow.video.decode import VideoError, read_info, read_upload
+from vjepa_mlflow.video.decode import read_info, read_upload
+from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import Limits, Upload
 
 LARGEST_MESSAGE = 1 << 16
@@ -112,10 +113,10 @@ def _answer(request: Request, video: int, frames: int, *, statm: FileIO) -> Answ
         upload = Upload(file, request.limits)
         try:
             with _memory(OPENING_BYTES, statm):
-                read_info(upload)
+                info = read_info(upload)
             with _memory(_decoding_bytes(request), statm):
                 read = read_upload(
-                    upload, num_frames=request.num_frames, stride=request.stride, position=request.position
+                    upload, info, num_frames=request.num_frames, stride=request.stride, position=request.position
                 )
                 output.write(np.ascontiguousarray(read.clip).data)
         except VideoError as error:

@@ -16,8 +16,8 @@ import numpy as np
 
 import vjepa_mlflow
 from vjepa_mlflow.video import decoder_process
-from vjepa_mlflow.video.decode import VideoError
 from vjepa_mlflow.video.decoder_process import Answer, Request
+from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import Limits
 
 START_SECONDS = 60
@@ -75,13 +75,19 @@ class Decoders:
                     raise VideoError(answer.error)
                 return Reading(_map(frames, answer.shape), answer.warning)
         finally:
-            self._idle.put(process if process.alive else _Process())
+            self._idle.put(process)
 
 
 class _Process:
-    """A process that decodes. It ends with this object, or with the program, since it then has nobody to listen to."""
+    """A process that decodes, and another one after it if it has to be ended.
+
+    It ends with this object, or with the program, since it then has nobody to listen to.
+    """
 
     def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         path = os.pathsep.join([str(Path(vjepa_mlflow.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
         with theirs:
@@ -93,30 +99,32 @@ class _Process:
                 env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep), "MALLOC_ARENA_MAX": "1"},
             )
         self._ready = False
-        self.alive = True
 
     def ask(self, request: Request, content: int, frames: int) -> Answer:
-        """Has it read a clip of the file `content` into the file `frames`, both descriptors."""
+        """Has it read a clip of the file `content` into the file `frames`, both descriptors.
+
+        Raises:
+            VideoError: the process died of it, or took too long.
+            RuntimeError: it does not start.
+        """
         self._wait_until_ready()
         try:
             socket.send_fds(self._socket, [decoder_process.encode(request)], [content, frames])
             answer = self._receive(request.limits.max_decode_seconds)
         except TimeoutError:
-            self.end()
+            self._start_again()
             limit = request.limits.max_decode_seconds
             raise VideoError(f"decoding it takes too long: expected at most {limit:g} s") from None
         except OSError:
             answer = b""
         if not answer:
-            self.end()
+            self._start_again()
             raise VideoError("it broke the decoder")
         return Answer(**json.loads(answer))
 
     def _wait_until_ready(self) -> None:
-        if self._ready:
-            return
-        if self._receive(START_SECONDS) != decoder_process.READY:
-            self.end()
+        if not self._ready and self._receive(START_SECONDS) != decoder_process.READY:
+            self._start_again()
             raise RuntimeError(f"{sys.executable} -m {decoder_process.__name__} does not start")
         self._ready = True
 
@@ -124,15 +132,18 @@ class _Process:
         self._socket.settimeout(seconds)
         return self._socket.recv(decoder_process.LARGEST_MESSAGE)
 
-    def end(self) -> None:
-        self.alive = False
+    def _start_again(self) -> None:
+        self._end()
+        self._start()
+
+    def _end(self) -> None:
         self._socket.close()
         self._process.kill()
         self._process.wait()
 
     def __del__(self) -> None:
-        with contextlib.suppress(AttributeError):  # of one that could not be made
-            self.end()
+        with contextlib.suppress(AttributeError):  # of one that never started
+            self._end()
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ from vjepa_mlflow.cache import read_note, write_note
 from vjepa_mlflow.digest import sha256, sha256_of_text
 from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.ranks import Share
-from vjepa_mlflow.video.decode import VideoError, read_clip, read_info
+from vjepa_mlflow.video.decode import read_clip, read_info
+from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.workers import WorkerPool
 
 

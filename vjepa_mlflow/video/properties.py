@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from vjepa_mlflow.cache import read_note, write_note
 from vjepa_mlflow.iteration import progress
-from vjepa_mlflow.video.decode import VideoError, read_clip, read_info
+from vjepa_mlflow.video.decode import read_clip, read_info
+from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.sampling import choose_stretch
 from vjepa_mlflow.workers import WorkerPool
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vjepa_mlflow.video.decode import VideoError, read_clip
+from vjepa_mlflow.video.decode import read_clip
+from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.workers import WorkerPool
 
 
