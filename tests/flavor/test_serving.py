@@ -225,8 +225,11 @@ def test_a_fault_of_ours_answers_500_without_saying_what_and_nobody_else_sees_it
 def test_limits_from_the_environment_hold(faulty: str, clip: bytes) -> None:
     assert ask(faulty, [clip] * 3).status_code == 200
     for videos, reason in (
-        ([clip] * 4, "The request holds 4 videos: expected at most 3."),
-        ([bytes(MAX_REQUEST_BYTES)], f"The request is too large: expected at most {MAX_REQUEST_BYTES} bytes."),
+        ([clip] * 4, "The request holds 4 videos: expected at most 3 (max_videos)."),
+        (
+            [bytes(MAX_REQUEST_BYTES)],
+            f"The request is too large: expected at most {MAX_REQUEST_BYTES} bytes (max_request_bytes).",
+        ),
     ):
         answer = ask(faulty, videos)
         assert (answer.status_code, answer.json()["message"]) == (400, reason)

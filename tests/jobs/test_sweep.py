@@ -276,8 +276,10 @@ def test_an_interrupted_sweep_goes_on_as_if_nothing_had_been(
     recipe: Recipe,
     write: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
     times: int,
 ) -> None:
+    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "cache"))  # other tests may keep trials at this moment
     long = Recipe(**{**vars(recipe), "epochs": 4, "learning_rate": 1e-3})
     expected = run_sweep(write(), long, trials=3, study="whole")
     # The second epoch of the second trial: there is a look after each epoch, and one after each trial.

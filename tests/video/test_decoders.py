@@ -139,7 +139,7 @@ def peak_memory(process: psutil.Process) -> int:
         (Limits(max_frames=63), "it has 64 frames: expected at most 63"),
         (Limits(max_pixels=64 * 48 - 1), "its frames have 64x48 pixels: expected at most 3071 in all"),
         (Limits(max_aspect_ratio=1.3), "its frames have 64x48 pixels: expected a side to be at most 1.3 times as long"),
-        (Limits(max_seconds=2.5), "it lasts 3 s: expected at most 2 s"),
+        (Limits(max_seconds=2.5), "it lasts 3 s: expected at most 2"),
         (Limits(containers=("avi", "webm")), "it is a video of none of the formats avi, webm"),
         (Limits(codecs=("hevc", "vp9")), "its codec is h264: expected one of hevc, vp9"),
     ],

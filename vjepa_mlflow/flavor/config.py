@@ -29,7 +29,7 @@ class ServingConfig:
     precision: str = "fp32"
     decoders: int = 0
     batch_size: int = 8
-    max_request_bytes: int = 512 * 2**20
+    max_request_bytes: int = 256 * 2**20
     max_videos: int = 256
     limits: Limits = field(default_factory=Limits)
 

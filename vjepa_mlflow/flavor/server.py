@@ -1,6 +1,5 @@
 """What a client of MLflow's scoring server may send, and what it reads when its request is at fault."""
 
-import functools
 import json
 import logging
 import re
@@ -48,8 +47,11 @@ def guard_server(*, max_request_bytes: int) -> None:
     import fastapi
     from starlette.middleware import Middleware
 
-    guard = Middleware(Guard, max_request_bytes=max_request_bytes)
-    fastapi.FastAPI = functools.partial(fastapi.FastAPI, middleware=[guard])  # type: ignore[assignment, misc]
+    class GuardedApp(fastapi.FastAPI):
+        def __init__(self, **options: Any):
+            super().__init__(**options, middleware=[Middleware(Guard, max_request_bytes=max_request_bytes)])
+
+    fastapi.FastAPI = GuardedApp  # type: ignore[misc]
 
 
 class Guard:
@@ -73,7 +75,9 @@ class Guard:
             return
         body = await _read(receive, at_most=self._max_bytes)
         if body is None:
-            await _refuse(send, f"The request is too large: expected at most {self._max_bytes} bytes.")
+            await _refuse(
+                send, f"The request is too large: expected at most {self._max_bytes} bytes (max_request_bytes)."
+            )
         elif b"content-type" not in dict(scope["headers"]):
             await _refuse(send, "Expected a header Content-Type, such as application/json.")
         else:
@@ -91,10 +95,15 @@ class Guard:
 
 
 async def _read(receive: Receive, *, at_most: int) -> bytes | None:
-    """Reads a request's body; None if it is larger. It is taken to its end, since few clients listen earlier."""
+    """Reads a request's body; None if it is larger, or the client is gone.
+
+    What is larger is taken to its end all the same, since few clients listen earlier.
+    """
     chunks, size, more = [], 0, True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
         chunk = message.get("body", b"")
         size += len(chunk)
         if size <= at_most:

@@ -184,7 +184,7 @@ def _contents(model_input: pd.DataFrame, *, at_most: int) -> list[bytes | VideoE
     if "video" not in model_input or model_input.empty:
         raise PredictionError("Expected at least one row with a column 'video' that holds a video file.")
     if len(model_input) > at_most:
-        raise PredictionError(f"The request holds {len(model_input)} videos: expected at most {at_most}.")
+        raise PredictionError(f"The request holds {len(model_input)} videos: expected at most {at_most} (max_videos).")
     return [_content(value) for value in model_input["video"]]
 
 

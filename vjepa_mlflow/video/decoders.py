@@ -65,7 +65,7 @@ class Decoders:
         """
         limits = self._limits
         if isinstance(video, bytes) and len(video) > limits.max_video_bytes:
-            raise VideoError(f"it has {len(video)} bytes: expected at most {limits.max_video_bytes}")
+            raise VideoError(f"it has {len(video)} bytes: expected at most {limits.max_video_bytes} (max_video_bytes)")
         request = Request(self._num_frames, self._stride, position, limits)
         process = self._idle.get()
         try:
@@ -114,7 +114,7 @@ class _Process:
         except TimeoutError:
             self._start_again()
             limit = request.limits.max_decode_seconds
-            raise VideoError(f"decoding it takes too long: expected at most {limit:g} s") from None
+            raise VideoError(f"decoding it takes too long: expected at most {limit:g} s (max_decode_seconds)") from None
         except OSError:
             answer = b""
         if not answer:

@@ -64,7 +64,7 @@ class Limits:
         codecs: that are decoded.
     """
 
-    max_video_bytes: int = 256 * 2**20
+    max_video_bytes: int = 128 * 2**20
     max_frames: int = 1_000_000
     max_pixels: int = 4096 * 2304
     max_aspect_ratio: float = 16.0

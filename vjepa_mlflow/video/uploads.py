@@ -61,7 +61,8 @@ def prepare_stream(stream: VideoStream, limits: Limits) -> None:
         raise VideoError(f"its codec is {codec.codec.canonical_name}: expected one of {', '.join(limits.codecs)}")
     if codec.width * codec.height > limits.max_pixels:
         raise VideoError(
-            f"its frames have {codec.width}x{codec.height} pixels: expected at most {limits.max_pixels} in all"
+            f"its frames have {codec.width}x{codec.height} pixels: expected at most {limits.max_pixels} in all "
+            "(max_pixels)"
         )
     codec.options = {"max_pixels": str(limits.max_pixels)}  # frames may grow later on
     stream.thread_type, stream.thread_count = "AUTO", THREADS
@@ -74,9 +75,9 @@ def check_length(num_frames: int, seconds: float, limits: Limits) -> None:
         VideoError: says how long it is.
     """
     if num_frames > limits.max_frames:
-        raise VideoError(f"it has {num_frames} frames: expected at most {limits.max_frames}")
+        raise VideoError(f"it has {num_frames} frames: expected at most {limits.max_frames} (max_frames)")
     if seconds > limits.max_seconds:
-        raise VideoError(f"it lasts {seconds:.0f} s: expected at most {limits.max_seconds:.0f} s")
+        raise VideoError(f"it lasts {seconds:.0f} s: expected at most {limits.max_seconds:.0f} (max_seconds)")
 
 
 def check_shape(clip: tuple[int, ...], limits: Limits) -> None:
@@ -93,5 +94,5 @@ def check_shape(clip: tuple[int, ...], limits: Limits) -> None:
     if max(height, width) > limits.max_aspect_ratio * min(height, width):
         raise VideoError(
             f"its frames have {width}x{height} pixels: expected a side to be at most {limits.max_aspect_ratio:g} times "
-            f"as long as the other"
+            f"as long as the other (max_aspect_ratio)"
         )
