@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from helpers import frame_number, write_video
@@ -93,6 +94,18 @@ def test_content_decodes_like_the_file(tmp_path: Path) -> None:
     )
 
 
+def test_a_title_in_another_encoding_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "caf_"
+        stream = container.add_stream("mpeg4", 25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for frame in [*(av.VideoFrame(64, 48, "yuv420p") for _ in range(20)), None]:
+            container.mux(stream.encode(frame))
+    path.write_bytes(path.read_bytes().replace(b"caf_", b"caf\xe9"))
+    assert read_clip(path, num_frames=16, stride=1).shape == (16, 48, 64, 3)
+
+
 @pytest.mark.parametrize(("degrees", "turns"), [(0, 0), (90, 1), (180, 2), (-90, 3)])
 def test_rotation_is_applied(degrees: int, turns: int) -> None:
     frame = _Frame(np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3), degrees)
@@ -129,8 +142,6 @@ def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes | None, reas
 
 
 def test_a_file_without_video_is_refused(tmp_path: Path) -> None:
-    import av
-
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", 44100)
