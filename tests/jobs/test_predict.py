@@ -105,7 +105,8 @@ def test_a_file_is_gone_on_with(model_uri: str, small_data: Path, tmp_path: Path
     first = [awkward, unnamable, small_data / "val"]
     assert predict_to_file(model_uri, first, output) == PredictionCounts(present=0, added=6, errors=1)
     before = read(output)
-    assert predict_to_file(model_uri, [*first, small_data], output) == PredictionCounts(6, 14, 0)
+    twice = [*first, small_data, small_data / "test"]
+    assert predict_to_file(model_uri, twice, output) == PredictionCounts(6, 14, 0)
     rows = read(output)
     assert list(rows.columns) == COLUMNS
     assert rows[:6].equals(before)
@@ -176,11 +177,13 @@ def test_files_that_cannot_be_written_are_named(model_uri: str, small_data: Path
         ("rows.txt", r"expected a name that ends in \.csv or \.parquet"),
         ("nowhere/rows.csv", r"cannot be written \(No such file or directory\)"),
         ("nowhere/rows.parquet", r"cannot be written \(No such file or directory\)"),
-        ("other.csv", "expected the columns path,label,"),
+        ("other.csv, row 1", "expected the columns path,label,"),
+        ("changed.csv, row 2", "expected the columns path,label,"),
     ):
         (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+        (tmp_path / "changed.csv").write_text(",".join(COLUMNS) + "\n1,2\n")
         with pytest.raises(UserError, match=rf"{name}: {reason}"):
-            predict_to_file(model_uri, [small_data / "val"], tmp_path / name)
+            predict_to_file(model_uri, [small_data / "val"], tmp_path / name.partition(",")[0])
     assert (tmp_path / "other.csv").read_text() == "a,b\n1,2\n"
     with (tmp_path / "taken.csv").open("w") as taken:
         fcntl.flock(taken, fcntl.LOCK_EX)

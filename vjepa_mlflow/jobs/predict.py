@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -47,7 +47,7 @@ def predict(model_uri: str, paths: Sequence[Path], *, num_clips: int = 1) -> Ite
     """
     check_num_clips(num_clips)
     _check_paths(paths)
-    yield from _predict(_load(model_uri), paths, num_clips)
+    yield from _predict(_load(model_uri), paths, num_clips, known=set())
 
 
 def predict_to_file(model_uri: str, paths: Sequence[Path], output: Path, *, num_clips: int = 1) -> PredictionCounts:
@@ -71,15 +71,16 @@ def predict_to_file(model_uri: str, paths: Sequence[Path], output: Path, *, num_
         closing(PredictionFile(output, model=model.name, num_clips=num_clips)) as file,
         gentle_interrupts() as asked_to_stop,
     ):
-        for row in _predict(model, paths, num_clips, without=file.paths):
+        present = len(file.paths)
+        for row in _predict(model, paths, num_clips, known=file.paths):
             file.append(row)
             added += 1
             errors += bool(row["error"])
             if asked_to_stop():
                 raise KeyboardInterrupt(
-                    f"interrupted: {len(file.paths) + added} predictions in {output}; the same command goes on"
+                    f"interrupted: {present + added} predictions in {output}; the same command goes on"
                 )
-    return PredictionCounts(len(file.paths), added, errors)
+    return PredictionCounts(present, added, errors)
 
 
 class _Model(NamedTuple):
@@ -111,16 +112,15 @@ def _expand(paths: Sequence[Path]) -> Iterator[Path]:
         yield from find_videos(path) if path.is_dir() else (path,)
 
 
-def _predict(
-    model: _Model, paths: Sequence[Path], num_clips: int, *, without: Container[str] = ()
-) -> Iterator[PredictionRow]:
-    """Rows for the videos below some paths, without those that have one already."""
+def _predict(model: _Model, paths: Sequence[Path], num_clips: int, *, known: set[str]) -> Iterator[PredictionRow]:
+    """Rows for the videos below some paths, one for each that is not known yet; the others become so."""
     total = sum(1 for _ in _expand(paths))
     waiting: deque[str] = deque()
 
     def videos() -> Iterator[Path]:
         for path in progress(_expand(paths), total=total, description="Predicting", unit="video"):
-            if (name := _as_text(path)) not in without:
+            if (name := _as_text(path)) not in known:
+                known.add(name)
                 waiting.append(name)
                 yield path
 

@@ -102,12 +102,14 @@ class _CsvRows:
     def read(self) -> Iterator[dict[str, str]]:
         end = 0
         with self._output.open("rb") as file:
-            for record in _complete_records(file):
-                (values,) = csv.reader([record.decode()])
-                if end:
+            for number, record in enumerate(_complete_records(file), start=1):
+                values = _values(record)
+                if len(values) != len(COLUMNS) or (number == 1 and values != COLUMNS):
+                    raise UserError(
+                        f"{self._output}, row {number}: expected the columns {','.join(COLUMNS)}, or no such file"
+                    )
+                if number > 1:
                     yield dict(zip(COLUMNS, values, strict=True))
-                elif values != COLUMNS:
-                    raise UserError(f"{self._output}: expected the columns {','.join(COLUMNS)}, or no such file")
                 end += len(record)
         self._file.truncate(end)
         self._file.seek(end)
@@ -124,6 +126,15 @@ class _CsvRows:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _values(record: bytes) -> list[str]:
+    """A record's fields; none where it is not one."""
+    try:
+        (values,) = csv.reader([record.decode()])
+    except (ValueError, csv.Error):
+        return []
+    return values
 
 
 def _complete_records(file: Iterable[bytes]) -> Iterator[bytes]:
