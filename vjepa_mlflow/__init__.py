@@ -3,8 +3,9 @@
 The public names load torch and MLflow only once they are used.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vjepa_mlflow.lazy import load_when_used
 
 if TYPE_CHECKING:
     from vjepa_mlflow.errors import UserError
@@ -19,24 +20,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "EvaluationResult": "vjepa_mlflow.jobs.evaluate",
-    "ExtractionResult": "vjepa_mlflow.jobs.extract",
-    "Promotion": "vjepa_mlflow.jobs.promote",
-    "Recipe": "vjepa_mlflow.recipe",
-    "SweepResult": "vjepa_mlflow.jobs.sweep",
-    "TrainingResult": "vjepa_mlflow.jobs.train",
-    "UserError": "vjepa_mlflow.errors",
-    "evaluate": "vjepa_mlflow.jobs.evaluate",
-    "extract": "vjepa_mlflow.jobs.extract",
-    "load_model": "vjepa_mlflow.flavor",
-    "log_model": "vjepa_mlflow.flavor",
-    "predict": "vjepa_mlflow.jobs.predict",
-    "predict_to_file": "vjepa_mlflow.jobs.predict",
-    "promote": "vjepa_mlflow.jobs.promote",
-    "run_sweep": "vjepa_mlflow.jobs.sweep",
-    "save_model": "vjepa_mlflow.flavor",
-    "train": "vjepa_mlflow.jobs.train",
+_MODULES = {
+    "errors": ("UserError",),
+    "flavor": ("load_model", "log_model", "save_model"),
+    "jobs.evaluate": ("EvaluationResult", "evaluate"),
+    "jobs.extract": ("ExtractionResult", "extract"),
+    "jobs.predict": ("predict", "predict_to_file"),
+    "jobs.promote": ("Promotion", "promote"),
+    "jobs.sweep": ("SweepResult", "run_sweep"),
+    "jobs.train": ("TrainingResult", "train"),
+    "recipe": ("Recipe",),
 }
 
 __all__ = [
@@ -59,8 +52,4 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = load_when_used(__name__, _MODULES)

@@ -170,6 +170,7 @@ def test_predictions_of_another_kind_are_not_mixed(
     ):
         predict_to_file(model_uri, [small_data / "val"], output, num_clips=2)
     assert len(read(output)) == 4
+    assert predict_to_file(model_uri, [small_data / "val"], output) == PredictionCounts(4, 0, 0)  # it was let go
 
 
 def test_files_that_cannot_be_written_are_named(model_uri: str, small_data: Path, tmp_path: Path) -> None:

@@ -77,11 +77,6 @@ class VideoClassifier:
         self._batcher: Batcher[Tensor, Tensor] = Batcher(classify, size=classify.batch_size)
         weakref.finalize(self, self._batcher.close)
 
-    @property
-    def labels(self) -> list[str]:
-        """The classes in the order of the probabilities."""
-        return self._labels
-
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Classifies video files.
 
@@ -118,7 +113,7 @@ class VideoClassifier:
         for number, found in enumerate(self.classify(contents, num_clips=num_clips), start=1):
             if found.error and bad_videos == "stop":
                 raise PredictionError(f"Video {number} of {len(contents)} was refused: {found.error}.")
-            rows.append(self._row(found, top_k))
+            rows.append(self.row(found, top_k=top_k))
         return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
 
     def classify(self, videos: Iterable[Path | bytes | VideoError], *, num_clips: int) -> Iterator[Classification]:
@@ -144,7 +139,8 @@ class VideoClassifier:
             return error
         return _Clip(self._batcher.submit(torch.from_numpy(reading.clip)), reading.warning)
 
-    def _row(self, found: Classification, top_k: int) -> dict[str, Any]:
+    def row(self, found: Classification, *, top_k: int) -> dict[str, Any]:
+        """What is said of a video, by the names of `flavor.signature.COLUMNS`."""
         said = {"warning": found.warning, "error": found.error}
         if found.probabilities is None:
             return {"label": "", "score": None, "top_k": [], **said}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mlflow
-import numpy as np
 from mlflow.exceptions import MlflowException
 
 from vjepa_mlflow.data import find_videos
@@ -134,14 +133,13 @@ def _as_text(path: Path) -> str:
 
 
 def _row(path: str, found: Classification, model: _Model, num_clips: int) -> PredictionRow:
-    probabilities = found.probabilities
-    best = None if probabilities is None else int(np.argmax(probabilities))
+    said = model.classifier.row(found, top_k=1)
     return {
         "path": path,
-        "label": "" if best is None else model.classifier.labels[best],
-        "score": None if probabilities is None else float(probabilities[best]),
-        "warning": found.warning,
-        "error": found.error,
+        "label": said["label"],
+        "score": said["score"],
+        "warning": said["warning"],
+        "error": said["error"],
         "model": model.name,
         "num_clips": num_clips,
     }

@@ -60,7 +60,11 @@ class PredictionFile:
         self._output = output
         with self._writing():
             self._rows = _KINDS[output.suffix](output)
-            self.paths = set(self._read_paths(model, str(num_clips)))
+            try:
+                self.paths = set(self._read_paths(model, str(num_clips)))
+            except BaseException:
+                self._rows.close()
+                raise
 
     def _read_paths(self, model: str, num_clips: str) -> Iterator[str]:
         for row in self._rows.read():

@@ -3,8 +3,9 @@
 The public names load their modules only once they are used: the program that decodes uploads needs no torch.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vjepa_mlflow.lazy import load_when_used
 
 if TYPE_CHECKING:
     from vjepa_mlflow.video.decode import VideoInfo, VideoSource, read_clip, read_info
@@ -28,7 +29,6 @@ _MODULES = {
     "sampling": ("clip_positions",),
     "views": ("View", "draw_view"),
 }
-_HOMES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "ClipReader",
@@ -53,8 +53,4 @@ __all__ = [
     "read_info",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = load_when_used(__name__, _MODULES)
