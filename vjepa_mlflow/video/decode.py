@@ -15,10 +15,11 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from vjepa_mlflow.video.container import open_container
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import Upload
 from vjepa_mlflow.video.sampling import Stretch, choose_stretch
-from vjepa_mlflow.video.uploads import METADATA_ERRORS, check_length, check_shape, open_upload, prepare_stream
+from vjepa_mlflow.video.uploads import check_length, check_shape, open_upload, prepare_stream
 
 VideoSource = Path | bytes | Upload
 """A file, the content of one, or what a stranger sent."""
@@ -188,7 +189,7 @@ def _is_empty(source: VideoSource) -> bool:
 def _open_container(source: VideoSource) -> InputContainer:
     if isinstance(source, Upload):
         return open_upload(source)
-    return av.open(BytesIO(source) if isinstance(source, bytes) else str(source), "r", metadata_errors=METADATA_ERRORS)
+    return open_container(BytesIO(source) if isinstance(source, bytes) else str(source))
 
 
 def _seconds(timestamp: int | None, stream: VideoStream) -> Fraction | None:

@@ -9,11 +9,9 @@ from av.codec.codec import Capabilities
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from vjepa_mlflow.video.container import open_container
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import Limits, Upload
-
-METADATA_ERRORS = "replace"
-"""Titles and the like are in any encoding, and nobody reads them here."""
 
 THREADS = 4
 """That decode an upload, which may be the only one, and is waited for."""
@@ -28,7 +26,7 @@ def open_upload(upload: Upload) -> InputContainer:
     """
     upload.file.seek(0)
     try:
-        return av.open(upload.file, "r", options=_options(upload.limits), metadata_errors=METADATA_ERRORS)
+        return open_container(upload.file, _options(upload.limits))
     except av.ArgumentError as error:
         raise VideoError(f"it is a video of none of the formats {', '.join(upload.limits.containers)}") from error
 
