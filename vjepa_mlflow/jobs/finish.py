@@ -85,7 +85,7 @@ def _record(
     dataset = prepared.dataset
     return evaluation.TrainingRecord(
         run_id=log.run_id,
-        developer=log.user(),
+        developer=log.user,
         recipe=recipe,
         checkpoint=prepared.checkpoint,
         config=prepared.classifier.config,

@@ -179,6 +179,7 @@ class TrialRunner:
             with tempfile.TemporaryDirectory() as folder:
                 trained.save_best(Path(folder) / HEAD_FILE)
                 log.file(Path(folder) / HEAD_FILE)
+            log.deliver()  # before others hear that there is one
 
 
 class _Course:
@@ -187,7 +188,6 @@ class _Course:
     def __init__(self, runner: TrialRunner, recipe: Recipe, claim: sweep.Claim, log: RunLog):
         self._runner, self._recipe, self._claim, self._log = runner, recipe, claim, log
         self._checkpoint = cache_folder() / "trials" / f"{log.run_id}.safetensors"
-        self._logged = log.logged_steps("val_loss")
         self._started = self._saved = time.monotonic()
         self.epochs = 0
 
@@ -245,7 +245,6 @@ class _Course:
         hopeless = False
         for epoch, metrics in enumerate(state.epochs[self.epochs :], start=self.epochs + 1):
             hopeless = self._runner.queue.report(self._claim, epoch, metrics[self._runner.plan.metric])
-            if epoch not in self._logged:
-                self._log.metrics(metrics, step=epoch)
+            self._log.metrics(metrics, step=epoch)
         self.epochs = len(state.epochs)
         return hopeless

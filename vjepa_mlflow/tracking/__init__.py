@@ -1,5 +1,6 @@
 """The only room that speaks to an MLflow run."""
 
+from vjepa_mlflow.tracking.outbox import UndeliveredError
 from vjepa_mlflow.tracking.registry import (
     alias_holder,
     describe_version,
@@ -35,6 +36,7 @@ __all__ = [
     "STATE_TAG",
     "TRIAL_TAG",
     "RunLog",
+    "UndeliveredError",
     "alias_holder",
     "describe_version",
     "download",

@@ -2,10 +2,14 @@
 
 import csv
 import io
+import json
 import os
+import shlex
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +19,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.data.dataset import Dataset
-from mlflow.entities import RunTag
+from mlflow.entities import Run
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from vjepa_mlflow.data import SPLITS, VideoDataset
 from vjepa_mlflow.datasets import dataset_of_split
-from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE, deliver
+from vjepa_mlflow.tracking.outbox import Outbox, UndeliveredError, open_outbox
+from vjepa_mlflow.tracking.setting import setting
 from vjepa_mlflow.tracking.versions import library_versions
 
 FAILURE_TAG = "vjepa_mlflow.failure"
@@ -32,28 +39,59 @@ FAILURE_TAG = "vjepa_mlflow.failure"
 RESUMED_TAG = "vjepa_mlflow.resumed_run"
 """The tag of a run whose work went on in another one: that one's id."""
 
+Point = tuple[str, int]
+"""A metric's name and a step."""
+
 
 class RunLog:
-    """Writes to one MLflow run, and the metrics to TensorBoard event files as well."""
+    """Writes to one MLflow run by way of an outbox, and the metrics to TensorBoard event files as well.
 
-    def __init__(self, run_id: str, events: str):
-        self.run_id = run_id
-        self._client = MlflowClient()
+    Nothing here waits for the tracking server but `deliver`.
+
+    Args:
+        run: as it was before.
+        outbox: of the run.
+        events: the folder of the event files.
+        points: metrics that the run has already, which are left alone.
+    """
+
+    def __init__(self, run: Run, outbox: Outbox, events: str, points: set[Point]):
+        self.run_id = run.info.run_id
+        self.user = str(run.data.tags.get("mlflow.user", "not stated"))
+        self._outbox = outbox
         self._events = SummaryWriter(events)
-        self._events_folder = events
+        self._events_folder = Path(events)
+        self._points = points
+        self._known_params = set(run.data.params)
         self._params: dict[str, str] = {}
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Logs the parameters that the run does not have yet: `mlflow run` logs its own before any code starts."""
-        known = self._client.get_run(self.run_id).data.params
-        mlflow.log_params({name: value for name, value in values.items() if name not in known}, run_id=self.run_id)
-        self._params |= {name: str(value) for name, value in values.items()}
+        texts = {name: str(value) for name, value in values.items()}
+        self._put(BATCH, params={name: text for name, text in texts.items() if name not in self._known_params})
+        self._known_params |= set(texts)
+        self._params |= texts
 
     def metrics(
         self, values: Mapping[str, float], *, step: int, model_id: str | None = None, dataset: Dataset | None = None
     ) -> None:
-        """Logs metrics, of a logged model and of a data set where they are named."""
-        mlflow.log_metrics(dict(values), step=step, run_id=self.run_id, model_id=model_id, dataset=dataset)
+        """Logs the metrics that a run which goes on does not have at this step yet.
+
+        Args:
+            values: by name.
+            step: such as an epoch.
+            model_id: of the logged model that they are of.
+            dataset: that they were found on.
+        """
+        about = {
+            "timestamp": int(time.time() * 1000),
+            "step": step,
+            "model_id": model_id,
+            "dataset_name": dataset and dataset.name,
+            "dataset_digest": dataset and dataset.digest,
+        }
+        new = {name: value for name, value in values.items() if (name, step) not in self._points}
+        self._put(BATCH, metrics=[{"key": name, "value": float(value), **about} for name, value in new.items()])
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
@@ -61,24 +99,18 @@ class RunLog:
         """Logs a figure as `name`, a PNG file, whose content is returned."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / name
-            path.write_bytes(buffer.getvalue())
-            self.file(path)
+        self._put(FILES, content=buffer.getvalue(), name=name)
         with Image.open(buffer) as image:
             self._events.add_image(name.removesuffix(".png"), np.asarray(image.convert("RGB")), step, dataformats="HWC")
         return buffer.getvalue()
 
     def text(self, text: str, name: str) -> None:
         """Logs a text as the file `name`."""
-        self._client.log_text(self.run_id, text, name)
+        self._put(FILES, content=text.encode(errors="surrogateescape"), name=name)
 
     def data_frame(self, frame: pd.DataFrame, name: str) -> None:
         """Logs a table that MLflow's interface shows and compares, instead of an earlier one of that name."""
-        run = self._client.get_run(self.run_id)
-        if any(artifact.path == name for artifact in self._client.list_artifacts(self.run_id)):
-            get_artifact_repository(run.info.artifact_uri).delete_artifacts(name)  # MLflow would append to it
-        self._client.log_table(self.run_id, frame, name)
+        self._put(TABLE, content=frame.to_json(orient="split", double_precision=15).encode(), name=name)
 
     def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
         """Logs rows as a CSV file."""
@@ -86,7 +118,7 @@ class RunLog:
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        self._client.log_text(self.run_id, text.getvalue(), name)
+        self.text(text.getvalue(), name)
 
     def dataset(self, dataset: VideoDataset, *, data: str) -> None:
         """Logs the classes and the exact split as artifacts, and each set as a dataset input of the run.
@@ -107,44 +139,65 @@ class RunLog:
             for sample in dataset.splits[split]
         ]
         self.table(rows, "split.csv")
-        self._client.log_dict(self.run_id, dict(enumerate(dataset.labels)), "labels.json")
+        self.text(json.dumps(dict(enumerate(dataset.labels)), indent=2), "labels.json")
         counts = {f"{split}_videos": len(samples) for split, samples in dataset.splits.items()}
         self.params({"num_classes": len(dataset.labels), "drawn_splits": ",".join(dataset.drawn) or "none", **counts})
         for split, samples in dataset.splits.items():
             self.input(dataset_of_split(samples, data, split), context=split)
 
     def input(self, dataset: Dataset, *, context: str) -> None:
-        """Logs a dataset input, also while another run logs the same data set for the first time.
-
-        MLflow looks whether it has the data set and then adds it. Of two that do so at once one fails, and finds it
-        there the second time.
-        """
-        try:
-            mlflow.log_input(dataset, context=context)
-        except MlflowException:
-            mlflow.log_input(dataset, context=context)
+        """Logs a dataset input."""
+        self._put(INPUT, dataset=dataset.to_dict(), context=context)
 
     def file(self, path: Path) -> None:
-        """Logs a file under its own name."""
-        self._client.log_artifact(self.run_id, str(path))
+        """Logs a file under its own name. It is not to be changed afterwards, only replaced."""
+        self._put(FILES, content=path, name=path.name)
+
+    def checkpoint(self, path: Path, name: str) -> None:
+        """Logs a file as the artifact `name`, the only one in its folder, instead of those that were to be logged."""
+        self._outbox.discard(CHECKPOINT)
+        self._put(CHECKPOINT, content=path, name=name)
+
+    def forget_checkpoints(self, folder: str) -> None:
+        """Deletes the checkpoints in a folder of artifacts: they are needed no more."""
+        self._outbox.discard(CHECKPOINT)
+        self._put(DELETION, name=folder)
 
     def tags(self, values: Mapping[str, Any]) -> None:
-        self._client.log_batch(self.run_id, tags=[RunTag(name, str(value)) for name, value in values.items()])
-
-    def user(self) -> str:
-        """Whose run it is."""
-        return str(self._client.get_run(self.run_id).data.tags.get("mlflow.user", "not stated"))
-
-    def logged_steps(self, metric: str) -> set[int]:
-        """The steps at which the run has this metric already."""
-        return {point.step for point in self._client.get_metric_history(self.run_id, metric)}
+        self._put(BATCH, tags={name: str(value) for name, value in values.items()})
 
     def events(self) -> None:
         """Logs what TensorBoard reads as an artifact, with the parameters as a text."""
         rows = "\n".join(f"| {name} | {value} |" for name, value in sorted(self._params.items()))
         self._events.add_text("params", f"| parameter | value |\n|---|---|\n{rows}")
         self._events.close()
-        self._client.log_artifacts(self.run_id, self._events_folder, "tensorboard")
+        self._put(FILES, content=self._events_folder, name="tensorboard", replace=True)
+
+    def deliver(self) -> None:
+        """Waits until the tracking server has everything.
+
+        Raises:
+            UndeliveredError: it does not answer, or refuses something.
+        """
+        error = self._outbox.settle()
+        if error is not None:
+            raise self.undelivered(error) from error
+
+    def undelivered(self, error: Exception) -> UndeliveredError:
+        """The error that says what went wrong, and where everything is that the server has not got."""
+        return UndeliveredError(
+            f"tracking URI {mlflow.get_tracking_uri()}: it has not taken all of the run ({one_line(error)}): nothing "
+            f"is lost; once it can be taken: vjepa-mlflow upload {shlex.quote(str(self.folder))}"
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where things are kept until the server has them; what else is put there stays if it is a folder."""
+        return self._outbox.folder
+
+    def _put(self, kind: str, *, content: Path | bytes | None = None, **values: Any) -> None:
+        if content is not None or any(values.values()):
+            self._outbox.put(kind, values, content)
 
 
 def download(run_id: str, name: str, folder: Path) -> Path:
@@ -182,10 +235,11 @@ def run_log() -> Iterator[RunLog]:
 
     Raises:
         UserError: the tracking server does not answer as one.
+        UndeliveredError: it did at first, and has not got everything.
     """
     joined = mlflow.active_run() is not None
     run = mlflow.active_run() or _start_run()
-    with _ending(owned=not joined), open_log(run.info.run_id) as log:
+    with open_log(run.info.run_id, owned=not joined) as log:
         yield log
 
 
@@ -197,14 +251,15 @@ def resumed_log(run_id: str) -> Iterator[RunLog]:
 
     Raises:
         UserError: the tracking server does not answer as one, or has no such run.
+        UndeliveredError: it did at first, and has not got everything.
     """
     with ExitStack() as outer:
         if mlflow.active_run() is not None or os.environ.get("MLFLOW_RUN_ID"):
             outer.enter_context(run_log()).tags({RESUMED_TAG: run_id})
         run = _start_run(run_id)
-        with _ending(owned=True), open_log(run.info.run_id) as log:
-            if FAILURE_TAG in run.data.tags:
-                MlflowClient().delete_tag(run_id, FAILURE_TAG)
+        if FAILURE_TAG in run.data.tags:
+            MlflowClient().delete_tag(run_id, FAILURE_TAG)
+        with open_log(run_id, owned=True, continued=True) as log:
             yield log
 
 
@@ -218,31 +273,74 @@ def _start_run(run_id: str | None = None) -> mlflow.ActiveRun:
 
 
 @contextmanager
-def _ending(*, owned: bool) -> Iterator[None]:
-    """Tags the active run if the block fails, and ends it if it is ours."""
-    try:
-        yield
-    except BaseException as error:
-        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-        with suppress(MlflowException):  # the first error is the one to report
-            mlflow.set_tag(FAILURE_TAG, one_line(error))
-            if owned:
-                mlflow.end_run(status)
-        raise
-    if owned:
-        mlflow.end_run()
+def open_log(run_id: str, *, owned: bool = False, continued: bool = False) -> Iterator[RunLog]:
+    """Gives what writes to a run, and has everything delivered afterwards, however the block ends.
 
+    Args:
+        run_id: the run's.
+        owned: whether the run, the active one, is to be ended.
+        continued: whether the run has been written to before.
 
-@contextmanager
-def open_log(run_id: str) -> Iterator[RunLog]:
-    """Gives what writes to a run; it has TensorBoard's events as an artifact afterwards, however the block ends."""
-    with tempfile.TemporaryDirectory() as events:
-        log = RunLog(run_id, events)
+    Raises:
+        UndeliveredError: the server has not got everything.
+    """
+    run = MlflowClient().get_run(run_id)
+    points = _points(run) if continued else set()
+    with tempfile.TemporaryDirectory() as events, open_outbox(run_id, partial(deliver, run_id)) as outbox:
+        log = RunLog(run, outbox, events, points)
         log.params(library_versions())
+        failure: BaseException | None = None
         try:
             yield log
+        except BaseException as error:
+            failure = error
+            if not isinstance(error, UndeliveredError):
+                log.tags({FAILURE_TAG: one_line(error)})
+            raise
         finally:
             log.events()
+            _end(log, outbox, failure, owned=owned)
+
+
+def _points(run: Run) -> set[Point]:
+    """The metrics that a run has, but for those of the system, which MLflow counts on by itself."""
+    client = MlflowClient()
+    names = [name for name in run.data.metrics if not name.startswith("system/")]
+    return {(name, point.step) for name in names for point in client.get_metric_history(run.info.run_id, name)}
+
+
+def _end(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned: bool) -> None:
+    """Has everything delivered and ends the run, or leaves both to `vjepa-mlflow upload`."""
+    status = _status(failure)
+    error = outbox.settle() or (failure if isinstance(failure, UndeliveredError) else None)
+    if error is None:
+        error = _end_run(status) if owned else None
+    if error is None:
+        return
+    outbox.close()
+    if owned:
+        outbox.leave_end(status)
+        with setting(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "0"), suppress(MlflowException):
+            MlflowClient().set_tag(log.run_id, FAILURE_TAG, one_line(error))
+            _end_run("FAILED")
+    if failure is None:
+        raise log.undelivered(error) from error
+    if error is not failure:
+        remark(str(log.undelivered(error)))
+
+
+def _status(failure: BaseException | None) -> str:
+    if failure is None or isinstance(failure, UndeliveredError):
+        return "FINISHED"
+    return "KILLED" if isinstance(failure, KeyboardInterrupt) else "FAILED"
+
+
+def _end_run(status: str) -> Exception | None:
+    try:
+        mlflow.end_run(status)
+    except MlflowException as error:
+        return error
+    return None
 
 
 def fail_launched_run(reason: str) -> None:

@@ -1,6 +1,5 @@
 """The nested runs of a sweep: one for each trial, however often it is taken up again."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -11,6 +10,7 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from vjepa_mlflow.tracking.run import RunLog, open_log
+from vjepa_mlflow.tracking.setting import setting
 
 TRIAL_TAG = "vjepa_mlflow.trial"
 """The tag of a trial's run: its number."""
@@ -32,7 +32,7 @@ def trial_log(parent_run_id: str, trial: int) -> Iterator[RunLog]:
     known = _search(client, parent_run_id, f"tags.`{TRIAL_TAG}` = '{trial}'")
     run = known[0] if known else _create(client, parent_run_id, trial)
     client.update_run(run.info.run_id, status="RUNNING")
-    with open_log(run.info.run_id) as log:
+    with open_log(run.info.run_id, continued=True) as log:
         yield log
 
 
@@ -40,7 +40,7 @@ def end_trial_run(run_id: str, state: str) -> None:
     """Ends a trial's run with the status and the tag of its state."""
     client = MlflowClient()
     client.set_tag(run_id, STATE_TAG, state)
-    with _no_address():
+    with setting(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name, "true"):  # for each of many trials it is too much
         client.set_terminated(run_id, STATUSES[state])
 
 
@@ -61,20 +61,6 @@ def end_left_runs(parent_run_id: str, states: Mapping[int, str]) -> None:
 def trial_run_id(parent_run_id: str, trial: int) -> str:
     """The run of a trial that has one."""
     return _search(MlflowClient(), parent_run_id, f"tags.`{TRIAL_TAG}` = '{trial}'")[0].info.run_id
-
-
-@contextmanager
-def _no_address() -> Iterator[None]:
-    """MLflow prints where each run that ends is to be seen. For each of many trials that is too much."""
-    name = MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name
-    before = os.environ.get(name)
-    os.environ[name] = "true"
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
 
 
 def _search(client: MlflowClient, parent_run_id: str, condition: str) -> list[Run]:

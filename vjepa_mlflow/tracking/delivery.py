@@ -1,0 +1,115 @@
+"""The kinds of entries of an outbox, and how each gets to the tracking server: as often as need be."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+from vjepa_mlflow.tracking.outbox import content_path, read_entry
+
+BATCH, INPUT, FILES, TABLE = "batch", "input", "files", "table"
+"""Parameters, metrics and tags; a dataset input; artifacts; a table that MLflow's interface shows and compares."""
+
+CHECKPOINT = "checkpoint"
+"""An artifact that takes the place of all others in its folder."""
+
+DELETION = "deletion"
+"""Of a folder of artifacts."""
+
+
+def deliver(run_id: str, entry: Path) -> None:
+    """Takes an entry to its run on the tracking server.
+
+    Raises:
+        Exception: whatever MLflow, or the store of its artifacts, raises.
+    """
+    values = read_entry(entry)
+    _WAYS[values.pop("kind")](MlflowClient(), run_id, entry, **values)
+
+
+def _log_batch(
+    client: MlflowClient,
+    run_id: str,
+    _: Path,
+    *,
+    metrics: Sequence[Mapping[str, Any]] = (),
+    params: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """With timestamps of their own, metrics that are there already are the same rows to MLflow."""
+    client.log_batch(
+        run_id,
+        metrics=[Metric(**metric, run_id=run_id) for metric in metrics],
+        params=[Param(name, value) for name, value in (params or {}).items()],
+        tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+    )
+
+
+def _log_input(client: MlflowClient, run_id: str, _: Path, *, dataset: Mapping[str, Any], context: str) -> None:
+    """MLflow looks whether it has the data set and then adds it.
+
+    Of two runs that do so at once one fails, and finds it there the second time.
+    """
+    used = DatasetInput(Dataset(**dataset), [InputTag(MLFLOW_DATASET_CONTEXT, context)])
+    try:
+        client.log_inputs(run_id, [used])
+    except MlflowException:
+        client.log_inputs(run_id, [used])
+
+
+def _log_files(client: MlflowClient, run_id: str, entry: Path, *, name: str, replace: bool = False) -> None:
+    if replace:
+        _delete(client, run_id, name)
+    _log_as(client, run_id, entry, name)
+
+
+def _log_table(client: MlflowClient, run_id: str, entry: Path, *, name: str) -> None:
+    _delete(client, run_id, name)  # MLflow would append to it
+    frame = pd.DataFrame(**json.loads(content_path(entry, name).read_text()))
+    client.log_table(run_id, frame, name)
+
+
+def _log_checkpoint(client: MlflowClient, run_id: str, entry: Path, *, name: str) -> None:
+    folder = name.rpartition("/")[0]
+    older = [artifact.path for artifact in client.list_artifacts(run_id, folder) if artifact.path != name]
+    _log_as(client, run_id, entry, name)
+    for path in older:  # afterwards: an upload may break off
+        _delete(client, run_id, path)
+
+
+def _delete_folder(client: MlflowClient, run_id: str, _: Path, *, name: str) -> None:
+    _delete(client, run_id, name)
+
+
+def _log_as(client: MlflowClient, run_id: str, entry: Path, name: str) -> None:
+    content = content_path(entry, name)
+    if content.is_dir():
+        client.log_artifacts(run_id, str(content), name)
+    else:
+        client.log_artifact(run_id, str(content), name.rpartition("/")[0] or None)
+
+
+def _delete(client: MlflowClient, run_id: str, name: str) -> None:
+    repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri)
+    there = [artifact.path for artifact in repository.list_artifacts(name.rpartition("/")[0] or None)]
+    if name in there:
+        with suppress(NotImplementedError):  # some stores never delete
+            repository.delete_artifacts(name)
+
+
+_WAYS: dict[str, Callable[..., None]] = {
+    BATCH: _log_batch,
+    INPUT: _log_input,
+    FILES: _log_files,
+    TABLE: _log_table,
+    CHECKPOINT: _log_checkpoint,
+    DELETION: _delete_folder,
+}

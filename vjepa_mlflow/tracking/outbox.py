@@ -1,0 +1,246 @@
+"""What a run logs, kept in a folder until the tracking server has it."""
+
+import fcntl
+import json
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import requests
+from mlflow.exceptions import MlflowException, RestException
+
+from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder
+from vjepa_mlflow.errors import UserError, one_line, remark
+
+ENTRY = "entry.json"
+ADDRESS = "outbox.json"
+LOCK = "lock"
+END = "end.json"
+"""How a run is to end once everything has been delivered."""
+
+RETRY_INTERVAL = 2.0
+"""Seconds from one attempt that the server does not answer to the next, beside the retries that MLflow makes itself."""
+
+
+class UndeliveredError(UserError):
+    """The tracking server, or the registry, has not got all of a run; what is missing is in a folder."""
+
+
+class Outbox:
+    """A folder of entries, delivered by a thread one after the other, in the order in which they came.
+
+    An entry is a folder with `entry.json` and the files that belong to it. It appears complete or not at all, and goes
+    when it has been delivered; one that is delivered twice must do no harm. While the server does not answer, the
+    first entry is tried again and again. One that it refuses is set aside for those behind it.
+
+    Args:
+        folder: of this outbox alone.
+        run_id: of the run that the entries belong to.
+        deliver: takes an entry's folder to the server, or raises.
+    """
+
+    def __init__(self, folder: Path, run_id: str, deliver: Callable[[Path], None]):
+        self.folder = folder
+        self._deliver = deliver
+        self._changed = threading.Condition()
+        self._waiting = deque(sorted(entry.parent for entry in folder.glob(f"*/{ENTRY}")))
+        self._refused: list[Path] = []
+        self._number = int(self._waiting[-1].name) if self._waiting else 0
+        self._silences = 0  # attempts that nobody answered
+        self._silent = self._settling = self._closed = False
+        self._error: Exception | None = None
+        self._write(folder / ADDRESS, {"run_id": run_id, "tracking_uri": mlflow.get_tracking_uri()})
+        self._thread = threading.Thread(target=self._work, daemon=True, name="outbox")
+        self._thread.start()
+
+    def put(self, kind: str, values: Mapping[str, Any], content: Path | bytes | None = None) -> None:
+        """Adds an entry, and returns before it is delivered.
+
+        Args:
+            kind: what it is, see `tracking.delivery`.
+            values: in JSON; with a content there is a `name` among them.
+            content: of the file, or a file or folder, which is copied, or linked where that is the same.
+
+        Raises:
+            UserError: the folder's disk is full.
+        """
+        with self._changed:
+            self._number += 1
+            entry = self.folder / f"{self._number:08}"
+        temporary = self.folder / f"{TEMPORARY_PREFIX}{entry.name}"
+        try:
+            temporary.mkdir()
+            if content is not None:
+                _place(content, content_path(temporary, values["name"]))
+            self._write(temporary / ENTRY, {"kind": kind, **values})
+            temporary.rename(entry)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise UserError(f"{self.folder}: what is logged cannot be kept there ({one_line(error)})") from error
+        with self._changed:
+            self._waiting.append(entry)
+            self._changed.notify_all()
+
+    def discard(self, kind: str) -> None:
+        """Drops the entries of a kind that have not been delivered: there is something newer."""
+        with self._changed:
+            dropped = [entry for entry in [*self._waiting, *self._refused] if _kind(entry) == kind]
+            self._waiting = deque(entry for entry in self._waiting if entry not in dropped)
+            self._refused = [entry for entry in self._refused if entry not in dropped]
+        for entry in dropped:
+            shutil.rmtree(entry, ignore_errors=True)
+
+    def settle(self) -> Exception | None:
+        """Waits until everything has been delivered, or has been tried once more in vain; returns why it was."""
+        with self._changed:
+            self._waiting.extendleft(reversed(self._refused))
+            self._refused = []
+            before = self._silences
+            self._settling = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._waiting or self._silences > before)
+            self._settling = False
+            return self._error if self._waiting or self._refused else None
+
+    def leave_end(self, status: str) -> None:
+        """Notes how, and when, the run ended; for whoever delivers the rest."""
+        self._write(self.folder / END, {"status": status, "end_time": int(time.time() * 1000)})
+
+    def close(self) -> None:
+        """Ends the thread. What has not been delivered stays in the folder."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (entry := self._next()) is not None:
+            error = self._attempt(entry)
+            with self._changed:
+                self._note(error)
+                if not self._silent and entry in self._waiting:
+                    self._waiting.remove(entry)
+                    if error:
+                        self._refused.append(entry)
+                self._changed.notify_all()
+                if self._silent:
+                    self._changed.wait_for(lambda: self._settling or self._closed, RETRY_INTERVAL)
+
+    def _next(self) -> Path | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            return None if self._closed else self._waiting[0]
+
+    def _attempt(self, entry: Path) -> Exception | None:
+        try:
+            self._deliver(entry)
+        except Exception as error:  # whatever a server, a database or a store of artifacts has to say
+            return error if entry.is_dir() else None  # it was discarded meanwhile
+        shutil.rmtree(entry, ignore_errors=True)
+        return None
+
+    def _note(self, error: Exception | None) -> None:
+        """Remembers how an attempt went, and tells when the server falls silent and when it answers again."""
+        was_silent, self._silent = self._silent, error is not None and _is_silence(error)
+        self._silences += self._silent
+        self._error = error or self._error
+        if self._silent and not was_silent and error is not None:
+            remark(
+                f"Tracking URI {mlflow.get_tracking_uri()}: it does not answer ({one_line(error)}): work goes on, and "
+                f"what it logs is kept in {self.folder}"
+            )
+        if was_silent and not self._silent:
+            remark(f"Tracking URI {mlflow.get_tracking_uri()}: it answers again")
+
+    @staticmethod
+    def _write(path: Path, values: Mapping[str, Any]) -> None:
+        path.write_text(json.dumps(values))
+
+
+def content_path(entry: Path, name: str) -> Path:
+    """Where an entry has the file or folder that is logged as the artifact `name`: under the last part of it."""
+    return entry / "content" / name.rpartition("/")[2]
+
+
+def _place(content: Path | bytes, path: Path) -> None:
+    path.parent.mkdir()
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content.is_dir():
+        shutil.copytree(content, path)
+    else:
+        try:
+            os.link(content, path)  # of what is replaced as a whole and never changed
+        except OSError:  # on another disk
+            shutil.copyfile(content, path)
+
+
+def _kind(entry: Path) -> str:
+    return str(read_entry(entry)["kind"])
+
+
+def read_entry(entry: Path) -> dict[str, Any]:
+    """What an entry says."""
+    return dict(json.loads((entry / ENTRY).read_text()))
+
+
+def _is_silence(error: Exception) -> bool:
+    """Whether nobody answered, who may do so later, rather than someone who said no."""
+    if isinstance(error, MlflowException):
+        return not isinstance(error, RestException)
+    return isinstance(error, requests.ConnectionError | requests.Timeout)
+
+
+@contextmanager
+def open_outbox(run_id: str, deliver: Callable[[Path], None]) -> Iterator[Outbox]:
+    """An outbox for a run, which begins with what killed processes left in theirs."""
+    root = cache_folder() / "outbox" / run_id
+    folder = root / uuid.uuid4().hex
+    try:
+        folder.mkdir(parents=True)
+        with locked(folder):
+            _adopt(root, folder)
+            outbox = Outbox(folder, run_id, deliver)
+            try:
+                yield outbox
+            finally:
+                outbox.close()
+                if not (folder / END).exists() and not any(path.is_dir() for path in folder.iterdir()):
+                    shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        with suppress(OSError):  # where there are others
+            root.rmdir()
+            root.parent.rmdir()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Holds a folder's lock during the block, which a process that dies lets go. Yields whether it was free."""
+    with (folder / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
+
+
+def _adopt(root: Path, folder: Path) -> None:
+    """Takes over the entries of outboxes whose processes have died."""
+    for other in sorted(path for path in root.iterdir() if path != folder and path.is_dir()):
+        with locked(other) as free:
+            if not free:
+                continue
+            number = len(list(folder.iterdir()))
+            for entry in sorted(entry.parent for entry in other.glob(f"*/{ENTRY}")):
+                number += 1
+                entry.rename(folder / f"{number:08}")
+            shutil.rmtree(other, ignore_errors=True)
