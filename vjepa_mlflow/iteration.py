@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -53,9 +53,10 @@ def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
         yield waiting
 
 
-def progress(items: Iterable[Item], *, total: int, description: str, unit: str) -> Iterator[Item]:
-    """Shows a bar with a rate while items pass; silent where the output is no terminal."""
-    return iter(tqdm(items, total=total, desc=description, unit=unit, disable=None, leave=False, dynamic_ncols=True))
+def progress(items: Iterable[Item], *, total: int, description: str, unit: str, initial: int = 0) -> Iterator[Item]:
+    """Shows a bar with a rate while items pass, after so many at first; silent where the output is no terminal."""
+    looks: dict[str, Any] = {"disable": None, "leave": False, "dynamic_ncols": True}
+    return iter(tqdm(items, total=total, initial=initial, desc=description, unit=unit, **looks))
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import EPOCH_METRICS
+from helpers import EPOCH_METRICS, without_times
 from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
@@ -19,7 +19,7 @@ CLASSES = 3
 CLIPS = 10
 
 
-def tiny_model(seed: int = 0) -> VJEPA2ForVideoClassification:
+def tiny_model(seed: int = 0, **changes: float) -> VJEPA2ForVideoClassification:
     torch.manual_seed(seed)
     config = VJEPA2Config(
         crop_size=32,
@@ -33,6 +33,7 @@ def tiny_model(seed: int = 0) -> VJEPA2ForVideoClassification:
         pred_num_attention_heads=2,
         pred_num_hidden_layers=1,
         num_labels=CLASSES,
+        **changes,  # type: ignore[arg-type]
     )
     return freeze_backbone(VJEPA2ForVideoClassification(config))
 
@@ -67,8 +68,8 @@ class Training:
     def clips(self, _: int) -> list[Clip]:
         return []
 
-    def read(self, epoch: int, **_: object) -> Iterator[LabelledFeatures]:
-        return self._kept.labelled(self._kept.order(epoch))
+    def read(self, epoch: int, *, first: int = 0, **_: object) -> Iterator[LabelledFeatures]:
+        return self._kept.labelled(self._kept.order(epoch)[first:])
 
 
 class Evaluation:
@@ -226,36 +227,57 @@ def test_patience_ends_a_run_that_gets_no_better() -> None:
 
 
 @pytest.mark.parametrize("scheduler", ["constant", "cosine"])
-@pytest.mark.parametrize("stopped_after", [1, 3])
-def test_training_that_is_resumed_ends_with_the_same_bits(tmp_path: Path, scheduler: str, stopped_after: int) -> None:
+@pytest.mark.parametrize("stopped_at", [(0, 1, 1), (1, 0, 3), (1, 2, 5), (2, 3, 9), (3, 0, 9)])
+def test_training_that_is_resumed_ends_with_the_same_bits(
+    tmp_path: Path, scheduler: str, stopped_at: tuple[int, int, int]
+) -> None:
+    """Stopped after so many epochs, so many windows of the next one, of three, and so many steps."""
+    epochs, windows, steps = stopped_at
     recipe = Recipe(epochs=4, learning_rate=1e-3, scheduler=scheduler)
-    state = tmp_path / "state.safetensors"
+    path = tmp_path / "state.safetensors"
 
-    def train(on_epoch: Callable[[TrainingState], None], resume: Path | None = None) -> TrainingState:
-        model = tiny_model()
+    def train(at_step: Callable[[TrainingState], None], resume: Path | None = None) -> TrainingState:
+        model = tiny_model(attention_probs_dropout_prob=0.1)
         clips = Clips(model)
         sets: Any = {"train": Training(clips), "val": Evaluation(clips)}
-        return fit(Head(model), model.config, **sets, recipe=recipe, on_epoch=on_epoch, resume=resume)
+        torch.manual_seed(5)
+        calls: Any = {"on_epoch": at_step, "on_step": at_step}
+        return fit(Head(model), model.config, **sets, recipe=recipe, resume=resume, **calls)
 
-    def stop(training: TrainingState) -> None:
-        if len(training.epochs) == stopped_after:
-            training.save(state)
+    def stop(state: TrainingState) -> None:
+        if (len(state.epochs), state.begun.windows, state.steps) == (epochs, windows, steps):
+            state.save(path)
             raise KeyboardInterrupt
 
     whole = train(lambda _: None)
     with pytest.raises(KeyboardInterrupt):
         train(stop)
-    seen: list[int] = []
-    resumed = train(lambda training: seen.append(len(training.epochs)), resume=state)
-    assert seen == list(range(stopped_after + 1, 5))
-    assert [metrics | {"clips_per_second": 0} for metrics in resumed.epochs] == [
-        metrics | {"clips_per_second": 0} for metrics in whole.epochs
+    taken: list[int] = []
+    resumed = train(lambda state: taken.append(state.steps), resume=path)
+    assert min(taken) >= steps
+    assert [without_times(metrics) for metrics in resumed.epochs] == [
+        without_times(metrics) for metrics in whole.epochs
     ]
     assert resumed.best.epoch == whole.best.epoch
     for name, tensor in whole.best.weights.items():
         assert torch.equal(resumed.best.weights[name], tensor), name
     for name, tensor in whole.head.state_dict().items():
         assert torch.equal(resumed.head.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.9])
+def test_a_state_that_was_tampered_with_is_refused(tmp_path: Path, place: float) -> None:
+    model = tiny_model()
+    clips = Clips(model)
+    sets: Any = {"train": Training(clips), "val": Evaluation(clips)}
+    path = tmp_path / "state.safetensors"
+    recipe = Recipe(epochs=1)
+    fit(Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda state: state.save(path))
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"^{path}: (was changed after it was written|cannot be read)"):
+        fit(Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda _: None, resume=path)
 
 
 def test_patience_holds_over_a_resumption(tmp_path: Path) -> None:

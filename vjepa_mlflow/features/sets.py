@@ -84,10 +84,13 @@ class TrainingSet:
         samples = [self._samples[index] for index in self._order(epoch)]
         return training_clips(samples, self._recipe, epoch)
 
-    def read(self, epoch: int, following: Sequence[Clip] = ()) -> Iterator[LabelledFeatures]:
-        """Yields the features of an epoch, counted from 1; see `FeatureSource.read` for what follows."""
-        features = self._source.read(self.clips(epoch), again=self._again, following=following)
-        labels = [self.labels[index] for index in self._order(epoch)]
+    def read(self, epoch: int, *, first: int = 0, following: Sequence[Clip] = ()) -> Iterator[LabelledFeatures]:
+        """Yields the features of an epoch, counted from 1, from its clip of that index on.
+
+        See `FeatureSource.read` for what follows.
+        """
+        features = self._source.read(self.clips(epoch)[first:], again=self._again, following=following)
+        labels = [self.labels[index] for index in self._order(epoch)[first:]]
         return map(LabelledFeatures, features, labels)
 
     def _order(self, epoch: int) -> list[int]:

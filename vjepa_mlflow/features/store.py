@@ -19,6 +19,7 @@ from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, write_atomically
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.transfer import to_host, when_computed
+from vjepa_mlflow.tensors import read_metadata
 
 SUFFIX = ".safetensors"
 DESCRIPTION = "space.json"
@@ -127,16 +128,10 @@ def _read_verified(path: Path, name: str) -> Tensor | None:
     try:
         content = path.read_bytes()  # not mapped: a file that shrinks under a mapping kills the process
         features = load(content)["features"]
-        metadata = _metadata(content)
+        metadata = read_metadata(content)
     except (OSError, SafetensorError, KeyError):
         return None
     return features if metadata.get(IDENTITY) == _identity(name, _values(features)) else None
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    """What a safetensors file says about itself: its header is JSON, after the header's length in eight bytes."""
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return dict(header.get("__metadata__", {}))
 
 
 def _values(features: Tensor) -> memoryview:

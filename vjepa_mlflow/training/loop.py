@@ -16,7 +16,7 @@ from vjepa_mlflow.model import Head
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.training.gradient import WindowGradient
 from vjepa_mlflow.training.metrics import classification_metrics
-from vjepa_mlflow.training.predictions import Predictions, gather, predict
+from vjepa_mlflow.training.predictions import gather, predict
 from vjepa_mlflow.training.state import TrainingState
 
 
@@ -32,6 +32,7 @@ def fit(
     val: EvaluationSet,
     recipe: Recipe,
     on_epoch: Callable[[TrainingState], None],
+    on_step: Callable[[TrainingState], None] = lambda _: None,
     following: Sequence[Clip] = (),
     metric: str = "val_accuracy",
     resume: Path | None = None,
@@ -49,9 +50,10 @@ def fit(
         val: the validation features.
         recipe: the values of the run.
         on_epoch: called after each epoch with the state of things; what it raises ends the training.
+        on_step: likewise, after each step and before each batch of the validation: wherever training can be resumed.
         following: the clips that will be wanted after training, see `FeatureSource.read`.
         metric: what decides which epoch is the best, one of `DIRECTIONS`.
-        resume: a file that `TrainingState.save` wrote in an earlier training of this recipe, which goes on there.
+        resume: a file with the state of an earlier training of this recipe, which goes on there.
 
     Raises:
         DivergedError: the loss is no longer a finite number.
@@ -74,32 +76,46 @@ def fit(
     for epoch in range(len(state.epochs) + 1, recipe.epochs + 1):
         if recipe.patience and state.epochs and epoch > state.best.epoch + recipe.patience:
             break
-        started = time.perf_counter()
-        outputs: list[Predictions] = []
-        learning_rate = recipe.learning_rate
         upcoming = train.clips(epoch + 1) if epoch < recipe.epochs else following
-        features = train.read(epoch, following=[*val.clips, *upcoming])
-        clips = progress(features, total=len(train), description=f"Epoch {epoch}/{recipe.epochs}", unit="clip")
+        first = state.begun.windows * window_size
+        features = train.read(epoch, first=first, following=[*val.clips, *upcoming])
+        clips = progress(
+            features, total=len(train), initial=first, description=f"Epoch {epoch}/{recipe.epochs}", unit="clip"
+        )
 
+        started = time.perf_counter()
         for window in batches(clips, window_size):
-            outputs.append(gradient.compute(window))
+            outputs = gradient.compute(window)
             learning_rate = optimizer.param_groups[0]["lr"]
             optimizer.step()
             scheduler.step()
+            now = time.perf_counter()
+            state.end_window(outputs, learning_rate, seconds=now - started)
+            started = now
+            on_step(state)
 
-        trained = classification_metrics(*gather(outputs))
-        seconds = time.perf_counter() - started
+        begun = state.begun
+        said = gather(begun.outputs)
+        begun.seconds += time.perf_counter() - started  # for which a GPU may have been at work still
+        trained = classification_metrics(*said)
         _check_loss("training", trained["loss"], epoch, recipe)
         validated = classification_metrics(
-            *predict(head, val, precision=recipe.precision, name="Validation", following=upcoming)
+            *predict(
+                head,
+                val,
+                precision=recipe.precision,
+                name="Validation",
+                following=upcoming,
+                on_batch=lambda: on_step(state),
+            )
         )
         _check_loss("validation", validated["loss"], epoch, recipe)
         metrics = {
             "train_loss": trained["loss"],
             "train_accuracy": trained["accuracy"],
             **{f"val_{name}": value for name, value in validated.items()},
-            "learning_rate": learning_rate,
-            "clips_per_second": len(train) / seconds,
+            "learning_rate": begun.learning_rate,
+            "clips_per_second": len(said.labels) / begun.seconds,
         }
         state.end_epoch(metrics, metric)
         on_epoch(state)

@@ -1,6 +1,6 @@
 """Logits of a set, and the batches they are made of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,7 +22,13 @@ class Predictions(NamedTuple):
 
 @torch.no_grad()
 def predict(
-    head: Head, clips: EvaluationSet, *, precision: str, name: str, following: Sequence[Clip] = ()
+    head: Head,
+    clips: EvaluationSet,
+    *,
+    precision: str,
+    name: str,
+    following: Sequence[Clip] = (),
+    on_batch: Callable[[], None] = lambda: None,
 ) -> Predictions:
     """Runs the head over a set, as transformers does; the predictions are on the CPU.
 
@@ -32,12 +38,14 @@ def predict(
         precision: the recipe's.
         name: of the set, for the progress bar.
         following: the clips that will be wanted next, see `FeatureSource.read`.
+        on_batch: called before each batch goes through the head; what it raises ends the prediction.
     """
     device = next(head.parameters()).device
     head.eval()
     outputs = []
     bar = progress(clips.read(following), total=len(clips), description=name, unit="clip")
     for batch in batches(bar, EVALUATION_BATCH):
+        on_batch()
         features, labels = collate(batch, device)
         with autocast(device, precision):
             outputs.append(Predictions(head(features.float()), labels))

@@ -1,13 +1,15 @@
-"""Training as it stands after an epoch, and the files that it is kept in: safetensors with metadata in JSON."""
+"""Training as it stands, and the files that it is kept in: safetensors with a digest and metadata in JSON."""
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -15,10 +17,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from vjepa_mlflow.cache import write_atomically
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.model import Head
+from vjepa_mlflow.tensors import read_metadata
 from vjepa_mlflow.training.metrics import rank
+from vjepa_mlflow.training.predictions import Predictions, gather
 
 ABOUT = "training"
-"""The metadata's only entry."""
+DIGEST = "sha256"
+"""The metadata's entries: what is not a tensor, and the digest of it and of all tensors."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +42,41 @@ class BestHead:
 
 
 @dataclass
+class OpenEpoch:
+    """What has been done of the epoch that has begun and not ended.
+
+    Attributes:
+        windows: that have been trained on.
+        seconds: they took.
+        learning_rate: of the last of them.
+        outputs: what the head said of their clips before it learnt from them.
+    """
+
+    windows: int = 0
+    seconds: float = 0.0
+    learning_rate: float = 0.0
+    outputs: list[Predictions] = field(default_factory=list)
+
+
+@dataclass
 class TrainingState:
-    """All that training changes.
+    """All that training changes, but for PyTorch's random states, which are one for the process.
 
     Attributes:
         head: in training.
         optimizer: its optimizer.
         scheduler: of the learning rate.
         epochs: the metrics of epoch 1, 2, ... so far.
+        steps: of the optimizer, so far.
+        begun: the epoch after those.
     """
 
     head: Head
     optimizer: Optimizer
     scheduler: LRScheduler
     epochs: list[dict[str, float]] = field(default_factory=list)
+    steps: int = 0
+    begun: OpenEpoch = field(default_factory=OpenEpoch)
     _best: BestHead | None = None
 
     @property
@@ -59,12 +85,48 @@ class TrainingState:
         assert self._best is not None
         return self._best
 
+    def end_window(self, outputs: Predictions, learning_rate: float, seconds: float) -> None:
+        """Takes in that the epoch has got one window further, so many seconds after it was begun or resumed."""
+        self.steps += 1
+        self.begun.windows += 1
+        self.begun.outputs.append(outputs)
+        self.begun.learning_rate = learning_rate
+        self.begun.seconds += seconds
+
     def end_epoch(self, metrics: dict[str, float], metric: str) -> None:
         """Takes an epoch's metrics in, and a copy of the head if it is the best one so far by `metric`."""
         self.epochs.append(metrics)
+        self.begun = OpenEpoch()
         if self._best is None or rank(metrics, metric) > rank(self._best.metrics, metric):
-            weights = {name: tensor.detach().clone() for name, tensor in self.head.state_dict().items()}
-            self._best = BestHead(len(self.epochs), metrics, weights)
+            self._best = BestHead(len(self.epochs), metrics, _copies(self.head.state_dict()))
+
+    def snapshot(self) -> "Snapshot":
+        """A copy of everything, with the random states, on the head's own device."""
+        device = next(self.head.parameters()).device
+        optimizer = self.optimizer.state_dict()
+        moments = {
+            f"{index}.{name}": value for index, values in optimizer["state"].items() for name, value in values.items()
+        }
+        outputs = gather(self.begun.outputs)._asdict() if self.begun.outputs else {}
+        parts: dict[str, Mapping[str, Tensor]] = {
+            "head": self.head.state_dict(),
+            "best": self._best.weights if self._best else {},
+            "optimizer": moments,
+            "outputs": outputs,
+            "random": _random_states(device),
+        }
+        about = {
+            "epochs": self.epochs,
+            "best_epoch": self._best.epoch if self._best else 0,
+            "steps": self.steps,
+            "begun": {
+                name: value for name, value in asdict(replace(self.begun, outputs=[])).items() if name != "outputs"
+            },
+            "param_groups": optimizer["param_groups"],
+            "scheduler": self.scheduler.state_dict(),
+        }
+        tensors = {f"{part}.{name}": value for part, kept in parts.items() for name, value in kept.items()}
+        return Snapshot(_copies(tensors), json.dumps(about))
 
     def save(self, path: Path) -> None:
         """Writes everything to a file, which appears complete or not at all.
@@ -72,42 +134,82 @@ class TrainingState:
         Raises:
             OSError: it cannot be written.
         """
-        optimizer = self.optimizer.state_dict()
-        moments = {
-            f"{index}.{name}": value for index, values in optimizer["state"].items() for name, value in values.items()
-        }
-        about = {
-            "epochs": self.epochs,
-            "best_epoch": self.best.epoch,
-            "param_groups": optimizer["param_groups"],
-            "scheduler": self.scheduler.state_dict(),
-        }
-        tensors = {"head": self.head.state_dict(), "best": self.best.weights, "optimizer": moments}
-        _write(path, {f"{part}.{name}": value for part, kept in tensors.items() for name, value in kept.items()}, about)
+        self.snapshot().write(path)
 
     def load(self, path: Path) -> None:
-        """Goes back to where `save` was called.
+        """Goes back to where the file was written, also where that was in the middle of an epoch.
 
         Raises:
-            UserError: the file is not one that `save` wrote.
+            UserError: the file is not one that `Snapshot.write` wrote, or is of another model.
         """
-        tensors, about = _read(path)
-        self.head.load_state_dict(_part("head", tensors))
+        kept = read_snapshot(path)
+        device = next(self.head.parameters()).device
+        try:
+            self.head.load_state_dict(kept.part("head"))
+        except RuntimeError as error:
+            raise UserError(f"{path}: is a training state of another model ({one_line(error)})") from error
         moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in _part("optimizer", tensors).items():
+        for name, value in kept.part("optimizer").items():
             index, _, key = name.partition(".")
             moments.setdefault(int(index), {})[key] = value
+        about = json.loads(kept.about)
         self.optimizer.load_state_dict({"state": moments, "param_groups": about["param_groups"]})
         self.scheduler.load_state_dict(about["scheduler"])
-        self.epochs = about["epochs"]
-        weights = {
-            name: value.to(next(self.head.parameters()).device) for name, value in _part("best", tensors).items()
-        }
-        self._best = _best(about, weights)
+        self.epochs, self.steps = about["epochs"], about["steps"]
+        outputs = {name: value.to(device) for name, value in kept.part("outputs").items()}
+        self.begun = OpenEpoch(**about["begun"], outputs=[Predictions(**outputs)] if outputs else [])
+        weights = {name: value.to(device) for name, value in kept.part("best").items()}
+        self._best = _best(about, weights) if weights else None
+        _set_random_states(kept.part("random"), device)
 
     def save_best(self, path: Path) -> None:
         """Writes the best head, and the metrics of every epoch, to a file that `load_best` reads."""
-        _write(path, self.best.weights, {"epochs": self.epochs, "best_epoch": self.best.epoch})
+        Snapshot(self.best.weights, json.dumps({"epochs": self.epochs, "best_epoch": self.best.epoch})).write(path)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a file holds.
+
+    Attributes:
+        tensors: by name.
+        about: the rest, in JSON.
+    """
+
+    tensors: Mapping[str, Tensor]
+    about: str
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with that of a part, by the rest of theirs."""
+        return {
+            key.removeprefix(f"{name}."): value for key, value in self.tensors.items() if key.startswith(f"{name}.")
+        }
+
+    def write(self, path: Path) -> None:
+        """Writes a file, which appears complete or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.tensors.items()}
+        write_atomically(path, save(tensors, {ABOUT: self.about, DIGEST: _digest(tensors, self.about)}))
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """What `Snapshot.write` wrote; its tensors are on the CPU.
+
+    Raises:
+        UserError: the file cannot be read as such, or its content is not what was written.
+    """
+    try:
+        content = path.read_bytes()
+        tensors, metadata = load(content), read_metadata(content)
+        about, written = metadata[ABOUT], metadata[DIGEST]
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a training state ({one_line(error)})") from error
+    if written != _digest(tensors, about):
+        raise UserError(f"{path}: was changed after it was written (its SHA-256 is another one): it is not used")
+    return Snapshot(tensors, about)
 
 
 def load_best(path: Path) -> tuple[BestHead, list[dict[str, float]]]:
@@ -116,27 +218,33 @@ def load_best(path: Path) -> tuple[BestHead, list[dict[str, float]]]:
     Raises:
         UserError: the file is not such a one.
     """
-    weights, about = _read(path)
-    return _best(about, weights), about["epochs"]
+    kept = read_snapshot(path)
+    about = json.loads(kept.about)
+    return _best(about, dict(kept.tensors)), about["epochs"]
 
 
 def _best(about: Mapping[str, Any], weights: dict[str, Tensor]) -> BestHead:
     return BestHead(about["best_epoch"], about["epochs"][about["best_epoch"] - 1], weights)
 
 
-def _part(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    contiguous = {name: value.detach().contiguous() for name, value in tensors.items()}
-    write_atomically(path, save(contiguous, {ABOUT: json.dumps(about)}))
+def _digest(tensors: Mapping[str, Tensor], about: str) -> str:
+    digest = hashlib.sha256(about.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
-            return tensors, json.loads(file.metadata()[ABOUT])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a training state ({one_line(error)})") from error
+def _random_states(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    return states if device.type == "cpu" else {**states, device.type: torch.cuda.get_rng_state(device)}
+
+
+def _set_random_states(states: Mapping[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if device.type in states and device.type != "cpu":
+        torch.cuda.set_rng_state(states[device.type], device)
