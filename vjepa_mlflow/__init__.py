@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.jobs.promote import Promotion, promote
     from vjepa_mlflow.jobs.sweep import SweepResult, run_sweep
     from vjepa_mlflow.jobs.train import TrainingResult, train
+    from vjepa_mlflow.jobs.upload import UploadResult, upload
     from vjepa_mlflow.recipe import Recipe
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ _MODULES = {
     "jobs.promote": ("Promotion", "promote"),
     "jobs.sweep": ("SweepResult", "run_sweep"),
     "jobs.train": ("TrainingResult", "train"),
+    "jobs.upload": ("UploadResult", "upload"),
     "recipe": ("Recipe",),
 }
 
@@ -39,6 +41,7 @@ __all__ = [
     "Recipe",
     "SweepResult",
     "TrainingResult",
+    "UploadResult",
     "UserError",
     "evaluate",
     "extract",
@@ -50,6 +53,7 @@ __all__ = [
     "run_sweep",
     "save_model",
     "train",
+    "upload",
 ]
 
 __getattr__ = load_when_used(__name__, _MODULES)

@@ -80,12 +80,16 @@ def commands() -> None:
 
 @commands.command()
 @recipe_options()
-def train(**options: Any) -> None:
+@click.option("--resume", default="", help="A run that was stopped and goes on, or 'auto': the last such one, if any.")
+@click.option(
+    "--save-steps", default=0, show_default=True, help="Steps between checkpoints, besides those after each epoch."
+)
+def train(resume: str, save_steps: int, **options: Any) -> None:
     """Train the head of a frozen V-JEPA 2 and log the run, the model and its test accuracy to MLflow."""
     recipe = Recipe(**options)
     from vjepa_mlflow.jobs.train import train
 
-    result = train(recipe)
+    result = train(recipe, resume=resume, save_steps=save_steps)
     print(f"\nBest epoch {result.best_epoch}, test accuracy {result.metrics['test_accuracy']:.3f}")
     _print_model(result.run_id, result.model_uri)
 
@@ -155,6 +159,19 @@ def evaluate(model_uri: str, split: str, num_clips: int, **options: Any) -> None
     result = evaluate(model_uri, recipe, split=split, num_clips=num_clips)
     print(f"\n{result.evaluation.summary()}")
     print(f"\nRun    {result.run_id}   (mlflow ui; report.html among its artifacts)")
+
+
+@commands.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def upload(folder: Path) -> None:
+    """Deliver what a run left in FOLDER when its tracking server, or the registry, did not take everything."""
+    from vjepa_mlflow.jobs.upload import upload
+
+    result = upload(folder)
+    if result.model_uri:
+        _print_model(result.run_id, result.model_uri)
+    else:
+        print(f"Run    {result.run_id}   (mlflow ui)")
 
 
 @commands.command()

@@ -43,3 +43,20 @@ def gentle_interrupts(notice: str = "", forward_to: Sequence[int] = ()) -> Itera
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def terminations_as_interrupts() -> Iterator[None]:
+    """Has SIGTERM raise KeyboardInterrupt in the block, as SIGINT does; but not in threads, which get no signals."""
+
+    def handle(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

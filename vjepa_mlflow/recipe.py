@@ -5,7 +5,7 @@ and MLflow logs them as parameters under these names.
 """
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from vjepa_mlflow.errors import UserError
@@ -73,6 +73,10 @@ class Recipe:
         if not (math.isfinite(self.cache_budget) and self.cache_budget >= 0):
             raise UserError(f"cache_budget={self.cache_budget}: expected a number of GiB, or 0")
 
+    def lessons(self) -> dict[str, str]:
+        """The values that say how a head is learnt, by field: what may not change where a run goes on."""
+        return {name: str(value) for name, value in asdict(self).items() if name not in SURROUNDINGS}
+
 
 EXTRACTED = (
     "data",
@@ -88,6 +92,9 @@ EXTRACTED = (
     "cache_budget",
 )
 """The fields that the features of a run depend on, or how they are made: all that `extract` asks for."""
+
+SURROUNDINGS = ("data", "device", "bad_videos", "cache", "cache_budget", "country", "registered_model_name")
+"""The fields that say on what and where a run is made; the others say how a head is learnt."""
 
 EVALUATED_SPLITS = ("train", "val", "test", "all")
 """What `evaluate` may be asked for: a split of the data, or all of its videos."""

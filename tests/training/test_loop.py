@@ -13,7 +13,18 @@ from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 from vjepa_mlflow import Recipe, UserError
 from vjepa_mlflow.features import Clip, LabelledFeatures
 from vjepa_mlflow.model import Head, freeze_backbone
-from vjepa_mlflow.training import DIRECTIONS, BestHead, DivergedError, TrainingState, fit, gradient, load_best, predict
+from vjepa_mlflow.training import (
+    DIRECTIONS,
+    BestHead,
+    DivergedError,
+    Snapshot,
+    TrainingState,
+    fit,
+    gradient,
+    load_best,
+    predict,
+    read_snapshot,
+)
 
 CLASSES = 3
 CLIPS = 10
@@ -236,7 +247,7 @@ def test_training_that_is_resumed_ends_with_the_same_bits(
     recipe = Recipe(epochs=4, learning_rate=1e-3, scheduler=scheduler)
     path = tmp_path / "state.safetensors"
 
-    def train(at_step: Callable[[TrainingState], None], resume: Path | None = None) -> TrainingState:
+    def train(at_step: Callable[[TrainingState], None], resume: Snapshot | None = None) -> TrainingState:
         model = tiny_model(attention_probs_dropout_prob=0.1)
         clips = Clips(model)
         sets: Any = {"train": Training(clips), "val": Evaluation(clips)}
@@ -246,14 +257,14 @@ def test_training_that_is_resumed_ends_with_the_same_bits(
 
     def stop(state: TrainingState) -> None:
         if (len(state.epochs), state.begun.windows, state.steps) == (epochs, windows, steps):
-            state.save(path)
+            state.snapshot().write(path)
             raise KeyboardInterrupt
 
     whole = train(lambda _: None)
     with pytest.raises(KeyboardInterrupt):
         train(stop)
     taken: list[int] = []
-    resumed = train(lambda state: taken.append(state.steps), resume=path)
+    resumed = train(lambda state: taken.append(state.steps), resume=read_snapshot(path))
     assert min(taken) >= steps
     assert [without_times(metrics) for metrics in resumed.epochs] == [
         without_times(metrics) for metrics in whole.epochs
@@ -272,12 +283,12 @@ def test_a_state_that_was_tampered_with_is_refused(tmp_path: Path, place: float)
     sets: Any = {"train": Training(clips), "val": Evaluation(clips)}
     path = tmp_path / "state.safetensors"
     recipe = Recipe(epochs=1)
-    fit(Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda state: state.save(path))
+    fit(Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda state: state.snapshot().write(path))
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=rf"^{path}: (was changed after it was written|cannot be read)"):
-        fit(Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda _: None, resume=path)
+        fit(Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda _: None, resume=read_snapshot(path))
 
 
 def test_patience_holds_over_a_resumption(tmp_path: Path) -> None:
@@ -287,8 +298,12 @@ def test_patience_holds_over_a_resumption(tmp_path: Path) -> None:
     sets: Any = {"train": Training(clips), "val": Evaluation(wrong)}
     recipe = Recipe(epochs=30, learning_rate=3e-3, patience=2)
     state = tmp_path / "state.safetensors"
-    whole = fit(Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda training: training.save(state))
-    resumed = fit(Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda _: None, resume=state)
+    whole = fit(
+        Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda training: training.snapshot().write(state)
+    )
+    resumed = fit(
+        Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda _: None, resume=read_snapshot(state)
+    )
     assert len(resumed.epochs) == len(whole.epochs) == whole.best.epoch + 2
 
 

@@ -3,7 +3,7 @@
 from vjepa_mlflow.data.demo import draw_clip
 from vjepa_mlflow.data.folders import find_videos
 from vjepa_mlflow.data.listing import DEMO, list_samples, locate_data, read_samples
-from vjepa_mlflow.data.samples import SPLITS, Sample, label_ids
+from vjepa_mlflow.data.samples import SPLITS, Sample, describe_samples, label_ids
 from vjepa_mlflow.data.splits import VideoDataset, make_dataset, undivided_groups
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "SPLITS",
     "Sample",
     "VideoDataset",
+    "describe_samples",
     "draw_clip",
     "find_videos",
     "label_ids",

@@ -1,5 +1,7 @@
 """The labelled video: what every reader of folders and tables returns."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,12 @@ class Sample:
     group: str | None = None
     digest: str = ""
     seconds: float = 0.0
+
+
+def describe_samples(samples: Sequence[Sample]) -> str:
+    """How many videos there are, with a digest of their names, labels, splits and groups."""
+    rows = sorted([sample.name, sample.label, sample.split, sample.group] for sample in samples)
+    return f"{len(rows)} videos ({hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]})"
 
 
 def label_ids(samples: Sequence[Sample], labels: Sequence[str]) -> list[int]:

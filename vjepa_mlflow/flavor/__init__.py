@@ -194,6 +194,8 @@ def log_model(
     stride: int,
     registered_model_name: str | None = None,
     step: int = 0,
+    run_id: str | None = None,
+    tags: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> ModelInfo:
     """Logs a classifier to the active run, or to a run of its own.
@@ -205,6 +207,8 @@ def log_model(
         stride: frames from one sampled frame to the next, as in training.
         registered_model_name: creates a version of this registered model.
         step: metrics that the run has logged with this step are attached to the model.
+        run_id: the run to log it to, instead of the active one.
+        tags: of the logged model.
         **kwargs: are passed to `save_model`.
     """
     return Model.log(
@@ -217,6 +221,8 @@ def log_model(
         stride=stride,
         registered_model_name=registered_model_name,
         step=step,
+        run_id=run_id,
+        tags=tags,
         **kwargs,
     )
 

@@ -10,7 +10,7 @@ from vjepa_mlflow.flavor.signature import check_num_clips
 from vjepa_mlflow.jobs.assess import LabelledSet, assess, notes_folder
 from vjepa_mlflow.jobs.prepare import URI_SCHEMES, check_videos, log_faults
 from vjepa_mlflow.recipe import EVALUATED, EVALUATED_SPLITS, Recipe
-from vjepa_mlflow.tracking import RunLog, registered_version, run_log, tag_version
+from vjepa_mlflow.tracking import RunLog, evaluation_tags, registered_version, run_log, tag_version
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,10 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
         found = assess(log, videos, outcomes, title=title, facts=facts, step=0, model_id=model_id)
         version = registered_version(model_uri)
         if version is not None:
-            tag_version(
-                *version,
-                found.metrics_of(split),
-                split=split,
-                num_clips=num_clips,
-                dataset=videos.dataset,
-                run_id=log.run_id,
+            tags = evaluation_tags(
+                found.metrics_of(split), split=split, num_clips=num_clips, dataset=videos.dataset, run_id=log.run_id
             )
+            tag_version(*version, tags)
         source.finish()
         return EvaluationResult(log.run_id, found)
 

@@ -1,15 +1,13 @@
 """From the best head to a logged model: what a training run and a sweep end with."""
 
-from vjepa_mlflow import data, evaluation, features, flavor, model, training
+from vjepa_mlflow import evaluation, features, model, training
 from vjepa_mlflow.datasets import dataset_of_split
 from vjepa_mlflow.energy import Meter, Usage, describe_hardware
-from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.jobs.assess import Course, LabelledSet, assess, notes_folder
 from vjepa_mlflow.jobs.prepare import Preparation
+from vjepa_mlflow.jobs.publish import Publication, publish
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.tracking import RunLog, describe_version, library_versions, tag_version
-
-MODEL_NAME = "model"
+from vjepa_mlflow.tracking import RunLog, evaluation_tags, library_versions
 
 
 def finish(
@@ -42,6 +40,9 @@ def finish(
     Returns:
         The model's URI, of the registered version where the recipe names one, and the metrics of the test and of the
         run's time and energy.
+
+    Raises:
+        UndeliveredError: the tracking server, or the registry, has not taken everything.
     """
     head = model.Head(prepared.classifier)
     head.load_state_dict(best.weights)
@@ -62,7 +63,9 @@ def finish(
     usage = meter.read()
     log.metrics(usage.metrics(), step=step)
     record = _record(log, prepared, recipe, course, usage, trials)
-    return _log_model(prepared, record, found, step=step), found.metrics_of("test") | usage.metrics()
+    publication = _publication(record, found, head=model.weights_digest(best.weights), step=step)
+    uri = publish(log, prepared.classifier, prepared.processor, publication)
+    return uri, found.metrics_of("test") | usage.metrics()
 
 
 def test_videos(prepared: Preparation, recipe: Recipe) -> LabelledSet:
@@ -103,33 +106,22 @@ def _record(
     )
 
 
-def _log_model(
-    prepared: Preparation, record: evaluation.TrainingRecord, found: evaluation.Evaluation, *, step: int
-) -> str:
-    """Logs the model with its card, registers it where the recipe says so, and returns its URI."""
-    logged = flavor.log_model(
-        prepared.classifier,
-        prepared.processor,
-        MODEL_NAME,
+def _publication(
+    record: evaluation.TrainingRecord, found: evaluation.Evaluation, *, head: str, step: int
+) -> Publication:
+    return Publication(
         stride=record.recipe.stride,
-        config=ServingConfig(precision=record.recipe.precision),
-        model_card=evaluation.render_card(record, found),
-        registered_model_name=record.recipe.registered_model_name or None,
+        precision=record.recipe.precision,
         step=step,
-        input_example=flavor.example_input(data.draw_clip("left_clockwise", seed=0)),
+        head=head,
+        model_card=evaluation.render_card(record, found),
+        registered_model_name=record.recipe.registered_model_name,
+        description=evaluation.summarize(record, found),
+        tags=evaluation_tags(
+            found.metrics_of("test"),
+            split="test",
+            num_clips=1,
+            dataset=record.datasets["test"],
+            run_id=record.run_id,
+        ),
     )
-    name = record.recipe.registered_model_name
-    if not name:
-        return str(logged.model_uri)
-    version = str(logged.registered_model_version)
-    describe_version(name, version, evaluation.summarize(record, found))
-    tag_version(
-        name,
-        version,
-        found.metrics_of("test"),
-        split="test",
-        num_clips=1,
-        dataset=record.datasets["test"],
-        run_id=record.run_id,
-    )
-    return f"models:/{name}/{version}"

@@ -1,13 +1,33 @@
 """The main job: from labelled videos to a logged model."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from vjepa_mlflow import features, flavor, model, training
+from vjepa_mlflow import data, features, flavor, model, training
+from vjepa_mlflow.datasets import dataset_of_split
 from vjepa_mlflow.energy import metering
+from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.interrupts import gentle_interrupts, terminations_as_interrupts
+from vjepa_mlflow.jobs.checkpoints import Checkpoints
 from vjepa_mlflow.jobs.finish import finish, test_videos
-from vjepa_mlflow.jobs.prepare import log_faults, log_preparation, prepare
+from vjepa_mlflow.jobs.prepare import Preparation, log_faults, log_preparation, prepare
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.tracking import run_log
+from vjepa_mlflow.tracking import (
+    RunLog,
+    check_unfinished,
+    dataset_digests,
+    find_unfinished,
+    resumable,
+    resumed_log,
+    run_log,
+)
+
+AUTO = "auto"
+HEAD_FILE = "head.safetensors"
+"""The artifact that holds the best head of a run whose loss is no number any more."""
 
 
 @dataclass(frozen=True)
@@ -27,32 +47,44 @@ class TrainingResult:
     metrics: dict[str, float]
 
 
-def train(recipe: Recipe) -> TrainingResult:
+def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingResult:
     """Trains the head of a frozen V-JEPA 2 on labelled videos and logs everything worth keeping to MLflow.
+
+    Args:
+        recipe: the values of the run.
+        resume: an MLflow run that was stopped and goes on, with the same recipe and data; `auto` for the last such one
+            of the experiment, or a new one where there is none; empty for a new one.
+        save_steps: optimizer steps from one checkpoint to the next, besides those after each epoch; 0 for none.
 
     Raises:
         UserError: something in the recipe or in what it names is not as expected.
+        UndeliveredError: the tracking server has not taken everything.
+        KeyboardInterrupt: it was asked to stop; the message says how it goes on.
     """
-    with run_log() as log, metering(recipe.country) as meter, model.matmul_precision(recipe.precision):
+    if save_steps < 0:
+        raise UserError(f"save_steps={save_steps}: expected a whole number of at least 0")
+    with (
+        terminations_as_interrupts(),
+        _log_of_training(recipe, resume) as log,
+        metering(recipe.country) as meter,
+        model.matmul_precision(recipe.precision),
+    ):
         log.params(asdict(recipe))
         flavor.check_registered_model_name(recipe.registered_model_name)
         prepared = prepare(recipe, on_faults=lambda faults: log_faults(log, faults))
+        _check_data(log.run_id, prepared.dataset, recipe)
         log_preparation(log, prepared, recipe)
         source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
         videos = test_videos(prepared, recipe)
         _ = videos.properties  # measured now, so that a bad video does not cost the trained head
-
-        def on_epoch(state: training.TrainingState) -> None:
-            log.metrics(state.epochs[-1], step=len(state.epochs))
-            _print_epoch(len(state.epochs), recipe.epochs, state.epochs[-1])
-
-        trained = training.fit(
-            model.Head(prepared.classifier),
-            prepared.classifier.config,
-            train=features.TrainingSet(source, prepared.dataset, recipe),
-            val=features.EvaluationSet.of_split(source, prepared.dataset, "val"),
-            recipe=recipe,
-            on_epoch=on_epoch,
+        checkpoints = Checkpoints(log)
+        trained = _fit(
+            log,
+            prepared,
+            recipe,
+            source=source,
+            checkpoints=checkpoints,
+            save_steps=save_steps,
             following=features.evaluation_clips(videos.samples),
         )
         best = trained.best
@@ -69,7 +101,109 @@ def train(recipe: Recipe) -> TrainingResult:
             step=best.epoch,
         )
         source.finish()  # now, so that a full disk does not cost the trained head
+        checkpoints.forget()
         return TrainingResult(log.run_id, model_uri, best.epoch, {**best.metrics, **metrics})
+
+
+@contextmanager
+def _log_of_training(recipe: Recipe, resume: str) -> Iterator[RunLog]:
+    """The log of a new run, or of the one that goes on."""
+    run_id = _find_run(recipe, resume) if resume else None
+    with resumed_log(run_id) if run_id else run_log() as log, resumable(log, _define(recipe)):
+        try:
+            yield log
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(
+                f"{interrupt or 'interrupted'}: the same command with --resume {log.run_id} (mlflow run: "
+                f"-P resume={log.run_id}) goes on"
+            ) from interrupt
+
+
+def _find_run(recipe: Recipe, resume: str) -> str | None:
+    definition = _define(recipe)
+    run_id = find_unfinished(definition) if resume == AUTO else resume
+    if run_id is None:
+        print("No run of this recipe and data was stopped: a new one begins (resume=auto)")
+        return None
+    check_unfinished(run_id, definition)
+    print(f"Run {run_id} goes on")
+    return run_id
+
+
+def _define(recipe: Recipe) -> dict[str, str]:
+    """What must be the same where a run goes on."""
+    return {"data": data.describe_samples(data.list_samples(recipe.data)), **recipe.lessons()}
+
+
+def _check_data(run_id: str, dataset: data.VideoDataset, recipe: Recipe) -> None:
+    """Refuses videos that are not those the run began with."""
+    for split, known in dataset_digests(run_id).items():
+        if dataset_of_split(dataset.splits[split], recipe.data, split).digest != known:
+            raise UserError(
+                f"data={recipe.data}: the {split} videos are not those that run {run_id} began with: expected the same "
+                f"files; its artifact split.csv lists them"
+            )
+
+
+def _fit(
+    log: RunLog,
+    prepared: Preparation,
+    recipe: Recipe,
+    *,
+    source: features.FeatureSource,
+    checkpoints: Checkpoints,
+    save_steps: int,
+    following: list[features.Clip],
+) -> training.TrainingState:
+    """Trains from the last checkpoint, or from the start, and stops between two steps when asked to."""
+    resume = checkpoints.read()
+    for step, metrics in enumerate(resume.epochs if resume else [], start=1):
+        log.metrics(metrics, step=step)  # the run may have been stopped just before
+    with gentle_interrupts("Stopping after this step; once more stops at once") as stopping:
+
+        def on_epoch(state: training.TrainingState) -> None:
+            checkpoints.save(state)
+            log.metrics(state.epochs[-1], step=len(state.epochs))
+            _print_epoch(len(state.epochs), recipe.epochs, state.epochs[-1])
+            stop_if_asked(state)
+
+        def on_step(state: training.TrainingState) -> None:
+            if save_steps and state.steps % save_steps == 0:
+                checkpoints.save(state)
+            stop_if_asked(state)
+
+        def stop_if_asked(state: training.TrainingState) -> None:
+            if stopping():
+                checkpoints.save(state)
+                checkpoints.finish_writing()
+                raise KeyboardInterrupt(
+                    f"interrupted after step {state.steps}, with {len(state.epochs)} of {recipe.epochs} epochs done"
+                )
+
+        try:
+            return training.fit(
+                model.Head(prepared.classifier),
+                prepared.classifier.config,
+                train=features.TrainingSet(source, prepared.dataset, recipe),
+                val=features.EvaluationSet.of_split(source, prepared.dataset, "val"),
+                recipe=recipe,
+                on_epoch=on_epoch,
+                on_step=on_step,
+                following=following,
+                resume=resume,
+            )
+        except training.DivergedError as error:
+            raise _keep_best(log, error) from error
+
+
+def _keep_best(log: RunLog, error: training.DivergedError) -> UserError:
+    """Logs the best head of a training that led nowhere in the end, and says so."""
+    if not error.state.epochs:
+        return error
+    with tempfile.TemporaryDirectory() as folder:
+        error.state.save_best(Path(folder) / HEAD_FILE)
+        log.file(Path(folder) / HEAD_FILE)
+    return UserError(f"{error}; the best head so far, of epoch {error.state.best.epoch}, is the artifact {HEAD_FILE}")
 
 
 def _print_epoch(epoch: int, epochs: int, metrics: dict[str, float]) -> None:

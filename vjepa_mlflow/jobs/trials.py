@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vjepa_mlflow import features, model, sweep, training
 from vjepa_mlflow.cache import cache_folder
+from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.jobs.encode import encode
 from vjepa_mlflow.jobs.prepare import Fault, Preparation, prepare
 from vjepa_mlflow.ranks import Share
@@ -216,10 +217,19 @@ class _Course:
                 recipe=self._recipe,
                 on_epoch=self._end_epoch,
                 metric=self._runner.plan.metric,
-                resume=self._checkpoint if self._checkpoint.is_file() else None,
+                resume=self._left_off(),
             )
         self._tell(trained)  # of epochs that a checkpoint brought
         return trained
+
+    def _left_off(self) -> training.Snapshot | None:
+        if not self._checkpoint.is_file():
+            return None
+        try:
+            return training.read_snapshot(self._checkpoint)
+        except UserError as error:
+            remark(f"{error}: the trial is begun again")
+            return None
 
     def forget(self) -> None:
         """Deletes the checkpoint: the trial has ended."""
@@ -235,7 +245,7 @@ class _Course:
         stopping = self._runner.stopping()
         if stopping or time.monotonic() - self._saved > CHECKPOINT_INTERVAL:
             with suppress(OSError):  # without it the trial is only begun again
-                state.save(self._checkpoint)
+                state.snapshot().write(self._checkpoint)
             self._saved = time.monotonic()
         if stopping:
             raise InterruptedTrial

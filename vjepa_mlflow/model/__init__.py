@@ -21,7 +21,7 @@ from vjepa_mlflow.model.device import (
     use_device,
 )
 from vjepa_mlflow.model.forward import Backbone, training_head
-from vjepa_mlflow.model.identity import backbone_digest, processor_digest
+from vjepa_mlflow.model.identity import backbone_digest, processor_digest, weights_digest
 from vjepa_mlflow.model.preprocessing import CENTRED, preprocess
 from vjepa_mlflow.model.quiet import quiet_transformers
 
@@ -54,4 +54,5 @@ __all__ = [
     "training_numerics",
     "use_device",
     "warm_up",
+    "weights_digest",
 ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -46,8 +47,12 @@ def backbone_digest(model: VJEPA2ForVideoClassification) -> str:
     Models that were trained from the same checkpoint have the same one: the head is not part of it.
     """
     configuration = {name: getattr(model.config, name) for name in _CONFIGURATION}
-    weights = sorted(model.vjepa2.encoder.state_dict().items())
-    parts = [json.dumps(configuration, sort_keys=True), *map_ahead(_weight_digest, weights)]
+    return weights_digest(model.vjepa2.encoder.state_dict(), json.dumps(configuration, sort_keys=True))
+
+
+def weights_digest(weights: Mapping[str, Tensor], about: str = "") -> str:
+    """SHA-256 of tensors with their names, and of what is said about them, hexadecimal."""
+    parts = [about, *map_ahead(_weight_digest, sorted(weights.items()))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

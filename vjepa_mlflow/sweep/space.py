@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.recipe import SURROUNDINGS, Recipe
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-UNSEARCHED = ("data", "device", "bad_videos", "cache", "cache_budget", "country", "registered_model_name")
-"""Fields that say where and on what a sweep runs, and are the same for all its trials."""
-
-FIELDS = {field.name: field for field in dataclasses.fields(Recipe) if field.name not in UNSEARCHED}
+FIELDS = {field.name: field for field in dataclasses.fields(Recipe) if field.name not in SURROUNDINGS}
+"""The fields that trials may differ in."""
 RANGE_KEYS = ("low", "high", "log", "step")
 
 
@@ -118,7 +116,7 @@ def read_space(where: str, entries: Any) -> SearchSpace:
 
 def _read_dimension(where: str, name: str, entry: Any) -> Dimension:
     if name not in FIELDS:
-        known = "cannot be searched" if name in UNSEARCHED else "no field of the recipe"
+        known = "cannot be searched" if name in SURROUNDINGS else "no field of the recipe"
         raise UserError(f"{where}: space.{name}: {known}: expected one of {', '.join(FIELDS)}")
     where = f"{where}: space.{name}"
     if not isinstance(entry, dict):

@@ -1,7 +1,5 @@
 """A study in a database: opened, recognised and shared."""
 
-import hashlib
-import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,13 +16,12 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from vjepa_mlflow.data import Sample
+from vjepa_mlflow.data import Sample, describe_samples
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.sweep.plan import SweepPlan
 from vjepa_mlflow.sweep.queue import GRACE_PERIOD, HEARTBEAT_INTERVAL, TrialQueue
 from vjepa_mlflow.sweep.slots import Slot
-from vjepa_mlflow.sweep.space import FIELDS
 from vjepa_mlflow.training import rank
 
 DEFINITION = "definition"
@@ -160,10 +157,8 @@ class SharedStudy:
 def define(plan: SweepPlan, recipe: Recipe, samples: Sequence[Sample]) -> dict[str, str]:
     """What must be the same wherever a study goes on, in words: its space, its other values and its data."""
     searched = {dimension.field: f"{dimension}, from {getattr(recipe, dimension.field)}" for dimension in plan.space}
-    fixed = {name: str(getattr(recipe, name)) for name in FIELDS if name not in searched}
-    rows = sorted([sample.name, sample.label, sample.split, sample.group] for sample in samples)
-    data = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
-    return {"metric": plan.metric, "data": f"{len(rows)} videos ({data})", **fixed, **searched}
+    fixed = {name: value for name, value in recipe.lessons().items() if name not in searched}
+    return {"metric": plan.metric, "data": describe_samples(samples), **fixed, **searched}
 
 
 def best_slot(slots: Sequence[Slot], metric: str) -> Slot | None:

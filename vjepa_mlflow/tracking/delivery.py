@@ -45,10 +45,11 @@ def _log_batch(
     tags: Mapping[str, str] | None = None,
 ) -> None:
     """With timestamps of their own, metrics that are there already are the same rows to MLflow."""
+    known = client.get_run(run_id).data.params if params else {}  # `mlflow run` and users log some, in their own words
     client.log_batch(
         run_id,
         metrics=[Metric(**metric, run_id=run_id) for metric in metrics],
-        params=[Param(name, value) for name, value in (params or {}).items()],
+        params=[Param(name, value) for name, value in (params or {}).items() if name not in known],
         tags=[RunTag(name, value) for name, value in (tags or {}).items()],
     )
 

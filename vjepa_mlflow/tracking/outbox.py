@@ -10,6 +10,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,32 @@ import mlflow
 import requests
 from mlflow.exceptions import MlflowException, RestException
 
-from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder
+from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, read_note
 from vjepa_mlflow.errors import UserError, one_line, remark
 
 ENTRY = "entry.json"
 ADDRESS = "outbox.json"
 LOCK = "lock"
 END = "end.json"
-"""How a run is to end once everything has been delivered."""
 
 RETRY_INTERVAL = 2.0
 """Seconds from one attempt that the server does not answer to the next, beside the retries that MLflow makes itself."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the entries of a folder belong."""
+
+    run_id: str
+    tracking_uri: str
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run is to end once everything has been delivered, and when it did here, in milliseconds."""
+
+    status: str
+    end_time: int
 
 
 class UndeliveredError(UserError):
@@ -57,7 +73,7 @@ class Outbox:
         self._silences = 0  # attempts that nobody answered
         self._silent = self._settling = self._closed = False
         self._error: Exception | None = None
-        self._write(folder / ADDRESS, {"run_id": run_id, "tracking_uri": mlflow.get_tracking_uri()})
+        self._write(folder / ADDRESS, asdict(Address(run_id, mlflow.get_tracking_uri())))
         self._thread = threading.Thread(target=self._work, daemon=True, name="outbox")
         self._thread.start()
 
@@ -112,7 +128,7 @@ class Outbox:
 
     def leave_end(self, status: str) -> None:
         """Notes how, and when, the run ended; for whoever delivers the rest."""
-        self._write(self.folder / END, {"status": status, "end_time": int(time.time() * 1000)})
+        self._write(self.folder / END, asdict(End(status, int(time.time() * 1000))))
 
     def close(self) -> None:
         """Ends the thread. What has not been delivered stays in the folder."""
@@ -192,6 +208,25 @@ def read_entry(entry: Path) -> dict[str, Any]:
     return dict(json.loads((entry / ENTRY).read_text()))
 
 
+def read_address(folder: Path) -> Address:
+    """Where the entries of an outbox belong.
+
+    Raises:
+        UserError: the folder is none.
+    """
+    address = read_note(folder / ADDRESS, Address)
+    if address is None:
+        raise UserError(
+            f"{folder}: expected a folder that a run named when its tracking server did not take everything"
+        )
+    return address
+
+
+def read_end(folder: Path) -> End | None:
+    """How the run of an outbox is to end; None where that is not for us to say."""
+    return read_note(folder / END, End)
+
+
 def _is_silence(error: Exception) -> bool:
     """Whether nobody answered, who may do so later, rather than someone who said no."""
     if isinstance(error, MlflowException):
@@ -202,7 +237,7 @@ def _is_silence(error: Exception) -> bool:
 @contextmanager
 def open_outbox(run_id: str, deliver: Callable[[Path], None]) -> Iterator[Outbox]:
     """An outbox for a run, which begins with what killed processes left in theirs."""
-    root = cache_folder() / "outbox" / run_id
+    root = _root(run_id)
     folder = root / uuid.uuid4().hex
     try:
         folder.mkdir(parents=True)
@@ -219,6 +254,19 @@ def open_outbox(run_id: str, deliver: Callable[[Path], None]) -> Iterator[Outbox
         with suppress(OSError):  # where there are others
             root.rmdir()
             root.parent.rmdir()
+
+
+def _root(run_id: str) -> Path:
+    return cache_folder() / "outbox" / run_id
+
+
+def written_here(run_id: str) -> bool | None:
+    """Whether a process of this machine writes to a run; None where none ever did, as far as can be told."""
+    free = []
+    for folder in _root(run_id).glob("*"):
+        with suppress(OSError), locked(folder) as lock:
+            free.append(lock)
+    return not all(free) if free else None
 
 
 @contextmanager

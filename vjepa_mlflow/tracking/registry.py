@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.data.dataset import Dataset
+from mlflow.entities import LoggedModelStatus
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
 MODELS_SCHEME = "models:/"
@@ -27,32 +29,48 @@ def describe_version(name: str, version: str, description: str) -> None:
     MlflowClient().update_model_version(name, version, description)
 
 
-def tag_version(
-    name: str,
-    version: str,
-    metrics: Mapping[str, float],
-    *,
-    split: str,
-    num_clips: int,
-    dataset: Dataset,
-    run_id: str,
-) -> None:
-    """Tags a registered version with what an evaluation found; those of an earlier one on such a set are replaced.
+def tag_version(name: str, version: str, tags: Mapping[str, str]) -> None:
+    """Tags a registered version; other tags of those names are replaced."""
+    client = MlflowClient()
+    for tag, value in tags.items():
+        client.set_model_version_tag(name, version, tag, value)
+
+
+def evaluation_tags(
+    metrics: Mapping[str, float], *, split: str, num_clips: int, dataset: Dataset, run_id: str
+) -> dict[str, str]:
+    """The tags that say what an evaluation found; those of an earlier one on such a set have the same names.
 
     Args:
-        name: of the registered model.
-        version: of it.
         metrics: by the names of the tags, which begin with the split's.
         split: that it was evaluated on.
         num_clips: of each video.
         dataset: the split's videos.
         run_id: the MLflow run of the evaluation.
     """
-    client = MlflowClient()
     clips = f"{num_clips} clip{'s' if num_clips > 1 else ''} a video"
     about = {evaluated_on_tag(split): f"{dataset.name} ({dataset.digest}), {clips}", f"{split}_evaluation_run": run_id}
-    for tag, value in {**metrics, **about}.items():
-        client.set_model_version_tag(name, version, tag, str(value))
+    return {tag: str(value) for tag, value in {**metrics, **about}.items()}
+
+
+def register_model(name: str, model_id: str) -> str:
+    """Registers a logged model, once, and returns its version."""
+    for known in MlflowClient().search_model_versions(f"name = '{name}'"):
+        if known.model_id == model_id:
+            return str(known.version)
+    return str(mlflow.register_model(f"{MODELS_SCHEME}{model_id}", name).version)
+
+
+def find_logged_model(run_id: str, tag: str, value: str) -> str | None:
+    """The id of the model of a run that has a tag; deletes those whose logging broke off."""
+    client = MlflowClient()
+    experiment = client.get_run(run_id).info.experiment_id
+    for known in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
+        if known.status != LoggedModelStatus.READY:
+            client.delete_logged_model(known.model_id)
+        elif known.tags.get(tag) == value:
+            return str(known.model_id)
+    return None
 
 
 def evaluated_on_tag(split: str) -> str:

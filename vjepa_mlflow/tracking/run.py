@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from vjepa_mlflow.data import SPLITS, VideoDataset
 from vjepa_mlflow.datasets import dataset_of_split
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE, deliver
-from vjepa_mlflow.tracking.outbox import Outbox, UndeliveredError, open_outbox
+from vjepa_mlflow.tracking.outbox import End, Outbox, UndeliveredError, locked, open_outbox, read_address, read_end
 from vjepa_mlflow.tracking.setting import setting
 from vjepa_mlflow.tracking.versions import library_versions
 
@@ -62,14 +63,12 @@ class RunLog:
         self._events = SummaryWriter(events)
         self._events_folder = Path(events)
         self._points = points
-        self._known_params = set(run.data.params)
         self._params: dict[str, str] = {}
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Logs the parameters that the run does not have yet: `mlflow run` logs its own before any code starts."""
+        """Logs the parameters that the run does not have yet."""
         texts = {name: str(value) for name, value in values.items()}
-        self._put(BATCH, params={name: text for name, text in texts.items() if name not in self._known_params})
-        self._known_params |= set(texts)
+        self._put(BATCH, params=texts)
         self._params |= texts
 
     def metrics(
@@ -214,6 +213,19 @@ def download(run_id: str, name: str, folder: Path) -> Path:
         ) from error
 
 
+def list_files(run_id: str, folder: str) -> list[str]:
+    """The names of the files in a folder of a run's artifacts.
+
+    Raises:
+        UserError: the tracking server does not tell.
+    """
+    try:
+        found = MlflowClient().list_artifacts(run_id, folder)
+    except (MlflowException, OSError) as error:
+        raise UserError(f"run {run_id}: {folder} cannot be listed ({one_line(error)})") from error
+    return [artifact.path.rpartition("/")[2] for artifact in found if not artifact.is_dir]
+
+
 def wake_tracking() -> None:
     """Asks the tracking store for something, so that its first use, which makes tables, is behind us.
 
@@ -261,6 +273,46 @@ def resumed_log(run_id: str) -> Iterator[RunLog]:
             MlflowClient().delete_tag(run_id, FAILURE_TAG)
         with open_log(run_id, owned=True, continued=True) as log:
             yield log
+
+
+@contextmanager
+def left_log(folder: Path) -> Iterator[RunLog]:
+    """Goes on with what a run could not deliver: all of it is delivered in the end, the run ended, the folder deleted.
+
+    Args:
+        folder: that `RunLog.undelivered` named.
+
+    Raises:
+        UserError: it is none, a process is at work in it, or the tracking server does not answer or has no such run.
+        UndeliveredError: the server has still not got everything.
+    """
+    address = read_address(folder)
+    with locked(folder) as free, tempfile.TemporaryDirectory() as events:
+        if not free:
+            raise UserError(f"{folder}: another process delivers it: expected a run that has ended")
+        mlflow.set_tracking_uri(address.tracking_uri)
+        try:
+            run = MlflowClient().get_run(address.run_id)
+        except MlflowException as error:
+            raise UserError(f"tracking URI {address.tracking_uri}: it does not answer: {one_line(error)}") from error
+        outbox = Outbox(folder, address.run_id, partial(deliver, address.run_id))
+        try:
+            log = RunLog(run, outbox, events, set())
+            yield log
+            log.deliver()
+        finally:
+            outbox.close()
+        _end_left_run(address.run_id, read_end(folder))
+    shutil.rmtree(folder)
+
+
+def _end_left_run(run_id: str, end: End | None) -> None:
+    client = MlflowClient()
+    if end is None:  # its end was its owner's
+        return
+    if end.status == "FINISHED" and FAILURE_TAG in client.get_run(run_id).data.tags:
+        client.delete_tag(run_id, FAILURE_TAG)
+    client.set_terminated(run_id, end.status, end.end_time)
 
 
 def _start_run(run_id: str | None = None) -> mlflow.ActiveRun:

@@ -3,17 +3,19 @@
 from vjepa_mlflow.training.loop import DivergedError, fit
 from vjepa_mlflow.training.metrics import DIRECTIONS, classification_metrics, rank
 from vjepa_mlflow.training.predictions import Predictions, predict
-from vjepa_mlflow.training.state import BestHead, TrainingState, load_best
+from vjepa_mlflow.training.state import BestHead, Snapshot, TrainingState, load_best, read_snapshot
 
 __all__ = [
     "DIRECTIONS",
     "BestHead",
     "DivergedError",
     "Predictions",
+    "Snapshot",
     "TrainingState",
     "classification_metrics",
     "fit",
     "load_best",
     "predict",
     "rank",
+    "read_snapshot",
 ]

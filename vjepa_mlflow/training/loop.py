@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,11 +16,19 @@ from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.training.gradient import WindowGradient
 from vjepa_mlflow.training.metrics import classification_metrics
 from vjepa_mlflow.training.predictions import gather, predict
-from vjepa_mlflow.training.state import TrainingState
+from vjepa_mlflow.training.state import Snapshot, TrainingState
 
 
 class DivergedError(UserError):
-    """The loss is no longer a finite number: the recipe's values are to blame."""
+    """The loss is no longer a finite number: the recipe's values are to blame.
+
+    Attributes:
+        state: with the best head of the epochs before.
+    """
+
+    def __init__(self, message: str, state: TrainingState):
+        super().__init__(message)
+        self.state = state
 
 
 def fit(
@@ -35,7 +42,7 @@ def fit(
     on_step: Callable[[TrainingState], None] = lambda _: None,
     following: Sequence[Clip] = (),
     metric: str = "val_accuracy",
-    resume: Path | None = None,
+    resume: Snapshot | None = None,
 ) -> TrainingState:
     """Trains the head with Adam; what is returned holds it as it was after its best epoch.
 
@@ -53,11 +60,11 @@ def fit(
         on_step: likewise, after each step and before each batch of the validation: wherever training can be resumed.
         following: the clips that will be wanted after training, see `FeatureSource.read`.
         metric: what decides which epoch is the best, one of `DIRECTIONS`.
-        resume: a file with the state of an earlier training of this recipe, which goes on there.
+        resume: the state of an earlier training of this recipe, which goes on there.
 
     Raises:
         DivergedError: the loss is no longer a finite number.
-        UserError: there is nothing to resume in that file.
+        UserError: the GPU's memory is too small.
     """
     device = next(head.parameters()).device
     window_size = recipe.gradient_accumulation_steps * recipe.batch_size
@@ -98,7 +105,7 @@ def fit(
         said = gather(begun.outputs)
         begun.seconds += time.perf_counter() - started  # for which a GPU may have been at work still
         trained = classification_metrics(*said)
-        _check_loss("training", trained["loss"], epoch, recipe)
+        _check_loss("training", trained["loss"], state, recipe)
         validated = classification_metrics(
             *predict(
                 head,
@@ -109,7 +116,7 @@ def fit(
                 on_batch=lambda: on_step(state),
             )
         )
-        _check_loss("validation", validated["loss"], epoch, recipe)
+        _check_loss("validation", validated["loss"], state, recipe)
         metrics = {
             "train_loss": trained["loss"],
             "train_accuracy": trained["accuracy"],
@@ -123,11 +130,12 @@ def fit(
     return state
 
 
-def _check_loss(name: str, loss: float, epoch: int, recipe: Recipe) -> None:
+def _check_loss(name: str, loss: float, state: TrainingState, recipe: Recipe) -> None:
     if not math.isfinite(loss):
         raise DivergedError(
-            f"{name} loss became {loss} in epoch {epoch} with learning_rate={recipe.learning_rate}: "
-            f"expected a finite number; try a lower rate"
+            f"{name} loss became {loss} in epoch {len(state.epochs) + 1} with learning_rate={recipe.learning_rate}: "
+            f"expected a finite number; try a lower rate",
+            state,
         )
 
 

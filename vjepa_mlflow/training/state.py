@@ -1,6 +1,5 @@
 """Training as it stands, and the files that it is kept in: safetensors with a digest and metadata in JSON."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from vjepa_mlflow.cache import write_atomically
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.model import Head
+from vjepa_mlflow.model import Head, weights_digest
 from vjepa_mlflow.tensors import read_metadata
 from vjepa_mlflow.training.metrics import rank
 from vjepa_mlflow.training.predictions import Predictions, gather
@@ -101,7 +100,7 @@ class TrainingState:
             self._best = BestHead(len(self.epochs), metrics, _copies(self.head.state_dict()))
 
     def snapshot(self) -> "Snapshot":
-        """A copy of everything, with the random states, on the head's own device."""
+        """A copy of everything, with the random states, in the host's memory."""
         device = next(self.head.parameters()).device
         optimizer = self.optimizer.state_dict()
         moments = {
@@ -126,28 +125,14 @@ class TrainingState:
             "scheduler": self.scheduler.state_dict(),
         }
         tensors = {f"{part}.{name}": value for part, kept in parts.items() for name, value in kept.items()}
-        return Snapshot(_copies(tensors), json.dumps(about))
+        return Snapshot(
+            {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}, json.dumps(about)
+        )
 
-    def save(self, path: Path) -> None:
-        """Writes everything to a file, which appears complete or not at all.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        self.snapshot().write(path)
-
-    def load(self, path: Path) -> None:
-        """Goes back to where the file was written, also where that was in the middle of an epoch.
-
-        Raises:
-            UserError: the file is not one that `Snapshot.write` wrote, or is of another model.
-        """
-        kept = read_snapshot(path)
+    def load(self, kept: "Snapshot") -> None:
+        """Goes back to where the snapshot was taken, also where that was in the middle of an epoch."""
         device = next(self.head.parameters()).device
-        try:
-            self.head.load_state_dict(kept.part("head"))
-        except RuntimeError as error:
-            raise UserError(f"{path}: is a training state of another model ({one_line(error)})") from error
+        self.head.load_state_dict(kept.part("head"))
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in kept.part("optimizer").items():
             index, _, key = name.partition(".")
@@ -164,7 +149,8 @@ class TrainingState:
 
     def save_best(self, path: Path) -> None:
         """Writes the best head, and the metrics of every epoch, to a file that `load_best` reads."""
-        Snapshot(self.best.weights, json.dumps({"epochs": self.epochs, "best_epoch": self.best.epoch})).write(path)
+        weights = {name: value.cpu() for name, value in self.best.weights.items()}
+        Snapshot(weights, json.dumps({"epochs": self.epochs, "best_epoch": self.best.epoch})).write(path)
 
 
 @dataclass(frozen=True)
@@ -172,12 +158,17 @@ class Snapshot:
     """What a file holds.
 
     Attributes:
-        tensors: by name.
+        tensors: by name, on the CPU.
         about: the rest, in JSON.
     """
 
     tensors: Mapping[str, Tensor]
     about: str
+
+    @property
+    def epochs(self) -> list[dict[str, float]]:
+        """The metrics of epoch 1, 2, ... so far."""
+        return list(json.loads(self.about)["epochs"])
 
     def part(self, name: str) -> dict[str, Tensor]:
         """The tensors whose names begin with that of a part, by the rest of theirs."""
@@ -191,8 +182,8 @@ class Snapshot:
         Raises:
             OSError: it cannot be written.
         """
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.tensors.items()}
-        write_atomically(path, save(tensors, {ABOUT: self.about, DIGEST: _digest(tensors, self.about)}))
+        tensors = {name: value.contiguous() for name, value in self.tensors.items()}
+        write_atomically(path, save(tensors, {ABOUT: self.about, DIGEST: weights_digest(tensors, self.about)}))
 
 
 def read_snapshot(path: Path) -> Snapshot:
@@ -207,7 +198,7 @@ def read_snapshot(path: Path) -> Snapshot:
         about, written = metadata[ABOUT], metadata[DIGEST]
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a training state ({one_line(error)})") from error
-    if written != _digest(tensors, about):
+    if written != weights_digest(tensors, about):
         raise UserError(f"{path}: was changed after it was written (its SHA-256 is another one): it is not used")
     return Snapshot(tensors, about)
 
@@ -219,8 +210,7 @@ def load_best(path: Path) -> tuple[BestHead, list[dict[str, float]]]:
         UserError: the file is not such a one.
     """
     kept = read_snapshot(path)
-    about = json.loads(kept.about)
-    return _best(about, dict(kept.tensors)), about["epochs"]
+    return _best(json.loads(kept.about), dict(kept.tensors)), kept.epochs
 
 
 def _best(about: Mapping[str, Any], weights: dict[str, Tensor]) -> BestHead:
@@ -229,14 +219,6 @@ def _best(about: Mapping[str, Any], weights: dict[str, Tensor]) -> BestHead:
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
-
-def _digest(tensors: Mapping[str, Tensor], about: str) -> str:
-    digest = hashlib.sha256(about.encode())
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _random_states(device: torch.device) -> dict[str, Tensor]:

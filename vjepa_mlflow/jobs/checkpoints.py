@@ -1,0 +1,91 @@
+"""The states of a run's training, kept so that it goes on where it stopped: on this machine or on another."""
+
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from vjepa_mlflow.cache import cache_folder
+from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.tracking import RunLog, download, list_files
+from vjepa_mlflow.training import Snapshot, TrainingState, read_snapshot
+
+ARTIFACTS = "checkpoint"
+"""The folder of the run's artifacts that holds the newest one."""
+
+
+class Checkpoints:
+    """The newest state of a run's training, as a file of the cache and as an artifact.
+
+    It is written by a thread, beside the training. Where that is faster than the disk, states between are left out.
+
+    Args:
+        log: of the run.
+    """
+
+    def __init__(self, log: RunLog):
+        self._log = log
+        self._folder = cache_folder() / "checkpoints" / log.run_id
+        self._pool = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
+        self._newest: tuple[int, Snapshot] | None = None
+
+    def save(self, state: TrainingState) -> None:
+        """Has the state written, and returns before it is.
+
+        Raises:
+            UserError: an earlier one could not be written: the disk is full.
+        """
+        self._newest = state.steps, state.snapshot()
+        if self._writing is None or self._writing.done():
+            self.finish_writing()
+            self._writing = self._pool.submit(self._write)
+
+    def finish_writing(self) -> None:
+        """Waits until the newest state is written. Raises what `save` raises."""
+        if self._writing is not None:
+            self._writing.result()
+        self._write()
+
+    def read(self) -> Snapshot | None:
+        """The newest state that can be trusted; None where none was ever written.
+
+        Raises:
+            UserError: there are some, and all were changed, or cannot be read.
+        """
+        here = {path.name: path for path in self._folder.glob("*.safetensors")}
+        names = sorted({*here, *list_files(self._log.run_id, ARTIFACTS)}, reverse=True)
+        refusal: UserError | None = None
+        for name in names:
+            try:
+                return read_snapshot(here.get(name) or self._fetch(name))
+            except UserError as error:
+                remark(str(error))
+                refusal = error
+        if refusal is not None:
+            raise refusal
+        return None
+
+    def forget(self) -> None:
+        """Deletes them: the run has come to its end."""
+        self._log.forget_checkpoints(ARTIFACTS)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _fetch(self, name: str) -> Path:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return download(self._log.run_id, f"{ARTIFACTS}/{name}", self._folder)
+
+    def _write(self) -> None:
+        while self._newest is not None:
+            (steps, snapshot), self._newest = self._newest, None
+            path = self._folder / f"step-{steps:08}.safetensors"
+            try:
+                snapshot.write(path)
+            except OSError as error:
+                raise UserError(
+                    f"{self._folder}: the checkpoint cannot be written ({one_line(error)}): expected room; "
+                    f"VJEPA_MLFLOW_CACHE names another folder"
+                ) from error
+            self._log.checkpoint(path, f"{ARTIFACTS}/{path.name}")
+            for older in self._folder.glob("step-*.safetensors"):
+                if older.name < path.name:
+                    older.unlink(missing_ok=True)

@@ -1,0 +1,136 @@
+"""A trained model to the tracking server and the registry: now, or later from the folder where it was kept."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+from vjepa_mlflow import data, flavor
+from vjepa_mlflow.cache import read_note, write_atomically
+from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.flavor.config import ServingConfig
+from vjepa_mlflow.tracking import (
+    RunLog,
+    UndeliveredError,
+    describe_version,
+    find_logged_model,
+    register_model,
+    tag_version,
+)
+
+MODEL_NAME = "model"
+HEAD_TAG = "vjepa_mlflow.head"
+"""The tag of a logged model that holds the digest of its head's weights: by it a run that goes on finds it."""
+
+FOLDER, NOTE = "model", "publication.json"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What goes with a model.
+
+    Attributes:
+        stride: frames from one sampled frame to the next.
+        precision: that it was trained in.
+        step: of the run's metrics that are the model's as well.
+        head: the digest of the head's weights.
+        model_card: in Hugging Face's format.
+        registered_model_name: to register it under; empty for no registration.
+        description: of the registered version.
+        tags: of the registered version.
+    """
+
+    stride: int
+    precision: str
+    step: int
+    head: str
+    model_card: str
+    registered_model_name: str
+    description: str
+    tags: Mapping[str, str]
+
+
+def publish(
+    log: RunLog,
+    classifier: VJEPA2ForVideoClassification,
+    processor: VJEPA2VideoProcessor,
+    publication: Publication,
+) -> str:
+    """Logs a model after all that its run has logged, registers it where that is asked for, and returns its URI.
+
+    What an earlier attempt of the run has done of this is not done again.
+
+    Raises:
+        UndeliveredError: the tracking server or the registry has not taken it; it is in the log's folder.
+    """
+    try:
+        log.deliver()
+        return _publish(log.run_id, classifier, processor, publication)
+    except (MlflowException, OSError, UndeliveredError) as error:
+        _keep(log.folder, classifier, processor, publication)
+        raise error if isinstance(error, UndeliveredError) else log.undelivered(error) from error
+
+
+def publish_kept(log: RunLog) -> str | None:
+    """Logs the model that was kept in the log's folder, and returns its URI; None where there is none."""
+    publication = read_note(log.folder / NOTE, Publication)
+    if publication is None:
+        return None
+    kept = flavor.load_model(str(log.folder / FOLDER))
+    return publish(log, kept.model, kept.processor, publication)
+
+
+def _publish(
+    run_id: str,
+    classifier: VJEPA2ForVideoClassification,
+    processor: VJEPA2VideoProcessor,
+    publication: Publication,
+) -> str:
+    model_id = find_logged_model(run_id, HEAD_TAG, publication.head)
+    if model_id is None:
+        logged = flavor.log_model(
+            classifier,
+            processor,
+            MODEL_NAME,
+            run_id=run_id,
+            step=publication.step,
+            tags={HEAD_TAG: publication.head},
+            **_contents(publication),
+        )
+        model_id = str(logged.model_id)
+    name = publication.registered_model_name
+    if not name:
+        return f"models:/{model_id}"
+    version = register_model(name, model_id)
+    describe_version(name, version, publication.description)
+    tag_version(name, version, publication.tags)
+    return f"models:/{name}/{version}"
+
+
+def _keep(
+    folder: Path,
+    classifier: VJEPA2ForVideoClassification,
+    processor: VJEPA2VideoProcessor,
+    publication: Publication,
+) -> None:
+    if (folder / NOTE).exists():
+        return
+    try:
+        flavor.save_model(classifier, processor, folder / FOLDER, **_contents(publication))
+        write_atomically(folder / NOTE, json.dumps(asdict(publication)).encode())
+    except OSError as error:
+        raise UserError(f"{folder}: the model cannot be kept there ({one_line(error)}): expected room") from error
+
+
+def _contents(publication: Publication) -> dict[str, Any]:
+    """What is saved with a model."""
+    return {
+        "stride": publication.stride,
+        "config": ServingConfig(precision=publication.precision),
+        "model_card": publication.model_card,
+        "input_example": flavor.example_input(data.draw_clip("left_clockwise", seed=0)),
+    }

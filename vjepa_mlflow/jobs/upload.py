@@ -1,0 +1,31 @@
+"""What a run could not deliver, delivered."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vjepa_mlflow.jobs.publish import publish_kept
+from vjepa_mlflow.tracking import left_log
+
+
+@dataclass(frozen=True)
+class UploadResult:
+    """What an upload came to.
+
+    Attributes:
+        run_id: the MLflow run, which has everything now.
+        model_uri: its logged model, or the registered version; None where none had been kept.
+    """
+
+    run_id: str
+    model_uri: str | None
+
+
+def upload(folder: Path) -> UploadResult:
+    """Takes what a run left in a folder to its tracking server, and deletes the folder.
+
+    Raises:
+        UserError: it is no such folder, or the server still does not take it.
+    """
+    with left_log(folder) as log:
+        model_uri = publish_kept(log)
+    return UploadResult(log.run_id, model_uri)
