@@ -103,10 +103,8 @@ def read_outcome(run_id: str) -> Outcome:
     counts = Counter((name, point.step) for name, history in histories.items() for point in history)
     (model,) = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
     with tempfile.TemporaryDirectory() as folder:
-        weights = mlflow.artifacts.download_artifacts(
-            f"{model.model_uri}/checkpoint/model.safetensors", dst_path=folder
-        )
-        head = {name: weight for name, weight in load_file(weights).items() if not name.startswith("vjepa2.")}
+        logged = Path(mlflow.artifacts.download_artifacts(model.model_uri, dst_path=folder))
+        weights = load_file(logged / "checkpoint" / "model.safetensors")
     return Outcome(
         status=run.info.status,
         points={
@@ -115,7 +113,7 @@ def read_outcome(run_id: str) -> Outcome:
             if name not in TIMES
         },
         repeated=[key for key, count in counts.items() if count > 1],
-        head=head,
+        head={name: weight for name, weight in weights.items() if not name.startswith("vjepa2.")},
     )
 
 
@@ -134,6 +132,7 @@ def torture(folder: Path, tracking_uri: str, *, kills: int, seed: int = 0) -> li
         kills: how many.
         seed: of the moments.
     """
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     mlflow.set_tracking_uri(tracking_uri)
     data = draw_data(folder / "data")
     begun = time.monotonic()
@@ -152,8 +151,8 @@ def torture(folder: Path, tracking_uri: str, *, kills: int, seed: int = 0) -> li
         killed = 0
         while True:
             job = start_job(folder, data, tracking_uri, "--resume", "auto")
-            # From the start of the processes to a little beyond their end, when nothing is left to be killed.
-            moment = time.monotonic() + moments.uniform(0, seconds if done < kills else 1e9)
+            # Features are in the store by now: it takes about so long.
+            moment = time.monotonic() + moments.uniform(0, 0.7 * seconds if done < kills else 1e9)
             while job.poll() is None and time.monotonic() < moment:
                 time.sleep(POLL)
             if job.poll() is not None:

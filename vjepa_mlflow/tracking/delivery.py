@@ -31,8 +31,8 @@ def deliver(run_id: str, entry: Path) -> None:
     Raises:
         Exception: whatever MLflow, or the store of its artifacts, raises.
     """
-    values = read_entry(entry)
-    _WAYS[values.pop("kind")](MlflowClient(), run_id, entry, **values)
+    kind, values = read_entry(entry)
+    _WAYS[kind](MlflowClient(), run_id, entry, **values)
 
 
 def _log_batch(

@@ -69,7 +69,7 @@ class Outbox:
         self._changed = threading.Condition()
         self._waiting = deque(sorted(entry.parent for entry in folder.glob(f"*/{ENTRY}")))
         self._refused: list[Path] = []
-        self._number = int(self._waiting[-1].name) if self._waiting else 0
+        self._number = _number(self._waiting[-1]) if self._waiting else 0
         self._silences = 0  # attempts that nobody answered
         self._silent = self._settling = self._closed = False
         self._error: Exception | None = None
@@ -90,13 +90,13 @@ class Outbox:
         """
         with self._changed:
             self._number += 1
-            entry = self.folder / f"{self._number:08}"
+            entry = self.folder / _entry_name(self._number, kind)
         temporary = self.folder / f"{TEMPORARY_PREFIX}{entry.name}"
         try:
             temporary.mkdir()
             if content is not None:
                 _place(content, content_path(temporary, values["name"]))
-            self._write(temporary / ENTRY, {"kind": kind, **values})
+            self._write(temporary / ENTRY, values)
             temporary.rename(entry)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -199,13 +199,21 @@ def _place(content: Path | bytes, path: Path) -> None:
             shutil.copyfile(content, path)
 
 
+def _entry_name(number: int, kind: str) -> str:
+    return f"{number:08}-{kind}"
+
+
+def _number(entry: Path) -> int:
+    return int(entry.name.partition("-")[0])
+
+
 def _kind(entry: Path) -> str:
-    return str(read_entry(entry)["kind"])
+    return entry.name.partition("-")[2]
 
 
-def read_entry(entry: Path) -> dict[str, Any]:
-    """What an entry says."""
-    return dict(json.loads((entry / ENTRY).read_text()))
+def read_entry(entry: Path) -> tuple[str, dict[str, Any]]:
+    """An entry's kind, and what it says."""
+    return _kind(entry), dict(json.loads((entry / ENTRY).read_text()))
 
 
 def read_address(folder: Path) -> Address:
@@ -290,5 +298,5 @@ def _adopt(root: Path, folder: Path) -> None:
             number = len(list(folder.iterdir()))
             for entry in sorted(entry.parent for entry in other.glob(f"*/{ENTRY}")):
                 number += 1
-                entry.rename(folder / f"{number:08}")
+                entry.rename(folder / _entry_name(number, _kind(entry)))
             shutil.rmtree(other, ignore_errors=True)
