@@ -27,9 +27,13 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         from mlflow.exceptions import MlflowException
 
-        if not isinstance(error, MlflowException):
-            raise
-        _fail(f"MLflow: {one_line(error)}", status=1)
+        from vjepa_mlflow.model import is_out_of_memory
+
+        if isinstance(error, MlflowException):
+            _fail(f"MLflow: {one_line(error)}", status=1)
+        if is_out_of_memory(error):
+            _fail(f"memory ran out ({one_line(error)}): expected more of it, or smaller videos", status=1)
+        raise
 
 
 def _fail(reason: str, *, status: int) -> None:

@@ -19,6 +19,13 @@ def one_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def reason(error: BaseException) -> str:
+    """The first line of what an error came from in the end: for those that tell their whole story in a line."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return one_line(error)
+
+
 def remark(sentence: str) -> None:
     """Tells the user on stderr what goes otherwise than expected but goes on."""
     tqdm.write(sentence, file=sys.stderr)

@@ -5,6 +5,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vjepa_mlflow.video import FileVersion
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -23,6 +27,7 @@ class Sample:
         group: samples of one group stay in one split; None for a sample of its own.
         digest: SHA-256 of the content, hexadecimal; empty until the file has been read.
         seconds: how long the video lasts; 0 until then.
+        version: of the file as it was read then.
     """
 
     path: Path
@@ -32,6 +37,7 @@ class Sample:
     group: str | None = None
     digest: str = ""
     seconds: float = 0.0
+    version: "FileVersion | None" = None
 
 
 def describe_samples(samples: Sequence[Sample]) -> str:

@@ -13,7 +13,7 @@ from vjepa_mlflow.data import Sample
 from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.features.transfer import preprocess_beside
 from vjepa_mlflow.iteration import batches, one_ahead
-from vjepa_mlflow.model import Backbone, preprocess
+from vjepa_mlflow.model import Backbone, is_out_of_memory, preprocess
 from vjepa_mlflow.video import ClipReader, ClipRequest, VideoError, View
 
 BATCH_SIZE = 16
@@ -62,15 +62,17 @@ class Encoder:
             num_frames=model.config.frames_per_clip, stride=stride, pin_memory=self.device.type == "cuda"
         )
 
-    def encode(self, clips: Sequence[Clip], following: Iterable[Clip] = ()) -> Iterator[Tensor]:
+    def encode(self, clips: Sequence[Clip], following: Iterable[Clip] = ()) -> Iterator[Tensor | VideoError]:
         """Yields the features of each clip in turn, of shape (tokens, hidden size), on the model's device.
+
+        In place of those of a video that cannot be decoded any more, or has changed, it yields what is wrong with it.
 
         Args:
             clips: whose features are wanted.
             following: what is likely to be encoded next; its reading begins when the last of these is on its way.
 
         Raises:
-            UserError: a video cannot be decoded any more, or not even one clip fits the GPU's memory.
+            UserError: not even one clip fits the memory.
         """
         if not clips:
             return
@@ -84,25 +86,23 @@ class Encoder:
         with suppress(torch.OutOfMemoryError):  # then the first batch will run out of memory too, and be halved
             self.backbone.prepare(clips=self.batch_size)
 
-    def _read(self, clips: Sequence[Clip], following: Iterable[Clip]) -> Iterator[ReadClip]:
+    def _read(self, clips: Sequence[Clip], following: Iterable[Clip]) -> Iterator[ReadClip | VideoError]:
         results = self._reader.read(map(_request, clips), map(_request, following))
         for clip, frames in zip(clips, results, strict=True):
-            if isinstance(frames, VideoError):
-                raise UserError(
-                    f"{clip.sample.path}: {frames}: expected it to be as the check before training found it"
-                ) from frames
-            yield ReadClip(frames, clip.view)
+            yield frames if isinstance(frames, VideoError) else ReadClip(frames, clip.view)
 
-    def _encode_batch(self, clips: Sequence[ReadClip]) -> Tensor:
-        """The features of clips that have been read, of shape (clips, tokens, hidden size)."""
-        features = []
-        remaining = list(clips)
+    def _encode_batch(self, batch: Sequence[ReadClip | VideoError]) -> list[Tensor | VideoError]:
+        """The features of clips that have been read, each of shape (tokens, hidden size), or what is wrong with it."""
+        features: list[Tensor] = []
+        remaining = [clip for clip in batch if isinstance(clip, ReadClip)]
         while remaining:
             try:
-                features.append(self._encode(remaining[: self.batch_size]))
+                features += self._encode(remaining[: self.batch_size])
                 remaining = remaining[self.batch_size :]
                 continue
-            except torch.OutOfMemoryError:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if self.batch_size == 1:
                     raise UserError(
                         f"device={self.device}: its memory is too small to encode one clip: expected more, or "
@@ -111,7 +111,8 @@ class Encoder:
             self.batch_size //= 2
             torch.cuda.empty_cache()
             remark(f"GPU memory ran out: {self.batch_size} clips are encoded at once from here on")
-        return torch.cat(features)
+        found = iter(features)
+        return [next(found) if isinstance(clip, ReadClip) else clip for clip in batch]
 
     def _encode(self, clips: Sequence[ReadClip]) -> Tensor:
         pixels = self._preprocess(clips)
@@ -127,4 +128,4 @@ class Encoder:
 
 
 def _request(clip: Clip) -> ClipRequest:
-    return ClipRequest(clip.sample.path, clip.view.position)
+    return ClipRequest(clip.sample.path, clip.view.position, clip.sample.version, clip.sample.digest)

@@ -85,13 +85,15 @@ class TrainingSet:
         return training_clips(samples, self._recipe, epoch)
 
     def read(self, epoch: int, *, first: int = 0, following: Sequence[Clip] = ()) -> Iterator[LabelledFeatures]:
-        """Yields the features of an epoch, counted from 1, from its clip of that index on.
+        """Yields the features of an epoch, counted from 1, from its clip of that index on, but for videos left out.
 
         See `FeatureSource.read` for what follows.
         """
         features = self._source.read(self.clips(epoch)[first:], again=self._again, following=following)
         labels = [self.labels[index] for index in self._order(epoch)[first:]]
-        return map(LabelledFeatures, features, labels)
+        return (
+            LabelledFeatures(found, label) for found, label in zip(features, labels, strict=True) if found is not None
+        )
 
     def _order(self, epoch: int) -> list[int]:
         return training_order(len(self), self._recipe, epoch)
@@ -110,6 +112,7 @@ class EvaluationSet:
     Attributes:
         clips: of the videos.
         labels: the clips' classes.
+        given: the clips that the last reading gave: not those of videos that were left out.
     """
 
     def __init__(
@@ -125,6 +128,7 @@ class EvaluationSet:
         self._again = again
         self.clips = evaluation_clips(samples, num_clips=num_clips)
         self.labels = label_ids([clip.sample for clip in self.clips], labels)
+        self.given: list[Clip] = []
 
     @classmethod
     def of_split(cls, source: FeatureSource, dataset: VideoDataset, split: str) -> "EvaluationSet":
@@ -135,6 +139,10 @@ class EvaluationSet:
         return len(self.clips)
 
     def read(self, following: Sequence[Clip] = ()) -> Iterator[LabelledFeatures]:
-        """Yields the features of all videos; see `FeatureSource.read` for what follows."""
+        """Yields the features of all videos but those left out; see `FeatureSource.read` for what follows."""
+        self.given = []
         features = self._source.read(self.clips, again=self._again, following=following)
-        return map(LabelledFeatures, features, self.labels)
+        for clip, found, label in zip(self.clips, features, self.labels, strict=True):
+            if found is not None:
+                self.given.append(clip)
+                yield LabelledFeatures(found, label)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
-from vjepa_mlflow.errors import remark
+from vjepa_mlflow.data import Sample
+from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.features.encoder import Clip, Encoder
 from vjepa_mlflow.features.memory import Budget, FeatureMemory
 from vjepa_mlflow.features.names import FeatureSpace
@@ -17,6 +18,7 @@ from vjepa_mlflow.features.transfer import to_device
 from vjepa_mlflow.iteration import map_ahead
 from vjepa_mlflow.model import backbone_digest, processor_digest
 from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.video import VideoError
 
 SHARE = 0.5
 """Of the memory or the disk that is free at the start: what features may take where no budget is given."""
@@ -31,11 +33,12 @@ class FeatureSource:
     Args:
         model: whose backbone encodes.
         processor: its preprocessing.
-        recipe: `precision`, `stride`, `cache` and `cache_budget` are used.
+        recipe: `precision`, `stride`, `bad_videos`, `cache` and `cache_budget` are used.
 
     Attributes:
         encoder: what encodes.
         full: whether some features were not kept for want of room.
+        left_out: the videos that went bad after the check, by name, and what is wrong with them (`bad_videos=skip`).
     """
 
     def __init__(self, model: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor, recipe: Recipe):
@@ -64,6 +67,8 @@ class FeatureSource:
         elif recipe.cache == "memory" and budget:
             self._near_budget = Budget(budget)  # the host's memory is the near one
         self.full = False
+        self.left_out: dict[str, str] = {}
+        self._skips = recipe.bad_videos == "skip"
         self._tells = recipe.cache != "off"
         self._lost: set[str] = set()  # what is there and cannot be read, nor perhaps deleted
 
@@ -71,8 +76,10 @@ class FeatureSource:
         """The clips whose features would have to be encoded."""
         return [clip for clip in clips if self._place(self._space.entry(clip)) == "encoder"]
 
-    def read(self, clips: Sequence[Clip], *, again: bool, following: Sequence[Clip] = ()) -> Iterator[Tensor]:
+    def read(self, clips: Sequence[Clip], *, again: bool, following: Sequence[Clip] = ()) -> Iterator[Tensor | None]:
         """Yields the features of each clip in turn, of shape (tokens, hidden size), on the model's device.
+
+        It yields None in place of those of a video that is left out.
 
         Args:
             clips: whose features are wanted.
@@ -81,7 +88,8 @@ class FeatureSource:
                 are read already, as far as they need encoding.
 
         Raises:
-            UserError: a video cannot be decoded any more, or the store's disk is full.
+            UserError: a video cannot be decoded any more, or has changed, and is not to be left out; or the store's
+                disk is full.
         """
         done = 0
         while done < len(clips):
@@ -97,25 +105,46 @@ class FeatureSource:
         """
         self._far.finish()
 
-    def _read_until_lost(self, clips: Sequence[Clip], again: bool, following: Sequence[Clip]) -> Iterator[Tensor]:
+    def _read_until_lost(
+        self, clips: Sequence[Clip], again: bool, following: Sequence[Clip]
+    ) -> Iterator[Tensor | None]:
         """Like `read`, but ends where kept features turn out to be damaged, or to have been deleted meanwhile."""
         names = [self._space.entry(clip) for clip in clips]
-        places = [self._place(name) for name in names]
+        places = [
+            "nowhere" if clip.sample.name in self.left_out else self._place(name)
+            for clip, name in zip(clips, names, strict=True)
+        ]
         wanted = list(zip(clips, names, places, strict=True))
-        origins: dict[str, Iterator[Tensor | None]] = {
+        origins: dict[str, Iterator[Tensor | VideoError | None]] = {
             "near": (self._near.read(name) for _, name, place in wanted if place == "near"),
             "far": map_ahead(self._load, [name for _, name, place in wanted if place == "far"]),
             "encoder": self.encoder.encode(
                 [clip for clip, _, place in wanted if place == "encoder"], self._missing_later(clips, following)
             ),
         }
-        for name, place in zip(names, places, strict=True):
+        for clip, name, place in wanted:
+            if place == "nowhere":
+                yield None
+                continue
             features = next(origins[place])
             if features is None:
                 self._lost.add(name)
                 return
+            if isinstance(features, VideoError):
+                self._leave_out(clip.sample, features)
+                yield None
+                continue
             self._keep(name, features, again=again, new=place == "encoder")
             yield features
+
+    def _leave_out(self, sample: Sample, fault: VideoError) -> None:
+        if not self._skips:
+            raise UserError(
+                f"{sample.path}: {fault}: expected it to be as the check found it; bad_videos=skip leaves it out"
+            ) from fault
+        if sample.name not in self.left_out:
+            remark(f"{sample.path}: {fault}: left out from here on (bad_videos=skip)")
+            self.left_out[sample.name] = str(fault)
 
     def _missing_later(self, clips: Sequence[Clip], following: Sequence[Clip]) -> Iterator[Clip]:
         """Of what follows after these clips, what is neither kept nor will be by then."""

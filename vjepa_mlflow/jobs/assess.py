@@ -1,7 +1,7 @@
 """How good a model is on a set of videos: measured, drawn and logged. Training ends with it; `evaluate` is it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -57,18 +57,31 @@ class LabelledSet:
         """The set as MLflow knows it."""
         return dataset_of_split(self.samples, self.data, self.split)
 
-    def predict(self, head: model.Head, source: features.FeatureSource, *, precision: str) -> evaluation.Outcomes:
-        """What a head says of each video: its probabilities, averaged over the video's clips."""
+    def predict(
+        self, head: model.Head, source: features.FeatureSource, *, precision: str
+    ) -> "tuple[LabelledSet, evaluation.Outcomes]":
+        """What a head says of each video: its probabilities, averaged over the video's clips.
+
+        Returns:
+            The set without the videos that the source leaves out, and what the head says of the others.
+        """
         clips = features.EvaluationSet(source, self.samples, self.labels, num_clips=self.num_clips)
         logits, _ = training.predict(head, clips, precision=precision, name=self.split.capitalize())
-        probabilities = logits.double().softmax(dim=-1).reshape(len(self.samples), self.num_clips, -1)
-        _, units = np.unique(undivided_groups(self.samples), return_inverse=True)
-        return evaluation.Outcomes(
+        videos = self._without(source.left_out)
+        kept = [index for index, clip in enumerate(clips.given) if clip.sample.name not in source.left_out]
+        probabilities = logits[kept].double().softmax(dim=-1).reshape(len(videos.samples), self.num_clips, -1)
+        _, units = np.unique(undivided_groups(videos.samples), return_inverse=True)
+        outcomes = evaluation.Outcomes(
             labels=self.labels,
-            targets=np.array(label_ids(self.samples, self.labels)),
+            targets=np.array(label_ids(videos.samples, self.labels)),
             probabilities=probabilities.mean(dim=1).numpy(),
             units=units,
         )
+        return videos, outcomes
+
+    def _without(self, names: Container[str]) -> "LabelledSet":
+        samples = [sample for sample in self.samples if sample.name not in names]
+        return self if len(samples) == len(self.samples) else replace(self, samples=samples)
 
     @cached_property
     def properties(self) -> list[VideoProperties]:

@@ -8,7 +8,7 @@ from vjepa_mlflow import data, evaluation, features, flavor, model
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.signature import check_num_clips
 from vjepa_mlflow.jobs.assess import LabelledSet, assess, notes_folder
-from vjepa_mlflow.jobs.prepare import URI_SCHEMES, check_videos, log_faults
+from vjepa_mlflow.jobs.prepare import URI_SCHEMES, check_videos, log_faults, log_left_out
 from vjepa_mlflow.recipe import EVALUATED, EVALUATED_SPLITS, Recipe
 from vjepa_mlflow.tracking import RunLog, evaluation_tags, registered_version, run_log, tag_version
 
@@ -66,7 +66,8 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
         log.input(videos.dataset, context=split)
 
         source = features.FeatureSource(classifier, loaded.processor, recipe)
-        outcomes = videos.predict(model.Head(classifier), source, precision=recipe.precision)
+        videos, outcomes = videos.predict(model.Head(classifier), source, precision=recipe.precision)
+        log_left_out(log, source.left_out)
         facts = {
             "Model": model_uri,
             "Data": f"{recipe.data}, {split}",

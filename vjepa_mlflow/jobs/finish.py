@@ -4,7 +4,7 @@ from vjepa_mlflow import evaluation, features, model, training
 from vjepa_mlflow.datasets import dataset_of_split
 from vjepa_mlflow.energy import Meter, Usage, describe_hardware
 from vjepa_mlflow.jobs.assess import Course, LabelledSet, assess, notes_folder
-from vjepa_mlflow.jobs.prepare import Preparation
+from vjepa_mlflow.jobs.prepare import Preparation, log_left_out
 from vjepa_mlflow.jobs.publish import Publication, publish
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.tracking import RunLog, evaluation_tags, library_versions
@@ -47,10 +47,12 @@ def finish(
     head = model.Head(prepared.classifier)
     head.load_state_dict(best.weights)
     course = Course(epochs, best_epoch=best.epoch)
+    videos, outcomes = videos.predict(head, source, precision=recipe.precision)
+    log_left_out(log, source.left_out)
     found = assess(
         log,
         videos,
-        videos.predict(head, source, precision=recipe.precision),
+        outcomes,
         title=f"{prepared.checkpoint.name} on {recipe.data}",
         facts={
             "Model": f"{prepared.checkpoint.name}, epoch {best.epoch} of {len(epochs)}",

@@ -1,6 +1,6 @@
 """Everything before the first epoch: checked videos, their splits, a frozen backbone with a new head."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
@@ -96,7 +96,9 @@ def check_videos(
     faults: list[Fault] = []
     for sample, inspection in zip(samples, inspections, strict=True):
         if inspection.fault is None:
-            usable.append(replace(sample, digest=inspection.digest, seconds=inspection.seconds))
+            usable.append(
+                replace(sample, digest=inspection.digest, seconds=inspection.seconds, version=inspection.version)
+            )
         else:
             faults.append({"path": sample.name, "fault": inspection.fault})
     if faults:
@@ -135,6 +137,12 @@ def log_faults(log: RunLog, faults: list[Fault]) -> None:
     """Logs the videos that cannot be used, before they are listed."""
     log.table(faults, "bad_videos.csv")
     print("Videos that cannot be used, all in the run's artifact bad_videos.csv:")
+
+
+def log_left_out(log: RunLog, left_out: Mapping[str, str]) -> None:
+    """Logs the videos that went bad after the check, by name, with what is wrong with them, if there are any."""
+    if left_out:
+        log.table([{"path": name, "fault": fault} for name, fault in left_out.items()], "left_out_videos.csv")
 
 
 def log_preparation(log: RunLog, prepared: Preparation, recipe: Recipe) -> None:

@@ -19,7 +19,7 @@ import requests
 from mlflow.exceptions import MlflowException, RestException
 
 from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, read_note
-from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.errors import UserError, one_line, reason, remark
 
 ENTRY = "entry.json"
 ADDRESS = "outbox.json"
@@ -170,7 +170,7 @@ class Outbox:
         self._error = error or self._error
         if self._silent and not was_silent and error is not None:
             remark(
-                f"Tracking URI {mlflow.get_tracking_uri()}: it does not answer ({one_line(error)}): work goes on, and "
+                f"Tracking URI {mlflow.get_tracking_uri()}: it does not answer ({reason(error)}): work goes on, and "
                 f"what it logs is kept in {self.folder}"
             )
         if was_silent and not self._silent:

@@ -28,7 +28,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from vjepa_mlflow.data import SPLITS, VideoDataset
 from vjepa_mlflow.datasets import dataset_of_split
-from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.errors import UserError, one_line, reason, remark
 from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE, deliver
 from vjepa_mlflow.tracking.outbox import End, Outbox, UndeliveredError, locked, open_outbox, read_address, read_end
 from vjepa_mlflow.tracking.setting import setting
@@ -185,7 +185,7 @@ class RunLog:
     def undelivered(self, error: Exception) -> UndeliveredError:
         """The error that says what went wrong, and where everything is that the server has not got."""
         return UndeliveredError(
-            f"tracking URI {mlflow.get_tracking_uri()}: it has not taken all of the run ({one_line(error)}): nothing "
+            f"tracking URI {mlflow.get_tracking_uri()}: it has not taken all of the run ({reason(error)}): nothing "
             f"is lost; once it can be taken: vjepa-mlflow upload {shlex.quote(str(self.folder))}"
         )
 
@@ -373,7 +373,7 @@ def _end(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned: b
     if owned:
         outbox.leave_end(status)
         with setting(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "0"), suppress(MlflowException):
-            MlflowClient().set_tag(log.run_id, FAILURE_TAG, one_line(error))
+            MlflowClient().set_tag(log.run_id, FAILURE_TAG, reason(error))
             _end_run("FAILED")
     if failure is None:
         raise log.undelivered(error) from error

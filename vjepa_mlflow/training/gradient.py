@@ -9,11 +9,11 @@ from transformers import VJEPA2Config
 
 from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.features import LabelledFeatures
-from vjepa_mlflow.model import Captured, Head, training_head, warm_up
+from vjepa_mlflow.model import Captured, Head, is_out_of_memory, training_head, warm_up
 from vjepa_mlflow.training.predictions import Predictions
 
 AT_ONCE = 16
-"""Clips in one pass through the head, halved whenever a GPU's memory runs out."""
+"""Clips in one pass through the head, halved whenever memory runs out."""
 
 
 class WindowGradient:
@@ -49,21 +49,24 @@ class WindowGradient:
         """Sets the head's gradient to that of a window's loss, and returns its predictions.
 
         Raises:
-            UserError: not even one clip fits the GPU's memory.
+            UserError: not even one clip fits the memory.
         """
         while True:
             try:
                 return self._compute(window)
-            except torch.OutOfMemoryError:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if self._at_once == 1:
                     raise UserError(
-                        "the GPU's memory is too small to train with one clip at once: expected more, or precision=bf16"
+                        f"device={self._class_weights.device}: its memory is too small to train with one clip at once: "
+                        f"expected more, or precision=bf16"
                     ) from None
             self._at_once //= 2
             self._captured = None
             self._head.zero_grad()
             torch.cuda.empty_cache()
-            remark(f"GPU memory ran out: {self._at_once} clips go through the head at once from here on")
+            remark(f"Memory ran out: {self._at_once} clips go through the head at once from here on")
 
     def _compute(self, window: Sequence[LabelledFeatures]) -> Predictions:
         labels = torch.tensor([clip.label for clip in window]).to(self._class_weights.device, non_blocking=True)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features import Clip, EvaluationSet, LabelledFeatures
 from vjepa_mlflow.iteration import batches, progress
 from vjepa_mlflow.model import Head, autocast
@@ -60,6 +61,12 @@ def collate(batch: Sequence[LabelledFeatures], device: torch.device) -> tuple[Te
 
 
 def gather(outputs: Sequence[Predictions]) -> Predictions:
-    """All predictions one after the other, on the CPU."""
+    """All predictions one after the other, on the CPU.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not outputs:
+        raise UserError("none of a set's videos can be read any more: expected some (bad_videos=skip)")
     logits, labels = zip(*outputs, strict=True)
     return Predictions(torch.cat(logits).float().cpu(), torch.cat(labels).cpu())

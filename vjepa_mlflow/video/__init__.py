@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.video.decoders import Decoders, Reading
     from vjepa_mlflow.video.error import VideoError
     from vjepa_mlflow.video.limits import Limits
-    from vjepa_mlflow.video.preflight import Inspection, identify, inspect_videos
+    from vjepa_mlflow.video.preflight import FileVersion, Inspection, identify, inspect_videos
     from vjepa_mlflow.video.properties import VideoFile, VideoProperties, measure_video, measure_videos
     from vjepa_mlflow.video.reader import ClipReader, ClipRequest
     from vjepa_mlflow.video.sampling import clip_positions
@@ -23,7 +23,7 @@ _MODULES = {
     "decoders": ("Decoders", "Reading"),
     "error": ("VideoError",),
     "limits": ("Limits",),
-    "preflight": ("Inspection", "identify", "inspect_videos"),
+    "preflight": ("FileVersion", "Inspection", "identify", "inspect_videos"),
     "properties": ("VideoFile", "VideoProperties", "measure_video", "measure_videos"),
     "reader": ("ClipReader", "ClipRequest"),
     "sampling": ("clip_positions",),
@@ -34,6 +34,7 @@ __all__ = [
     "ClipReader",
     "ClipRequest",
     "Decoders",
+    "FileVersion",
     "Inspection",
     "Limits",
     "Reading",

@@ -14,6 +14,23 @@ from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.workers import WorkerPool
 
 
+class FileVersion(NamedTuple):
+    """What changes with a file's content, as far as can be told without reading it: bytes, and nanoseconds."""
+
+    size: int
+    modified: int
+
+
+def file_version(path: Path) -> FileVersion:
+    """A file's version.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    status = path.stat()
+    return FileVersion(status.st_size, status.st_mtime_ns)
+
+
 class Finding(NamedTuple):
     """What is noted of a good file: the SHA-256 of its content, hexadecimal, and its seconds."""
 
@@ -39,12 +56,14 @@ class Inspection:
         path: the file.
         digest: SHA-256 of its content, hexadecimal; empty for a file that cannot be read.
         seconds: how long it lasts.
+        version: of the file that was looked at.
         fault: what is wrong with it, or None.
     """
 
     path: Path
     digest: str = ""
     seconds: float = 0.0
+    version: FileVersion | None = None
     fault: str | None = None
 
 
@@ -67,12 +86,12 @@ def inspect_videos(
     def unknown() -> Iterator[Path]:
         order = (share or Share()).first(len(paths))
         for index in progress(order, total=len(paths), description="Checking videos", unit="video"):
-            finding = read_note(inspect.note(paths[index]), Finding)
-            if finding is None:
+            known = inspect.recall(paths[index])
+            if known is None:
                 opened.append(index)
                 yield paths[index]
             else:
-                found[index] = Inspection(paths[index], *finding)
+                found[index] = known
 
     inspect = _Inspect(num_frames, stride, notes)
     inspections = list(WorkerPool(inspect).map(unknown()))
@@ -88,21 +107,27 @@ class _Inspect:
 
     def __call__(self, path: Path) -> Inspection:
         try:
-            note = self.note(path)  # taken first: what changes while it is read is read again the next time
+            version = file_version(path)  # taken first: what changes while it is read is read again the next time
             read_clip(path, num_frames=self.num_frames, stride=self.stride)
             finding = identify(path)
         except VideoError as error:
             return Inspection(path, fault=str(error))
         except OSError as error:
             return Inspection(path, fault=f"it cannot be read ({error.strerror})")
-        write_note(note, finding._asdict())
-        return Inspection(path, *finding)
+        write_note(self._note(path, version), finding._asdict())
+        return Inspection(path, *finding, version)
 
-    def note(self, path: Path) -> Path | None:
-        """Where the finding on the file as it is now would be noted."""
+    def recall(self, path: Path) -> Inspection | None:
+        """What was noted of the file as it is now."""
         if self.notes is None or not path.is_file():
             return None
-        status = path.stat()
-        now = f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}\n{self.num_frames}\n{self.stride}"
+        version = file_version(path)
+        finding = read_note(self._note(path, version), Finding)
+        return None if finding is None else Inspection(path, *finding, version)
+
+    def _note(self, path: Path, version: FileVersion) -> Path | None:
+        if self.notes is None:
+            return None
+        now = f"{path.resolve()}\n{version.size}\n{version.modified}\n{self.num_frames}\n{self.stride}"
         name = sha256_of_text(now)
         return self.notes / name[:2] / name

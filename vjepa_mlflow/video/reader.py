@@ -8,16 +8,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.video.decode import read_clip
 from vjepa_mlflow.video.error import VideoError
+from vjepa_mlflow.video.preflight import FileVersion, file_version
 from vjepa_mlflow.workers import WorkerPool
 
 
 class ClipRequest(NamedTuple):
-    """A clip of a file, at a position from 0 (its start) to 1 (its end)."""
+    """A clip of a file, at a position from 0 (its start) to 1 (its end).
+
+    Where the file has not the version any more that it had, its content must still have the digest.
+    """
 
     path: Path
     position: float
+    version: FileVersion | None = None
+    digest: str = ""
 
 
 class ClipReader:
@@ -56,6 +63,16 @@ class _Read:
     def __call__(self, request: ClipRequest) -> Tensor | VideoError:
         try:
             frames = read_clip(request.path, num_frames=self.num_frames, stride=self.stride, position=request.position)
+            _check_content(request)
         except VideoError as error:
             return error
         return torch.from_numpy(frames)
+
+
+def _check_content(request: ClipRequest) -> None:
+    try:
+        unchanged = request.version in (None, file_version(request.path))
+        if not unchanged and sha256([request.path]) != request.digest:
+            raise VideoError("it has changed since it was checked")
+    except OSError as error:
+        raise VideoError(f"it cannot be read ({error.strerror})") from error
