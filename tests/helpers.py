@@ -13,6 +13,7 @@ from subprocess import STDOUT, Popen
 import av
 import numpy as np
 import requests
+from mlflow import MlflowClient
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -155,6 +156,14 @@ def gpu_memory_left(gib: int) -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def points(run_id: str) -> dict[str, list[tuple[int, float]]]:
+    """Every point of every metric of a run, but for the system's and for times, as steps and values."""
+    client = MlflowClient()
+    names = [name for name in client.get_run(run_id).data.metrics if not name.startswith("system/")]
+    histories = {name: client.get_metric_history(run_id, name) for name in without_times(dict.fromkeys(names, 0.0))}
+    return {name: sorted((point.step, point.value) for point in history) for name, history in histories.items()}
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 20) -> None:

@@ -11,7 +11,7 @@ import click
 from tqdm import tqdm
 
 from vjepa_mlflow import __version__
-from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.errors import UserError, one_line, printable
 from vjepa_mlflow.recipe import EVALUATED, EVALUATED_SPLITS, EXTRACTED, Recipe
 
 
@@ -42,7 +42,7 @@ def _fail(reason: str, *, status: int) -> None:
         from vjepa_mlflow.tracking import fail_launched_run
 
         fail_launched_run(reason)
-    print(f"Error: {reason}", file=sys.stderr)
+    print(f"Error: {printable(reason)}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -245,6 +245,7 @@ def predict(model_uri: str, paths: tuple[Path, ...], output: Path | None, num_cl
         rows += 1
         failed += bool(row["error"])
         warning = f"  ({row['warning']})" if row["warning"] else ""
-        tqdm.write(f"{row['path']}  " + (row["error"] or f"{row['score']:.3f}  {row['label']}{warning}"))
+        said = row["error"] or f"{row['score']:.3f}  {row['label']}{warning}"
+        tqdm.write(printable(f"{row['path']}  {said}"))
     if failed:
         raise UserError(f"{failed} of {rows} files could not be read")

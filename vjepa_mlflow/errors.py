@@ -26,6 +26,11 @@ def reason(error: BaseException) -> str:
     return one_line(error)
 
 
+def printable(text: str) -> str:
+    """A text on one line, without what a terminal would obey: file names may hold anything."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def remark(sentence: str) -> None:
     """Tells the user on stderr what goes otherwise than expected but goes on."""
-    tqdm.write(sentence, file=sys.stderr)
+    tqdm.write(printable(sentence), file=sys.stderr)

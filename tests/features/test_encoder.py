@@ -5,11 +5,10 @@ import pytest
 import torch
 from transformers import VJEPA2ForVideoClassification
 
-from vjepa_mlflow import UserError
 from vjepa_mlflow.data import VideoDataset
 from vjepa_mlflow.features import Clip, Encoder
 from vjepa_mlflow.model import CENTRED, load_processor, locate, preprocess
-from vjepa_mlflow.video import View, read_clip
+from vjepa_mlflow.video import VideoError, View, read_clip
 
 
 @pytest.fixture(scope="module")
@@ -55,5 +54,8 @@ def test_bf16_features_are_bf16(dataset: VideoDataset, model: VJEPA2ForVideoClas
 
 def test_a_video_that_vanishes_later_is_named(tmp_path: Path, dataset: VideoDataset, encoder: Encoder) -> None:
     gone = replace(dataset.splits["train"][0], path=tmp_path / "gone.mp4")
-    with pytest.raises(UserError, match=r"gone\.mp4: there is no such file"):
-        list(encoder.encode([Clip(gone, CENTRED)]))
+    there = dataset.splits["train"][1]
+    found, fault, last = encoder.encode([Clip(sample, CENTRED) for sample in (there, gone, there)])
+    assert isinstance(fault, VideoError)
+    assert str(fault) == "there is no such file"
+    assert torch.equal(found, last)

@@ -8,11 +8,11 @@ import torch
 from helpers import wait_until
 from transformers import VJEPA2ForVideoClassification
 
-from vjepa_mlflow import Recipe
+from vjepa_mlflow import Recipe, UserError
 from vjepa_mlflow.data import VideoDataset
-from vjepa_mlflow.features import Clip, FeatureSource
+from vjepa_mlflow.features import Clip, EvaluationSet, FeatureSource, TrainingSet
 from vjepa_mlflow.model import CENTRED, load_processor, locate
-from vjepa_mlflow.video import View
+from vjepa_mlflow.video import FileVersion, View
 
 
 def make_source(model: VJEPA2ForVideoClassification, **recipe: object) -> FeatureSource:
@@ -198,3 +198,36 @@ def test_videos_whose_features_will_be_there_are_not_read(
     read(source, clips[:2], again=True)
     list(source.read(clips[2:4], again=True, following=clips[:6]))
     assert begun(source) == {clip.sample.path for clip in clips[4:6]}
+
+
+@pytest.mark.parametrize("vanished", [True, False])
+def test_a_video_that_goes_bad_after_the_check_goes_by_the_rule(
+    model: VJEPA2ForVideoClassification,
+    dataset: VideoDataset,
+    tmp_path: Path,
+    vanished: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "a.mp4"
+    if not vanished:
+        shutil.copy(dataset.splits["train"][0].path, path)
+    bad = replace(dataset.splits["train"][1], path=path, version=FileVersion(1, 1))
+    good = dataset.splits["train"][0]
+    clips = [Clip(good, CENTRED), Clip(bad, CENTRED), Clip(bad, View(position=0.1)), Clip(good, CENTRED)]
+    fault = "there is no such file" if vanished else "it has changed since it was checked"
+    with pytest.raises(UserError, match=rf"^{path}: {fault}: expected .* bad_videos=skip"):
+        read(make_source(model, cache="off"), clips)
+
+    source = make_source(model, cache="off", bad_videos="skip")
+    for _ in range(2):
+        first, none, also_none, last = read(source, clips)
+        assert none is also_none is None
+        assert torch.equal(first, last)
+    assert source.left_out == {bad.name: fault}
+    assert capsys.readouterr().err.splitlines() == [f"{path}: {fault}: left out from here on (bad_videos=skip)"]
+
+    training = TrainingSet(source, replace(dataset, splits={**dataset.splits, "train": [good, bad]}), Recipe())
+    assert len(list(training.read(1))) == 1
+    evaluation = EvaluationSet(source, [bad, good], dataset.labels, num_clips=2)
+    assert len(list(evaluation.read())) == 2
+    assert evaluation.given == evaluation.clips[2:]

@@ -250,4 +250,4 @@ def test_the_run_is_the_same_wherever_features_are_kept(tracking: str, own_cache
 def test_nothing_is_written_to_the_cache_unless_it_is_the_disks(tracking: str, own_cache: Path, recipe: Recipe) -> None:
     for cache in ("memory", "off"):
         train(replace(recipe, cache=cache, epochs=1))
-        assert not own_cache.exists()
+        assert not [path for path in own_cache.rglob("*") if path.is_file()]

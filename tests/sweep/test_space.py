@@ -5,7 +5,8 @@ import optuna
 import pytest
 
 from vjepa_mlflow import Recipe, UserError
-from vjepa_mlflow.sweep.space import UNSEARCHED, Dimension, read_space
+from vjepa_mlflow.recipe import SURROUNDINGS
+from vjepa_mlflow.sweep.space import Dimension, read_space
 
 
 @pytest.mark.parametrize(
@@ -100,4 +101,4 @@ def test_the_baseline_is_the_recipes_own_and_must_lie_in_the_space() -> None:
 
 
 def test_only_fields_that_are_in_the_recipe_are_left_out() -> None:
-    assert set(UNSEARCHED) < set(vars(Recipe()))
+    assert set(SURROUNDINGS) < set(vars(Recipe()))

@@ -1,10 +1,11 @@
+import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from helpers import write_video
 
-from vjepa_mlflow.video import ClipReader, ClipRequest, VideoError, read_clip
+from vjepa_mlflow.video import ClipReader, ClipRequest, VideoError, inspect_videos, read_clip
 
 
 def test_clips_are_those_that_read_clip_reads_in_the_order_asked_for(tmp_path: Path) -> None:
@@ -28,3 +29,21 @@ def test_what_is_wrong_with_a_file_is_returned_and_the_rest_is_read(tmp_path: Pa
     assert isinstance(first, torch.Tensor)
     assert isinstance(third, torch.Tensor)
     assert torch.equal(first, third)
+
+
+def test_a_file_that_has_another_version_must_have_the_same_content(tmp_path: Path) -> None:
+    kept, other = write_video(tmp_path / "a.mp4", frames=80), write_video(tmp_path / "b.mp4", frames=90)
+    (found,) = inspect_videos([kept], num_frames=16, stride=4)
+    request = ClipRequest(kept, 0.5, found.version, found.digest)
+
+    def read() -> object:
+        (frames,) = ClipReader(num_frames=16, stride=4, pin_memory=False).read([request])
+        return frames
+
+    assert isinstance(read(), torch.Tensor)
+    os.utime(kept, (1, 1))
+    assert isinstance(read(), torch.Tensor)
+    other.replace(kept)
+    changed = read()
+    assert isinstance(changed, VideoError)
+    assert str(changed) == "it has changed since it was checked"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from mlflow.exceptions import MlflowException
 
 from vjepa_mlflow import data, evaluation, features, flavor, model
-from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.errors import UserError, one_line, printable
 from vjepa_mlflow.flavor.signature import check_num_clips
 from vjepa_mlflow.jobs.assess import LabelledSet, assess, notes_folder
 from vjepa_mlflow.jobs.prepare import URI_SCHEMES, check_videos, log_faults, log_left_out
@@ -62,7 +62,7 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
             notes=notes_folder(recipe.cache),
         )
         _check_labels(videos)
-        print(f"Data: {recipe.data}, {split}, {len(videos.samples)} videos", flush=True)
+        print(printable(f"Data: {recipe.data}, {split}, {len(videos.samples)} videos"), flush=True)
         log.input(videos.dataset, context=split)
 
         source = features.FeatureSource(classifier, loaded.processor, recipe)

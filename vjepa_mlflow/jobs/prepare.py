@@ -8,7 +8,7 @@ from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 from vjepa_mlflow import data, flavor, model, video
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.energy import describe_hardware
-from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.errors import UserError, printable
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.tracking import RunLog
@@ -122,7 +122,7 @@ def _check_classes(name: str, samples: Sequence[data.Sample], usable: Sequence[d
 
 def _print_faults(faults: Sequence[Fault]) -> None:
     for fault in faults[:SHOWN_FAULTS]:
-        print(f"{fault['path']}: {fault['fault']}")
+        print(printable(f"{fault['path']}: {fault['fault']}"))
     if len(faults) > SHOWN_FAULTS:
         print(f"... and {len(faults) - SHOWN_FAULTS} more")
 
@@ -130,7 +130,7 @@ def _print_faults(faults: Sequence[Fault]) -> None:
 def _print_dataset(dataset: data.VideoDataset, recipe: Recipe) -> None:
     sizes = ", ".join(f"{len(samples)} {split}" for split, samples in dataset.splits.items())
     drawn = f" ({' and '.join(dataset.drawn)} drawn from train, seed {recipe.seed})" if dataset.drawn else ""
-    print(f"Data: {recipe.data}, {len(dataset.labels)} classes, {sizes}{drawn}")
+    print(printable(f"Data: {recipe.data}, {len(dataset.labels)} classes, {sizes}{drawn}"))
 
 
 def log_faults(log: RunLog, faults: list[Fault]) -> None:

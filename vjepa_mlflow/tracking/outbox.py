@@ -244,11 +244,15 @@ def _is_silence(error: Exception) -> bool:
 
 @contextmanager
 def open_outbox(run_id: str, deliver: Callable[[Path], None]) -> Iterator[Outbox]:
-    """An outbox for a run, which begins with what killed processes left in theirs."""
+    """An outbox for a run, which begins with what killed processes left in theirs.
+
+    Raises:
+        UserError: there is no room for one.
+    """
     root = _root(run_id)
     folder = root / uuid.uuid4().hex
     try:
-        folder.mkdir(parents=True)
+        _make(folder)
         with locked(folder):
             _adopt(root, folder)
             outbox = Outbox(folder, run_id, deliver)
@@ -262,6 +266,16 @@ def open_outbox(run_id: str, deliver: Callable[[Path], None]) -> Iterator[Outbox
         with suppress(OSError):  # where there are others
             root.rmdir()
             root.parent.rmdir()
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be made ({one_line(error)}): expected room for what the tracking server has not got "
+            f"yet; VJEPA_MLFLOW_CACHE names another folder"
+        ) from error
 
 
 def _root(run_id: str) -> Path:

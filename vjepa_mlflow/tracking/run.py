@@ -336,12 +336,18 @@ def open_log(run_id: str, *, owned: bool = False, continued: bool = False) -> It
     Raises:
         UndeliveredError: the server has not got everything.
     """
-    run = MlflowClient().get_run(run_id)
-    points = _points(run) if continued else set()
-    with tempfile.TemporaryDirectory() as events, open_outbox(run_id, partial(deliver, run_id)) as outbox:
-        log = RunLog(run, outbox, events, points)
+    failure: BaseException | None = None
+    with ExitStack() as opened:
+        try:
+            run = MlflowClient().get_run(run_id)
+            points = _points(run) if continued else set()
+            outbox = opened.enter_context(open_outbox(run_id, partial(deliver, run_id)))
+            log = RunLog(run, outbox, opened.enter_context(tempfile.TemporaryDirectory()), points)
+        except BaseException:
+            if owned:
+                _end_run("FAILED")
+            raise
         log.params(library_versions())
-        failure: BaseException | None = None
         try:
             yield log
         except BaseException as error:

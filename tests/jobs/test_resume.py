@@ -1,0 +1,218 @@
+"""Runs that are stopped and go on, on the machine where they were or on another."""
+
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+from helpers import points
+from mlflow import MlflowClient
+
+from vjepa_mlflow import Recipe, TrainingResult, UserError, flavor, train
+from vjepa_mlflow.jobs import train as job
+from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, unfinished
+
+
+@pytest.fixture
+def recipe(small_data: Path) -> Recipe:
+    return Recipe(data=str(small_data), model="tiny", epochs=3, learning_rate=1e-3, scheduler="cosine")
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "own-cache"))
+    return tmp_path / "own-cache"
+
+
+def stop(recipe: Recipe, number: signal.Signals, *, after: int = 1) -> tuple[str, str]:
+    """Has a run stop itself after so many epochs; returns its id, and what it said at last."""
+    with pytest.MonkeyPatch.context() as patch:
+        told = job._print_epoch
+
+        def tell(epoch: int, epochs: int, metrics: dict[str, float]) -> None:
+            told(epoch, epochs, metrics)
+            if epoch == after:
+                signal.raise_signal(number)
+
+        patch.setattr(job, "_print_epoch", tell)
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            train(recipe)
+    run = mlflow.search_runs(output_format="list")[0]
+    assert run.info.status == "KILLED"
+    return run.info.run_id, str(stopped.value)
+
+
+def head(result: TrainingResult) -> dict[str, torch.Tensor]:
+    weights = flavor.load_model(result.model_uri).model.state_dict()
+    return {name: weight for name, weight in weights.items() if not name.startswith("vjepa2.")}
+
+
+def check_same(resumed: TrainingResult, alone: TrainingResult) -> None:
+    run = MlflowClient().get_run(resumed.run_id)
+    assert run.info.status == "FINISHED"
+    assert FAILURE_TAG not in run.data.tags
+    assert points(resumed.run_id) == points(alone.run_id)
+    heads = head(resumed), head(alone)
+    assert all(torch.equal(heads[0][name], weight) for name, weight in heads[1].items())
+
+
+@pytest.mark.parametrize(("number", "moved"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
+def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not_been(
+    tracking: str, own_cache: Path, recipe: Recipe, number: signal.Signals, moved: bool
+) -> None:
+    run_id, said = stop(recipe, number)
+    assert said == (
+        f"interrupted after step 3, with 1 of 3 epochs done: the same command with --resume {run_id} (mlflow run: "
+        f"-P resume={run_id}) goes on"
+    )
+    if moved:  # to another machine
+        shutil.rmtree(own_cache)
+    resumed = train(recipe, resume=run_id)
+    assert resumed.run_id == run_id
+    check_same(resumed, train(recipe))
+    assert not list((own_cache / "checkpoints").glob("*"))
+    assert "checkpoint" not in {artifact.path for artifact in MlflowClient().list_artifacts(run_id)}
+
+
+def test_a_second_signal_stops_at_once(tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(job, "_print_epoch", twice)
+    with pytest.raises(KeyboardInterrupt, match="^interrupted: the same command with --resume"):
+        train(recipe)
+
+
+def test_auto_takes_the_last_such_run_or_begins_one(tracking: str, own_cache: Path, recipe: Recipe) -> None:
+    run_id, _ = stop(recipe, signal.SIGTERM)
+    other, _ = stop(replace(recipe, seed=1), signal.SIGTERM)
+    assert train(recipe, resume="auto").run_id == run_id
+    assert train(recipe, resume="auto").run_id not in (run_id, other)
+
+
+def test_auto_takes_a_run_that_was_left_running_if_nobody_works_at_it(
+    tracking: str, own_cache: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, _ = stop(recipe, signal.SIGTERM)
+    MlflowClient().update_run(run_id, status="RUNNING")
+    monkeypatch.setattr(unfinished, "OBSERVED", 2)
+    definition = job._define(recipe)
+    assert unfinished.find_unfinished(definition) == run_id
+    monkeypatch.setattr(unfinished, "SIGN_INTERVAL", 0.2)
+    with mlflow.start_run(run_id), job.run_log() as log, unfinished.resumable(log, definition):
+        assert unfinished.find_unfinished(definition) is None  # its outbox is locked
+        with pytest.raises(UserError, match=f"resume={run_id}: another process works at it"):
+            unfinished.check_unfinished(run_id, definition)
+        with pytest.MonkeyPatch.context() as elsewhere:
+            elsewhere.setenv("VJEPA_MLFLOW_CACHE", str(own_cache / "elsewhere"))
+            assert unfinished.find_unfinished(definition) is None  # it gives signs of life
+
+
+def test_a_launched_run_names_the_one_that_goes_on(
+    tracking: str, own_cache: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, _ = stop(recipe, signal.SIGTERM)
+    launched = MlflowClient().create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", launched)
+    assert train(recipe, resume="auto").run_id == run_id
+    outer = MlflowClient().get_run(launched)
+    assert (outer.info.status, outer.data.tags[RESUMED_TAG]) == ("FINISHED", run_id)
+
+
+def test_another_recipe_other_data_or_a_finished_run_is_refused(
+    tracking: str, own_cache: Path, recipe: Recipe, small_data: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(small_data, tmp_path / "data"))
+    recipe = replace(recipe, data=str(data))
+    run_id, _ = stop(recipe, signal.SIGTERM)
+    with pytest.raises(UserError, match=f"^resume={run_id}: the run has seed=0; here it is 1: expected the same"):
+        train(replace(recipe, seed=1), resume=run_id)
+    videos = sorted((data / "train" / "left_clockwise").glob("*.mp4"))
+    content = videos[0].read_bytes()
+    videos[0].write_bytes((small_data / "train" / "left_clockwise" / "1.mp4").read_bytes() + b"\0")
+    with pytest.raises(UserError, match=rf"^data={data}: the train videos are not those that run {run_id} began with"):
+        train(recipe, resume=run_id)
+    videos[0].write_bytes(content)
+    videos[0].rename(videos[0].with_name("other.mp4"))
+    with pytest.raises(UserError, match=rf"^resume={run_id}: the run has data=18 videos \("):
+        train(recipe, resume=run_id)
+    videos[0].with_name("other.mp4").rename(videos[0])
+    train(recipe, resume=run_id)
+    with pytest.raises(UserError, match=f"^resume={run_id}: it has finished"):
+        train(recipe, resume=run_id)
+    with pytest.raises(UserError, match=f"^resume={'0' * 32}: "):
+        train(recipe, resume="0" * 32)
+
+
+def test_a_checkpoint_that_was_tampered_with_is_named_and_not_used(
+    tracking: str, own_cache: Path, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id, _ = stop(recipe, signal.SIGTERM)
+    (kept,) = (own_cache / "checkpoints" / run_id).glob("*.safetensors")
+    spoil(kept)
+    (logged,) = Path("mlruns").rglob("artifacts/checkpoint/*.safetensors")
+    with pytest.raises(UserError, match=f"{kept}: was changed after it was written"):
+        train(recipe, resume=run_id)
+    kept.unlink()
+    resumed = train(recipe, resume=run_id)  # from the artifact
+    assert "Epoch 1/3" not in capsys.readouterr().out.split("goes on")[-1]
+    check_same(resumed, train(recipe))
+    assert not logged.exists()
+
+
+def spoil(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_every_so_many_steps_there_is_a_checkpoint(tracking: str, own_cache: Path, recipe: Recipe) -> None:
+    with pytest.raises(UserError, match="save_steps=-1: expected a whole number of at least 0"):
+        train(recipe, save_steps=-1)
+    seen: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        save = job.Checkpoints.save
+
+        def note(checkpoints: job.Checkpoints, state: job.training.TrainingState) -> None:
+            seen.append(state.steps)
+            save(checkpoints, state)
+
+        patch.setattr(job.Checkpoints, "save", note)
+        train(recipe, save_steps=2)
+    assert sorted(set(seen)) == [2, 3, 4, 6, 8, 9]
+
+
+def test_where_the_loss_is_no_number_any_more_the_best_head_is_kept(
+    tracking: str, own_cache: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        told = job._print_epoch
+
+        def spoil_head(epoch: int, epochs: int, metrics: dict[str, float]) -> None:
+            told(epoch, epochs, metrics)
+            if epoch == 2:
+                heads[0].classifier.bias.data.fill_(float("nan"))
+
+        heads: list[job.model.Head] = []
+        make = job.model.Head
+        patch.setattr(job.model, "Head", lambda classifier: heads.append(make(classifier)) or heads[-1])
+        patch.setattr(job, "_print_epoch", spoil_head)
+        with pytest.raises(UserError, match=r"loss became nan in epoch 3 .*the artifact head\.safetensors"):
+            train(recipe)
+    (run,) = mlflow.search_runs(output_format="list")
+    assert run.info.status == "FAILED"
+    kept = MlflowClient().download_artifacts(run.info.run_id, "head.safetensors", str(tmp_path))
+    best, epochs = job.training.load_best(Path(kept))
+    assert len(epochs) == 2
+    assert all(weight.isfinite().all() for weight in best.weights.values())
+
+
+def test_a_killed_process_leaves_no_trace_in_the_environment(tracking: str, recipe: Recipe) -> None:
+    before = signal.getsignal(signal.SIGTERM), dict(os.environ)
+    stop(recipe, signal.SIGTERM)
+    assert (signal.getsignal(signal.SIGTERM), dict(os.environ)) == before
