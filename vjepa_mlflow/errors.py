@@ -21,9 +21,10 @@ def one_line(error: BaseException) -> str:
 
 def reason(error: BaseException) -> str:
     """The first line of what an error came from in the end: for those that tell their whole story in a line."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return one_line(error)
+    seen = [error]  # where errors are raised again, they may come from each other
+    while (inner := seen[-1].__cause__ or seen[-1].__context__) is not None and inner not in seen:
+        seen.append(inner)
+    return one_line(seen[-1])
 
 
 def printable(text: str) -> str:

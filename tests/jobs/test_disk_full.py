@@ -40,7 +40,7 @@ def recipe(small_data: Path) -> Recipe:
 @pytest.mark.parametrize(
     ("cache", "size", "reason"),
     [
-        ("disk", "2m", "feature store .*: cannot be written .*No space left on device"),
+        ("disk", "300k", "feature store .*: cannot be written .*No space left on device"),
         ("memory", "2m", "the checkpoint cannot be written .*No space left on device"),
     ],
 )
@@ -76,7 +76,7 @@ def test_what_the_tracking_stores_disk_does_not_take_is_uploaded_later(
     monkeypatch.chdir(folder)
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     mlflow.create_experiment("small", artifact_location=str(folder / "artifacts"))
-    mlflow.set_experiment("small")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "small")
     resize("4m")
     with pytest.raises(UndeliveredError, match=r"No space left on device|disk is full") as missing:
         train(recipe)

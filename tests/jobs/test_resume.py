@@ -84,7 +84,7 @@ def test_a_second_signal_stops_at_once(tracking: str, recipe: Recipe, monkeypatc
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(job, "_print_epoch", twice)
-    with pytest.raises(KeyboardInterrupt, match="^interrupted: the same command with --resume"):
+    with pytest.raises(KeyboardInterrupt, match=r"^interrupted: the same command with --resume"):
         train(recipe)
 
 

@@ -17,6 +17,7 @@ from vjepa_mlflow.jobs.prepare import Preparation, log_faults, log_preparation, 
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.tracking import (
     RunLog,
+    UndeliveredError,
     check_unfinished,
     dataset_digests,
     find_unfinished,
@@ -89,17 +90,21 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         )
         best = trained.best
         # The test's metrics stand beside those of the best epoch.
-        model_uri, metrics = finish(
-            log,
-            prepared,
-            recipe,
-            source=source,
-            videos=videos,
-            best=best,
-            epochs=trained.epochs,
-            meter=meter,
-            step=best.epoch,
-        )
+        try:
+            model_uri, metrics = finish(
+                log,
+                prepared,
+                recipe,
+                source=source,
+                videos=videos,
+                best=best,
+                epochs=trained.epochs,
+                meter=meter,
+                step=best.epoch,
+            )
+        except UndeliveredError:  # and the model is kept, so that there is nothing to go on with
+            checkpoints.forget()
+            raise
         source.finish()  # now, so that a full disk does not cost the trained head
         checkpoints.forget()
         return TrainingResult(log.run_id, model_uri, best.epoch, {**best.metrics, **metrics})
@@ -114,7 +119,7 @@ def _log_of_training(recipe: Recipe, resume: str) -> Iterator[RunLog]:
             yield log
         except KeyboardInterrupt as interrupt:
             raise KeyboardInterrupt(
-                f"{interrupt or 'interrupted'}: the same command with --resume {log.run_id} (mlflow run: "
+                f"{str(interrupt) or 'interrupted'}: the same command with --resume {log.run_id} (mlflow run: "
                 f"-P resume={log.run_id}) goes on"
             ) from interrupt
 

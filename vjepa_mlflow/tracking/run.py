@@ -339,9 +339,10 @@ def open_log(run_id: str, *, owned: bool = False, continued: bool = False) -> It
     failure: BaseException | None = None
     with ExitStack() as opened:
         try:
+            outbox = opened.enter_context(open_outbox(run_id, partial(deliver, run_id)))
+            outbox.settle()  # what a killed process left is there before we look what is there
             run = MlflowClient().get_run(run_id)
             points = _points(run) if continued else set()
-            outbox = opened.enter_context(open_outbox(run_id, partial(deliver, run_id)))
             log = RunLog(run, outbox, opened.enter_context(tempfile.TemporaryDirectory()), points)
         except BaseException:
             if owned:
@@ -378,9 +379,10 @@ def _end(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned: b
     outbox.close()
     if owned:
         outbox.leave_end(status)
-        with setting(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "0"), suppress(MlflowException):
-            MlflowClient().set_tag(log.run_id, FAILURE_TAG, reason(error))
-            _end_run("FAILED")
+        with setting(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "0"):
+            with suppress(MlflowException):
+                MlflowClient().set_tag(log.run_id, FAILURE_TAG, reason(error))
+            _end_run("FAILED")  # without an answer it is the active one no more all the same
     if failure is None:
         raise log.undelivered(error) from error
     if error is not failure:
