@@ -1,15 +1,19 @@
 """The main job at the real size on a CUDA GPU, with random weights."""
 
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import pytest
 import torch
-from helpers import without_times
+from helpers import points, without_times
 from mlflow import MlflowClient
 
-from vjepa_mlflow import Recipe, flavor, train
+from vjepa_mlflow import Recipe, UserError, flavor, train, training
 
 pytestmark = [
     pytest.mark.gpu,
@@ -57,3 +61,61 @@ def test_a_run_from_the_store_is_the_run_that_filled_it(
     cold, warm, off = (train(replace(bf16, cache=cache)) for cache in ("disk", "disk", "off"))
     for other in (warm, off):
         assert without_times(cold.metrics) == without_times(other.metrics)
+
+
+@pytest.mark.parametrize("resumed_on", ["cuda", "cuda, elsewhere"])
+def test_a_run_that_is_stopped_between_two_steps_goes_on_with_the_same_bits(
+    tracking: str, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed_on: str
+) -> None:
+    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "cache"))
+    recipe = replace(recipe, precision="bf16", learning_rate=1e-4, scheduler="cosine")
+    alone = train(recipe)
+    with pytest.MonkeyPatch.context() as patch:
+        end_window = training.TrainingState.end_window
+
+        def stop(state: training.TrainingState, *arguments: object, **named: float) -> None:
+            end_window(state, *arguments, **named)  # type: ignore[arg-type]
+            if state.steps == 4:  # of three in an epoch
+                signal.raise_signal(signal.SIGTERM)
+
+        patch.setattr(training.TrainingState, "end_window", stop)
+        with pytest.raises(KeyboardInterrupt, match="interrupted after step 4, with 1 of 2 epochs done"):
+            train(recipe)
+    run_id = mlflow.search_runs(output_format="list")[0].info.run_id
+    if resumed_on != "cuda":
+        shutil.rmtree(tmp_path / "cache")
+    resumed = train(recipe, resume=run_id)
+    assert points(run_id) == points(alone.run_id)
+    heads = [flavor.load_model(result.model_uri).model.classifier.weight for result in (alone, resumed)]
+    assert torch.equal(*heads)
+
+
+@contextmanager
+def memory_held(left: float) -> Iterator[None]:
+    """Holds the GPU's memory but for so many GiB, as another process would."""
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info()
+    held = torch.empty(int(free - left * 2**30), dtype=torch.uint8, device="cuda")
+    try:
+        yield
+    finally:
+        del held
+        torch.cuda.empty_cache()
+
+
+def test_where_another_holds_the_memory_fewer_clips_go_at_once_or_the_run_says_so(
+    tracking: str, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = replace(recipe, precision="bf16", cache="off", epochs=1)
+    expected = train(recipe)
+    with memory_held(4.0):
+        found = train(recipe)
+    said = capsys.readouterr().err
+    assert "clips are encoded at once from here on" in said or "clips go through the head at once" in said
+    assert found.metrics["train_loss"] == pytest.approx(expected.metrics["train_loss"], abs=1e-2)
+    with memory_held(1.0), pytest.raises((UserError, torch.OutOfMemoryError)) as short:
+        train(recipe)
+    print(short.value)
+    (run, *_) = mlflow.search_runs(output_format="list")
+    assert run.info.status == "FAILED"
+    assert train(recipe, resume=run.info.run_id).metrics["train_loss"] == expected.metrics["train_loss"]

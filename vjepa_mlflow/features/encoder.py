@@ -110,7 +110,7 @@ class Encoder:
                     ) from None
             self.batch_size //= 2
             torch.cuda.empty_cache()
-            remark(f"GPU memory ran out: {self.batch_size} clips are encoded at once from here on")
+            remark(f"Memory ran out: {self.batch_size} clips are encoded at once from here on")
         found = iter(features)
         return [next(found) if isinstance(clip, ReadClip) else clip for clip in batch]
 
