@@ -95,6 +95,15 @@ def test_predict_tells_bad_files_and_fails_after_the_others(
     assert [line.split()[-1] in ("ape", "bee") for line in captured.out.splitlines()] == [False, True]
 
 
+def test_only_what_a_run_left_can_be_uploaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["upload", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith(
+        f"Error: {tmp_path}: expected a folder that a run named when its tracking"
+    )
+
+
 def test_help_and_the_public_names_load_no_torch() -> None:
     program = (
         "import sys, vjepa_mlflow, vjepa_mlflow.cli\n"

@@ -7,7 +7,7 @@ import threading
 import pytest
 from helpers import wait_until
 
-from vjepa_mlflow.interrupts import gentle_interrupts
+from vjepa_mlflow.interrupts import gentle_interrupts, terminations_as_interrupts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -44,6 +44,13 @@ def test_in_a_thread_nothing_is_asked() -> None:
     thread.start()
     thread.join()
     assert found == [False]
+
+
+def test_a_termination_interrupts_while_the_block_lasts() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), terminations_as_interrupts():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def _gone() -> int:

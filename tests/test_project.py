@@ -111,8 +111,9 @@ def test_mlflow_run_evaluates_a_model(tracking: str, small_data: Path, tmp_path:
 
 
 def test_mlflow_run_with_a_mistake_fails_its_run_in_one_line(tracking: str) -> None:
-    reason = "data=it's not; there: no such folder or table"
-    done = mlflow_run("--env-manager", "local", "-P", "data=it's not; there", folder=Path.cwd())
+    data = "it's not; there $(touch executed) `touch executed` \"&"
+    reason = f"data={data}: no such folder or table"
+    done = mlflow_run("--env-manager", "local", "-P", f"data={data}", folder=Path.cwd())
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
@@ -120,6 +121,7 @@ def test_mlflow_run_with_a_mistake_fails_its_run_in_one_line(tracking: str) -> N
     run = only_run()
     assert run.info.status == "FAILED"
     assert run.data.tags[FAILURE_TAG].startswith(reason)
+    assert not [*Path.cwd().glob("executed"), *REPOSITORY.glob("executed")]
 
 
 CONDA = """#!/bin/sh

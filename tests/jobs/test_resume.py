@@ -3,29 +3,50 @@
 import os
 import shutil
 import signal
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import mlflow
 import pytest
 import torch
-from helpers import points
+from helpers import environment, points
 from mlflow import MlflowClient
 
 from vjepa_mlflow import Recipe, TrainingResult, UserError, flavor, train
+from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.jobs import train as job
 from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, unfinished
 
+pytestmark = pytest.mark.usefixtures("module_tracking")
 
-@pytest.fixture
+
+@pytest.fixture(scope="module")
 def recipe(small_data: Path) -> Recipe:
     return Recipe(data=str(small_data), model="tiny", epochs=3, learning_rate=1e-3, scheduler="cosine")
 
 
+@pytest.fixture(scope="module")
+def alone(module_tracking: Path, recipe: Recipe) -> TrainingResult:
+    """Of a run that nobody stopped."""
+    return train(recipe)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """In which no other tests keep anything."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VJEPA_MLFLOW_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "own-cache"))
-    return tmp_path / "own-cache"
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """What takes the rest of the test to another machine."""
+    return lambda: monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "elsewhere"))
 
 
 def stop(recipe: Recipe, number: signal.Signals, *, after: int = 1) -> tuple[str, str]:
@@ -62,23 +83,38 @@ def check_same(resumed: TrainingResult, alone: TrainingResult) -> None:
 
 @pytest.mark.parametrize(("number", "moved"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
 def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not_been(
-    tracking: str, own_cache: Path, recipe: Recipe, number: signal.Signals, moved: bool
+    recipe: Recipe, alone: TrainingResult, elsewhere: Callable[[], None], number: signal.Signals, moved: bool
 ) -> None:
     run_id, said = stop(recipe, number)
     assert said == (
         f"interrupted after step 3, with 1 of 3 epochs done: the same command with --resume {run_id} (mlflow run: "
         f"-P resume={run_id}) goes on"
     )
-    if moved:  # to another machine
-        shutil.rmtree(own_cache)
+    if moved:
+        elsewhere()
     resumed = train(recipe, resume=run_id)
     assert resumed.run_id == run_id
-    check_same(resumed, train(recipe))
-    assert not list((own_cache / "checkpoints").glob("*"))
+    check_same(resumed, alone)
+    assert not (cache_folder() / "checkpoints" / run_id).exists()
     assert "checkpoint" not in {artifact.path for artifact in MlflowClient().list_artifacts(run_id)}
 
 
-def test_a_second_signal_stops_at_once(tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(recipe: Recipe, alone: TrainingResult) -> None:
+    command = [sys.executable, "-m", "vjepa_mlflow", "train", "--data", recipe.data, "--model", "tiny", "--epochs", "3"]
+    values = ["--learning-rate", "1e-3", "--scheduler", "cosine", "--save-steps", "1"]
+    with Popen([*command, *values], env=environment(), stdout=PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        while not killed.stdout.readline().startswith("Epoch 1/3"):
+            assert killed.poll() is None
+        killed.kill()
+    run = mlflow.search_runs(output_format="list")[0]
+    assert run.info.status == "RUNNING"
+    resumed = train(recipe, resume="auto")
+    assert resumed.run_id == run.info.run_id
+    check_same(resumed, alone)
+
+
+def test_a_second_signal_stops_at_once(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     def twice(*_: object) -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -88,7 +124,7 @@ def test_a_second_signal_stops_at_once(tracking: str, recipe: Recipe, monkeypatc
         train(recipe)
 
 
-def test_auto_takes_the_last_such_run_or_begins_one(tracking: str, own_cache: Path, recipe: Recipe) -> None:
+def test_auto_takes_the_last_such_run_or_begins_one(recipe: Recipe) -> None:
     run_id, _ = stop(recipe, signal.SIGTERM)
     other, _ = stop(replace(recipe, seed=1), signal.SIGTERM)
     assert train(recipe, resume="auto").run_id == run_id
@@ -96,7 +132,7 @@ def test_auto_takes_the_last_such_run_or_begins_one(tracking: str, own_cache: Pa
 
 
 def test_auto_takes_a_run_that_was_left_running_if_nobody_works_at_it(
-    tracking: str, own_cache: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, elsewhere: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id, _ = stop(recipe, signal.SIGTERM)
     MlflowClient().update_run(run_id, status="RUNNING")
@@ -108,14 +144,11 @@ def test_auto_takes_a_run_that_was_left_running_if_nobody_works_at_it(
         assert unfinished.find_unfinished(definition) is None  # its outbox is locked
         with pytest.raises(UserError, match=f"resume={run_id}: another process works at it"):
             unfinished.check_unfinished(run_id, definition)
-        with pytest.MonkeyPatch.context() as elsewhere:
-            elsewhere.setenv("VJEPA_MLFLOW_CACHE", str(own_cache / "elsewhere"))
-            assert unfinished.find_unfinished(definition) is None  # it gives signs of life
+        elsewhere()
+        assert unfinished.find_unfinished(definition) is None  # it gives signs of life
 
 
-def test_a_launched_run_names_the_one_that_goes_on(
-    tracking: str, own_cache: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_launched_run_names_the_one_that_goes_on(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id, _ = stop(recipe, signal.SIGTERM)
     launched = MlflowClient().create_run("0").info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", launched)
@@ -125,7 +158,7 @@ def test_a_launched_run_names_the_one_that_goes_on(
 
 
 def test_another_recipe_other_data_or_a_finished_run_is_refused(
-    tracking: str, own_cache: Path, recipe: Recipe, small_data: Path, tmp_path: Path
+    recipe: Recipe, small_data: Path, tmp_path: Path
 ) -> None:
     data = Path(shutil.copytree(small_data, tmp_path / "data"))
     recipe = replace(recipe, data=str(data))
@@ -150,18 +183,18 @@ def test_another_recipe_other_data_or_a_finished_run_is_refused(
 
 
 def test_a_checkpoint_that_was_tampered_with_is_named_and_not_used(
-    tracking: str, own_cache: Path, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+    own_cache: Path, recipe: Recipe, alone: TrainingResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id, _ = stop(recipe, signal.SIGTERM)
     (kept,) = (own_cache / "checkpoints" / run_id).glob("*.safetensors")
     spoil(kept)
-    (logged,) = Path("mlruns").rglob("artifacts/checkpoint/*.safetensors")
+    (logged,) = Path("mlruns").rglob(f"{run_id}/artifacts/checkpoint/*.safetensors")
     with pytest.raises(UserError, match=f"{kept}: was changed after it was written"):
         train(recipe, resume=run_id)
     kept.unlink()
     resumed = train(recipe, resume=run_id)  # from the artifact
     assert "Epoch 1/3" not in capsys.readouterr().out.split("goes on")[-1]
-    check_same(resumed, train(recipe))
+    check_same(resumed, alone)
     assert not logged.exists()
 
 
@@ -171,7 +204,7 @@ def spoil(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_every_so_many_steps_there_is_a_checkpoint(tracking: str, own_cache: Path, recipe: Recipe) -> None:
+def test_every_so_many_steps_there_is_a_checkpoint(recipe: Recipe) -> None:
     with pytest.raises(UserError, match="save_steps=-1: expected a whole number of at least 0"):
         train(recipe, save_steps=-1)
     seen: list[int] = []
@@ -187,9 +220,7 @@ def test_every_so_many_steps_there_is_a_checkpoint(tracking: str, own_cache: Pat
     assert sorted(set(seen)) == [2, 3, 4, 6, 8, 9]
 
 
-def test_where_the_loss_is_no_number_any_more_the_best_head_is_kept(
-    tracking: str, own_cache: Path, recipe: Recipe, tmp_path: Path
-) -> None:
+def test_where_the_loss_is_no_number_any_more_the_best_head_is_kept(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         told = job._print_epoch
 
@@ -204,7 +235,7 @@ def test_where_the_loss_is_no_number_any_more_the_best_head_is_kept(
         patch.setattr(job, "_print_epoch", spoil_head)
         with pytest.raises(UserError, match=r"loss became nan in epoch 3 .*the artifact head\.safetensors"):
             train(recipe)
-    (run,) = mlflow.search_runs(output_format="list")
+    run = mlflow.search_runs(output_format="list")[0]
     assert run.info.status == "FAILED"
     kept = MlflowClient().download_artifacts(run.info.run_id, "head.safetensors", str(tmp_path))
     best, epochs = job.training.load_best(Path(kept))
@@ -212,7 +243,7 @@ def test_where_the_loss_is_no_number_any_more_the_best_head_is_kept(
     assert all(weight.isfinite().all() for weight in best.weights.values())
 
 
-def test_a_killed_process_leaves_no_trace_in_the_environment(tracking: str, recipe: Recipe) -> None:
+def test_a_killed_process_leaves_no_trace_in_the_environment(recipe: Recipe) -> None:
     before = signal.getsignal(signal.SIGTERM), dict(os.environ)
     stop(recipe, signal.SIGTERM)
     assert (signal.getsignal(signal.SIGTERM), dict(os.environ)) == before

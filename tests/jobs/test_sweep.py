@@ -323,7 +323,14 @@ def test_a_trial_is_saved_from_time_to_time(
 ) -> None:
     monkeypatch.setattr(trials, "CHECKPOINT_INTERVAL", 0)
     saved: list[int] = []
-    monkeypatch.setattr(training.TrainingState, "save", lambda self, _: saved.append(len(self.epochs)))
+    really = training.Snapshot.write
+
+    def note(snapshot: training.Snapshot, path: Path) -> None:
+        if path.parent.name == "trials":
+            saved.append(len(snapshot.epochs))
+        really(snapshot, path)
+
+    monkeypatch.setattr(training.Snapshot, "write", note)
     run_sweep(write(), Recipe(**{**vars(recipe), "epochs": 3}), trials=1, study="saved")
     assert saved == [1, 2]
 

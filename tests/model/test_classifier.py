@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import REPOSITORY
 from safetensors.torch import load_file, save_file
 from transformers import VJEPA2ForVideoClassification, VJEPA2Model
 
@@ -119,3 +120,34 @@ def test_counts_are_those_of_the_cards_model() -> None:
         config = VJEPA2Config(frames_per_clip=16, crop_size=256, num_labels=174)
         model = freeze_backbone(VJEPA2ForVideoClassification(config))
     assert count_parameters(model) == (375_485_998, 49_336_320 + 178_350)
+
+
+def test_code_that_comes_with_a_checkpoint_is_not_run(copied: Path, tmp_path: Path) -> None:
+    program = (
+        f"import pathlib\npathlib.Path({str(tmp_path / 'executed')!r}).touch()\nModel = Config = Processor = object\n"
+    )
+    (copied / "evil.py").write_text(program)
+    own = {"AutoConfig": "evil.Config", "AutoModelForVideoClassification": "evil.Model"}
+    edit_json(copied / "config.json", auto_map=own)
+    edit_json(copied / "video_preprocessor_config.json", auto_map={"AutoVideoProcessor": "evil.Processor"})
+    checkpoint = from_folder("copy", copied)
+    load_classifier(checkpoint, LABELS, seed=0)
+    load_processor(checkpoint)
+    load_trained(copied)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_weights_that_are_a_pickle_are_not_read(copied: Path) -> None:
+    weights = load_file(copied / "model.safetensors")
+    torch.save(weights, copied / "pytorch_model.bin")
+    (copied / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model=copy: no \.safetensors weights in "):
+        from_folder("copy", copied)
+
+
+def test_nothing_asks_for_remote_code() -> None:
+    assert not [path for path in REPOSITORY.glob("*/**/*.py") if "trust_remote" + "_code" in path.read_text()]
+
+
+def edit_json(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
