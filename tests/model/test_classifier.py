@@ -85,8 +85,7 @@ def test_missing_backbone_weights_are_refused(copied: Path) -> None:
 
 
 def test_weights_of_another_shape_are_refused(copied: Path) -> None:
-    config = json.loads((copied / "config.json").read_text())
-    (copied / "config.json").write_text(json.dumps(config | {"hidden_size": 48}))
+    edit_json(copied / "config.json", hidden_size=48)
     with pytest.raises(UserError, match="model=bent"):
         load_classifier(from_folder("bent", copied), LABELS, seed=0)
 
