@@ -152,7 +152,7 @@ def torture(folder: Path, tracking_uri: str, *, kills: int, seed: int = 0) -> li
         while True:
             job = start_job(folder, data, tracking_uri, "--resume", "auto")
             # Features are in the store by now: it takes about so long.
-            moment = time.monotonic() + moments.uniform(0, 0.7 * seconds if done < kills else 1e9)
+            moment = time.monotonic() + moments.uniform(0, 0.5 * seconds if done < kills else 1e9)
             while job.poll() is None and time.monotonic() < moment:
                 time.sleep(POLL)
             if job.poll() is not None:

@@ -106,16 +106,15 @@ def memory_held(left: float) -> Iterator[None]:
 def test_where_another_holds_the_memory_fewer_clips_go_at_once_or_the_run_says_so(
     tracking: str, recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = replace(recipe, precision="bf16", cache="off", epochs=1)
+    recipe = replace(recipe, precision="bf16", cache="off", epochs=1, gradient_accumulation_steps=16)
     expected = train(recipe)
-    with memory_held(4.0):
+    with memory_held(5.5):
         found = train(recipe)
-    said = capsys.readouterr().err
-    assert "clips are encoded at once from here on" in said or "clips go through the head at once" in said
+    assert "clips go through the head at once from here on" in capsys.readouterr().err
     assert found.metrics["train_loss"] == pytest.approx(expected.metrics["train_loss"], abs=1e-2)
-    with memory_held(1.0), pytest.raises((UserError, torch.OutOfMemoryError)) as short:
+
+    with memory_held(1.0), pytest.raises((UserError, torch.OutOfMemoryError)):
         train(recipe)
-    print(short.value)
     (run, *_) = mlflow.search_runs(output_format="list")
     assert run.info.status == "FAILED"
     assert train(recipe, resume=run.info.run_id).metrics["train_loss"] == expected.metrics["train_loss"]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.model import autocast, choose_device, matmul_precision
+from vjepa_mlflow.model import autocast, choose_device, is_out_of_memory, matmul_precision
 
 
 def test_auto_takes_the_gpu_where_there_is_one() -> None:
@@ -41,3 +41,18 @@ def test_only_bf16_casts(precision: str, dtype: torch.dtype) -> None:
     layer = torch.nn.Linear(2, 2)
     with autocast(torch.device("cpu"), precision):
         assert layer(torch.ones(1, 2)).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB."), True),
+        (RuntimeError("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation'"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("can't allocate memory"), False),
+    ],
+)
+def test_memory_that_ran_out_is_recognised(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected

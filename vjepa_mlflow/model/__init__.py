@@ -1,6 +1,6 @@
 """A checkpoint to a frozen backbone and a head."""
 
-from vjepa_mlflow.model.captured import Captured, warm_up
+from vjepa_mlflow.model.captured import Captured
 from vjepa_mlflow.model.checkpoint import TINY_FOLDER, Checkpoint, choose, from_folder, locate
 from vjepa_mlflow.model.classifier import (
     Head,
@@ -55,6 +55,5 @@ __all__ = [
     "training_head",
     "training_numerics",
     "use_device",
-    "warm_up",
     "weights_digest",
 ]

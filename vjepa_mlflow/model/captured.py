@@ -1,6 +1,7 @@
 """CUDA graphs: launching the kernels of a pass one by one can take longer than running them."""
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -9,8 +10,13 @@ from torch import Tensor
 class Captured:
     """A function of tensors of fixed shapes, recorded once and replayed from then on.
 
+    It is rehearsed before, in the memory that the graph will have, so that recording it takes none. Memory that ran out
+    while PyTorch records would be lost, and with PyTorch before 2.13 its allocator would believe for good that a
+    recording is under way (https://github.com/pytorch/pytorch/pull/180395).
+
     Args:
-        function: whatever it does on the GPU is recorded; nothing else is done again.
+        function: whatever it does on the GPU is recorded; nothing else is done again. It does the same whenever it is
+            called.
         inputs: of the shapes and types that all later calls have.
 
     Raises:
@@ -18,16 +24,24 @@ class Captured:
     """
 
     def __init__(self, function: Callable[..., Tensor], *inputs: Tensor):
-        self._inputs = [torch.empty_like(tensor).copy_(tensor) for tensor in inputs]
         self._graph = torch.cuda.CUDAGraph()
-        try:
-            # Other threads go on loading features meanwhile: only this one's calls are part of the graph.
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        self._memory = torch.cuda.MemPool()
+        self._inputs = [torch.empty_like(tensor).copy_(tensor) for tensor in inputs]
+        stream = _stream(torch.cuda.current_device())
+        stream.wait_stream(torch.cuda.current_stream())
+        torch.cuda.empty_cache()  # which is not done by itself where the memory of a graph is short
+        # With a thread of its own, a backward pass would take its memory elsewhere.
+        with torch.autograd.set_multithreading_enabled(False):
+            with torch.cuda.stream(stream), torch.cuda.use_mem_pool(self._memory):
+                function(*self._inputs)
+            with torch.cuda.graph(
+                self._graph,
+                pool=self._memory.id,  # type: ignore[arg-type]
+                stream=stream,
+                # Other threads go on loading features meanwhile: only this one's calls are part of the graph.
+                capture_error_mode="thread_local",
+            ):
                 self._output = function(*self._inputs)
-        except RuntimeError as error:
-            if isinstance(error.__context__, torch.OutOfMemoryError):  # which leaves the recording as another error
-                raise error.__context__ from None
-            raise
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The function's result, which the next call overwrites."""
@@ -36,11 +50,11 @@ class Captured:
         self._graph.replay()
         return self._output
 
+    def __del__(self) -> None:
+        self._graph.reset()  # PyTorch insists that nobody uses the memory any more when it goes
 
-def warm_up(function: Callable[..., Tensor], *inputs: Tensor) -> None:
-    """Calls a function once as recording will, so that what it compiles and allocates for good is done before."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        function(*inputs)
-    torch.cuda.current_stream().wait_stream(stream)
+
+@cache
+def _stream(_: int) -> torch.cuda.Stream:
+    """The stream that all graphs of a GPU are recorded on: cuBLAS keeps some memory for each that it ever worked on."""
+    return torch.cuda.Stream()

@@ -39,15 +39,20 @@ def use_device(name: str) -> torch.device:
     return device
 
 
-HOST_MEMORY_RAN_OUT = ("can't allocate memory", "could not create a primitive", "could not create a memory object")
-"""What PyTorch and oneDNN say then, in errors of no kind of their own."""
+MEMORY_RAN_OUT = (
+    "CUDA error: out of memory",
+    "can't allocate memory",
+    "could not create a primitive",
+    "could not create a memory object",
+)
+"""What CUDA, PyTorch on the host and oneDNN say then, in errors of no kind of their own."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a GPU's memory, or the host's, ran out."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in HOST_MEMORY_RAN_OUT)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in MEMORY_RAN_OUT)
 
 
 def describe_device(device: torch.device) -> str:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 from vjepa_mlflow.errors import remark
-from vjepa_mlflow.model.captured import Captured, warm_up
+from vjepa_mlflow.model.captured import Captured
 from vjepa_mlflow.model.classifier import Head
 from vjepa_mlflow.model.device import autocast, matmul_precision, training_numerics
 from vjepa_mlflow.model.lean import (
@@ -74,7 +74,6 @@ class Backbone:
 
     def _capture(self, lean: LeanEncoder, pixels: Tensor) -> Captured:
         if pixels.shape not in self._captured:
-            warm_up(lean, pixels)
             self._captured[pixels.shape] = Captured(lean, pixels)
         return self._captured[pixels.shape]
 

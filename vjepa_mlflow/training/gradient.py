@@ -9,7 +9,7 @@ from transformers import VJEPA2Config
 
 from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.features import LabelledFeatures
-from vjepa_mlflow.model import Captured, Head, is_out_of_memory, training_head, warm_up
+from vjepa_mlflow.model import Captured, Head, is_out_of_memory, training_head
 from vjepa_mlflow.training.predictions import Predictions
 
 AT_ONCE = 16
@@ -89,19 +89,17 @@ class WindowGradient:
     def _pass(self, features: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         """Sets the head's gradient to that of some clips' weighted losses, and returns their logits."""
         if features.device.type == "cpu":
-            self._head.zero_grad()
             return self._backward(features, labels, weights)
         count, missing = len(features), self._at_once - len(features)
         # A graph has fixed shapes: fewer clips are filled up with others that weigh nothing.
         features = torch.cat([features, features[-1:].expand(missing, -1, -1)]) if missing else features
         labels, weights = F.pad(labels, (0, missing)), F.pad(weights, (0, missing))
         if self._captured is None:
-            warm_up(self._backward, features, labels, weights)
-            self._head.zero_grad()  # the graph's own gradients are written anew by each replay
             self._captured = Captured(self._backward, features, labels, weights)
         return self._captured(features, labels, weights)[:count].clone()
 
     def _backward(self, features: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        self._head.zero_grad()  # so that a graph writes its own gradients, and each replay writes them anew
         logits = self._forward(features)
         (F.cross_entropy(logits, labels, reduction="none") * weights).sum().backward()
         return logits.detach()

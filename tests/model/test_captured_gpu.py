@@ -1,0 +1,60 @@
+"""CUDA graphs where memory is short."""
+
+import pytest
+import torch
+from helpers import gpu_memory_left
+from torch import Tensor, nn
+
+from vjepa_mlflow.model import Captured
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+]
+
+
+class Pass:
+    """A forward and a backward pass that notes how much memory PyTorch has after it."""
+
+    def __init__(self) -> None:
+        self.net = nn.Sequential(nn.Linear(1024, 4096), nn.GELU(), nn.Linear(4096, 1024)).cuda()
+        self.reserved: list[int] = []
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        self.net.zero_grad()
+        outputs = self.net(inputs)
+        outputs.square().mean().backward()
+        self.reserved.append(torch.cuda.memory_reserved())
+        return outputs.detach()
+
+
+def test_it_does_what_the_function_does_and_records_without_taking_memory() -> None:
+    done = Pass()
+    inputs = torch.randn(2, 8192, 1024, device="cuda")
+    captured = Captured(done, inputs[0])
+    assert done.reserved[1] <= done.reserved[0] + 2 * 2**20  # for the recording itself
+    found = captured(inputs[1]).clone()
+    gradient = done.net[0].weight.grad.clone()
+    expected = done(inputs[1])
+    assert torch.equal(found, expected)
+    assert torch.equal(gradient, done.net[0].weight.grad)
+
+
+def test_when_memory_runs_out_there_is_as_much_as_before() -> None:
+    done = Pass()
+    small = torch.randn(1024, 1024, device="cuda")
+    expected = done(small)
+    done.net.zero_grad()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    with gpu_memory_left(2):
+        for _ in range(3):
+            with pytest.raises(torch.OutOfMemoryError):
+                Captured(done, small.expand(64, -1, -1))
+        captured = Captured(done, small)
+        assert torch.equal(captured(small), expected)
+        assert torch.cuda.current_stream() == torch.cuda.default_stream()
+        del captured
+    done.net.zero_grad()
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() <= before + 64 * 2**20  # cuBLAS has taken some for good
