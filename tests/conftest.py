@@ -1,9 +1,12 @@
 """Videos, a cache, a tracking store and a database server of the tests' own. Nothing here is mocked."""
 
 import os
+import shutil
+import sqlite3
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import mlflow
@@ -12,6 +15,7 @@ import sqlalchemy
 import torch
 from browser import Browser, browser_visits
 from filelock import FileLock
+from mlflow import MlflowClient
 from postgresql import find_programs, postgresql_server
 
 from vjepa_mlflow.data import DEMO, draw_clip, locate_data
@@ -64,36 +68,47 @@ def demo_set(cache: Path) -> Path:
         return locate_data(DEMO)
 
 
-@pytest.fixture
-def tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A SQLite tracking store in a folder of the test's own, which is the working directory as well."""
-    folder = tmp_path / "tracking"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    uri = f"sqlite:///{folder}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    yield uri
-    while mlflow.active_run():
-        mlflow.end_run()
-    mlflow.set_tracking_uri(before)
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with the tables that MLflow makes, which takes it a second."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
 
 
-@pytest.fixture(scope="module")
-def module_tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Like `tracking`, for what all tests of a module look at."""
-    folder = tmp_path_factory.mktemp("tracking")
-    uri = f"sqlite:///{folder}/mlflow.db"
+@contextmanager
+def tracked_in(folder: Path, empty_store: Path) -> Iterator[str]:
+    """Makes a folder the working directory in the block, and an SQLite file in it the tracking store."""
+    uri = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
+    with closing(sqlite3.connect(folder / "mlflow.db")) as store, store:
+        store.execute("UPDATE experiments SET artifact_location = ?", [f"{folder}/mlruns/0"])
     before = mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_RUN_ID", raising=False)
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         mlflow.set_tracking_uri(uri)
-        yield folder
+        yield uri
+        while mlflow.active_run():
+            mlflow.end_run()
         mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def tracking(tmp_path: Path, empty_store: Path) -> Iterator[str]:
+    """A SQLite tracking store in a folder of the test's own, which is the working directory as well."""
+    folder = tmp_path / "tracking"
+    folder.mkdir()
+    with tracked_in(folder, empty_store) as uri:
+        yield uri
+
+
+@pytest.fixture(scope="module")
+def module_tracking(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Path]:
+    """Like `tracking`, for what all tests of a module look at."""
+    folder = tmp_path_factory.mktemp("tracking")
+    with tracked_in(folder, empty_store):
+        yield folder
 
 
 @pytest.fixture(scope="session")

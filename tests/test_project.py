@@ -110,20 +110,6 @@ def test_mlflow_run_evaluates_a_model(tracking: str, small_data: Path, tmp_path:
     assert f"Accuracy           {run.data.metrics['test_accuracy']:.3f}" in done.stdout
 
 
-def test_mlflow_run_with_a_mistake_fails_its_run_in_one_line(tracking: str) -> None:
-    data = "it's not; there $(touch executed) `touch executed` \"&"
-    reason = f"data={data}: no such folder or table"
-    done = mlflow_run("--env-manager", "local", "-P", f"data={data}", folder=Path.cwd())
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
-    (error,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
-    assert error.startswith(f"Error: {reason}")
-    run = only_run()
-    assert run.info.status == "FAILED"
-    assert run.data.tags[FAILURE_TAG].startswith(reason)
-    assert not [*Path.cwd().glob("executed"), *REPOSITORY.glob("executed")]
-
-
 CONDA = """#!/bin/sh
 # Stands for conda: knows one kind of environment, the Python that runs the tests.
 echo "$@" >> "$(dirname "$0")/../asked.txt"
@@ -134,17 +120,25 @@ esac
 """
 
 
-def test_mlflow_run_goes_the_conda_way(tracking: str, tmp_path: Path, small_data: Path) -> None:
+def test_mlflow_run_goes_the_conda_way_and_a_mistake_fails_its_run_in_one_line(tracking: str, tmp_path: Path) -> None:
     home = tmp_path / "conda"
     (home / "bin").mkdir(parents=True)
     (home / "etc" / "profile.d").mkdir(parents=True)
     (home / "bin" / "conda").write_text(CONDA)
     (home / "bin" / "conda").chmod((home / "bin" / "conda").stat().st_mode | stat.S_IXUSR)
     (home / "etc" / "profile.d" / "conda.sh").write_text('conda() { echo "activated $2"; }\n')
-    parameters = ["-P", "epochs=1", "-P", f"data={small_data}", "-P", "model=tiny"]
-    done = mlflow_run(*parameters, folder=Path.cwd(), MLFLOW_CONDA_HOME=str(home))
-    assert done.returncode == 0, done.stderr
+    data = "it's not; there $(touch executed) `touch executed` \"&"
+    reason = f"data={data}: no such folder or table"
+    done = mlflow_run("-P", f"data={data}", folder=Path.cwd(), MLFLOW_CONDA_HOME=str(home))
+    assert done.returncode != 0
     asked = (home / "asked.txt").read_text().splitlines()
     (created,) = [line for line in asked if line.startswith("env create")]
     assert str(REPOSITORY / "conda.yaml") in created
-    assert only_run().info.status == "FINISHED"
+
+    assert "Traceback" not in done.stderr
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert error.startswith(f"Error: {reason}")
+    run = only_run()
+    assert run.info.status == "FAILED"
+    assert run.data.tags[FAILURE_TAG].startswith(reason)
+    assert not [*Path.cwd().glob("executed"), *REPOSITORY.glob("executed")]

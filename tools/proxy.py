@@ -71,6 +71,8 @@ class Proxy:
             except OSError:
                 client.close()
                 continue
+            for connection in (client, server):  # headers and body come apart, and are not to wait for each other
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._open |= {client, server}
             threading.Thread(target=self._pump, args=(client, server, True), daemon=True).start()
             threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()

@@ -32,9 +32,15 @@ def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Resize]]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def recipe(small_data: Path) -> Recipe:
     return Recipe(data=str(small_data), model="tiny", epochs=2, learning_rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def expected(module_tracking: Path, recipe: Recipe) -> dict[str, list[tuple[int, float]]]:
+    """The points of a run that had room."""
+    return points(train(recipe).run_id)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +51,7 @@ def recipe(small_data: Path) -> Recipe:
     ],
 )
 def test_a_run_goes_on_when_there_is_room_again(
+    expected: dict[str, list[tuple[int, float]]],
     tracking: str,
     recipe: Recipe,
     small_disk: tuple[Path, Resize],
@@ -55,7 +62,6 @@ def test_a_run_goes_on_when_there_is_room_again(
 ) -> None:
     folder, resize = small_disk
     recipe = replace(recipe, cache=cache, cache_budget=1)
-    expected = train(recipe)
     monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(folder))
     resize(size)
     with pytest.raises(UserError, match=reason):
@@ -65,13 +71,16 @@ def test_a_run_goes_on_when_there_is_room_again(
     resize("256m")
     resumed = train(recipe, resume="auto")
     assert resumed.run_id == stopped.info.run_id
-    assert points(resumed.run_id) == points(expected.run_id)
+    assert points(resumed.run_id) == expected
 
 
 def test_what_the_tracking_stores_disk_does_not_take_is_uploaded_later(
-    tracking: str, recipe: Recipe, small_disk: tuple[Path, Resize], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    expected: dict[str, list[tuple[int, float]]],
+    tracking: str,
+    recipe: Recipe,
+    small_disk: tuple[Path, Resize],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    expected = points(train(recipe).run_id)
     folder, resize = small_disk
     monkeypatch.chdir(folder)
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")

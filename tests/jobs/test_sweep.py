@@ -35,30 +35,37 @@ SPACE = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def recipe(small_data: Path) -> Recipe:
     return Recipe(data=str(small_data), model="tiny", epochs=2)
 
 
+def write_plan(**changes: Any) -> Path:
+    """Writes a sweep's file with changes to the working directory."""
+    entries = {
+        "metric": "val_accuracy",
+        "direction": "maximize",
+        "trials": 3,
+        "sampler": {"name": "random"},
+        "pruner": {"name": "none"},
+        "space": SPACE,
+        **changes,
+    }
+    path = Path("sweep.yaml")
+    path.write_text(yaml.safe_dump(entries))
+    return path
+
+
 @pytest.fixture
 def write(tracking: str) -> Callable[..., Path]:
-    """Writes a sweep's file with changes."""
+    return write_plan
 
-    def write(**changes: Any) -> Path:
-        entries = {
-            "metric": "val_accuracy",
-            "direction": "maximize",
-            "trials": 3,
-            "sampler": {"name": "random"},
-            "pruner": {"name": "none"},
-            "space": SPACE,
-            **changes,
-        }
-        path = Path("sweep.yaml")
-        path.write_text(yaml.safe_dump(entries))
-        return path
 
-    return write
+@pytest.fixture(scope="module")
+def swept(module_tracking: Path, recipe: Recipe) -> SweepResult:
+    """A sweep of four trials, whose best one is registered."""
+    named = Recipe(**{**vars(recipe), "registered_model_name": "motions"})
+    return run_sweep(write_plan(), named, trials=4, study="everything")
 
 
 def children(parent: str) -> list[Run]:
@@ -78,17 +85,16 @@ def table(run_id: str) -> list[dict[str, str]]:
     return list(csv.DictReader(mlflow.artifacts.load_text(f"runs:/{run_id}/trials.csv").splitlines()))
 
 
-def test_the_tree_of_runs_holds_everything(tracking: str, recipe: Recipe, write: Callable[..., Path]) -> None:
-    result = run_sweep(write(), recipe, trials=4, study="everything")
-    parent = MlflowClient().get_run(result.run_id)
+def test_the_tree_of_runs_holds_everything(swept: SweepResult, recipe: Recipe) -> None:
+    parent = MlflowClient().get_run(swept.run_id)
     assert parent.info.status == "FINISHED"
     assert parent.info.run_name == "everything"
-    assert PICTURES | {"trials.csv", "sweep.yaml", "labels.json", "split.csv", "curves.png"} <= artifacts(result.run_id)
+    assert PICTURES | {"trials.csv", "sweep.yaml", "labels.json", "split.csv", "curves.png"} <= artifacts(swept.run_id)
     assert parent.data.params["search_learning_rate"] == "1e-06 to 0.01, log, from 1e-05"
     assert "learning_rate" not in parent.data.params  # it is not the model's
     assert parent.data.params["epochs"] == "2"
 
-    runs = children(result.run_id)
+    runs = children(swept.run_id)
     assert [run.info.run_name for run in runs] == ["trial 0", "trial 1", "trial 2", "trial 3"]
     for run in runs:
         assert (run.info.status, run.data.tags[STATE_TAG]) == ("FINISHED", "COMPLETE")
@@ -99,43 +105,38 @@ def test_the_tree_of_runs_holds_everything(tracking: str, recipe: Recipe, write:
     assert (runs[0].data.params["learning_rate"], runs[0].data.params["gradient_accumulation_steps"]) == ("1e-05", "4")
     assert len({run.data.params["learning_rate"] for run in runs}) == 4
 
-    rows = table(result.run_id)
+    rows = table(swept.run_id)
     assert [row["trial"] for row in rows] == ["0", "1", "2", "3"]
     values = [float(row["val_accuracy"]) for row in rows]
     assert values == pytest.approx([run.data.metrics["best_val_accuracy"] for run in runs])
-    assert values[result.best_trial] == max(values) == pytest.approx(result.metrics["val_accuracy"])
-    baseline, best, difference = result.summary.splitlines()[1:]
+    assert values[swept.best_trial] == max(values) == pytest.approx(swept.metrics["val_accuracy"])
+    baseline, best, difference = swept.summary.splitlines()[1:]
     assert baseline.split()[:2] == ["baseline", "0"]
-    assert best.split()[:2] == ["best", str(result.best_trial)]
+    assert best.split()[:2] == ["best", str(swept.best_trial)]
     assert float(difference.split()[1]) == pytest.approx(max(values) - values[0], abs=1e-4)
 
 
-def test_the_best_trial_is_tested_once_and_is_the_only_model(
-    tracking: str, recipe: Recipe, write: Callable[..., Path]
-) -> None:
-    named = Recipe(**{**vars(recipe), "registered_model_name": "motions"})
-    result = run_sweep(write(), named, study="tested")
-    assert result.model_uri == "models:/motions/1"
+def test_the_best_trial_is_tested_once_and_is_the_only_model(swept: SweepResult) -> None:
+    assert swept.model_uri == "models:/motions/1"
     (model,) = mlflow.search_logged_models(output_format="list")
-    assert model.source_run_id == result.run_id
-    assert history(result.run_id, "test_accuracy") == [(3, result.metrics["test_accuracy"])]
+    assert model.source_run_id == swept.run_id
+    assert history(swept.run_id, "test_accuracy") == [(4, swept.metrics["test_accuracy"])]
     attached = {metric.key: metric.value for metric in model.metrics if not metric.key.startswith("system/")}
-    assert attached.items() >= result.metrics.items()
-    for run in children(result.run_id):
+    assert attached.items() >= swept.metrics.items()
+    for run in children(swept.run_id):
         assert not [metric for metric in run.data.metrics if metric.startswith("test_")]
         assert artifacts(run.info.run_id) <= {"tensorboard", "head.safetensors"}
-    best = children(result.run_id)[result.best_trial]
+    best = children(swept.run_id)[swept.best_trial]
     assert "head.safetensors" in artifacts(best.info.run_id)
-    card = Path(mlflow.artifacts.download_artifacts(result.model_uri)) / "README.md"
-    assert "the run is a sweep of 3 trials" in card.read_text()
-    assert {"report.html", "test_predictions.json"} <= artifacts(result.run_id)
+    card = Path(mlflow.artifacts.download_artifacts(swept.model_uri)) / "README.md"
+    assert "the run is a sweep of 4 trials" in card.read_text()
+    assert {"report.html", "test_predictions.json"} <= artifacts(swept.run_id)
 
 
 def test_the_served_model_says_what_the_best_head_said_of_the_validation_videos(
-    tracking: str, recipe: Recipe, write: Callable[..., Path], tmp_path: Path
+    swept: SweepResult, recipe: Recipe, tmp_path: Path
 ) -> None:
-    result = run_sweep(write(), recipe, study="served")
-    run_id = children(result.run_id)[result.best_trial].info.run_id
+    run_id = children(swept.run_id)[swept.best_trial].info.run_id
     best, _ = training.load_best(Path(MlflowClient().download_artifacts(run_id, "head.safetensors", str(tmp_path))))
     bench = trials.Workshop(trials.Share()).bench(recipe)
     bench.head.load_state_dict(best.weights)
@@ -144,7 +145,7 @@ def test_the_served_model_says_what_the_best_head_said_of_the_validation_videos(
     assert (logits.argmax(dim=1) == labels).float().mean().item() == pytest.approx(best.metrics["val_accuracy"])
     expected = logits.softmax(dim=1).max(dim=1)
 
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "-m", result.model_uri]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "-m", swept.model_uri]
     videos = [base64.b64encode(clip.sample.path.read_bytes()).decode() for clip in val.clips]
     with server(command, folder=Path.cwd(), health="/ping", port=free_port()) as address:
         answer = requests.post(f"{address}/invocations", json={"inputs": {"video": videos}}, timeout=60).json()
@@ -176,7 +177,7 @@ def test_a_sweep_is_the_same_wherever_features_are_kept(
     tracking: str, recipe: Recipe, write: Callable[..., Path]
 ) -> None:
     results = [
-        run_sweep(write(), Recipe(**{**vars(recipe), "cache": cache}), trials=2, study=cache)
+        run_sweep(write(), Recipe(**{**vars(recipe), "cache": cache, "epochs": 1}), trials=2, study=cache)
         for cache in ("disk", "memory", "off")
     ]
     disk, memory, off = (without_times(result.metrics) for result in results)
