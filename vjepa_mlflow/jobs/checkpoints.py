@@ -54,15 +54,18 @@ class Checkpoints:
         """
         here = {path.name: path for path in self._folder.glob("*.safetensors")}
         names = sorted({*here, *list_files(self._log.run_id, ARTIFACTS)}, reverse=True)
-        refusal: UserError | None = None
+        refusals: list[UserError] = []
         for name in names:
             try:
-                return read_snapshot(here.get(name) or self._fetch(name))
+                found = read_snapshot(here.get(name) or self._fetch(name))
             except UserError as error:
-                remark(str(error))
-                refusal = error
-        if refusal is not None:
-            raise refusal
+                refusals.append(error)
+                continue
+            for refusal in refusals:
+                remark(f"{refusal}: an older one is")
+            return found
+        if refusals:
+            raise refusals[0]
         return None
 
     def forget(self) -> None:

@@ -100,7 +100,7 @@ class Outbox:
             temporary.rename(entry)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            raise UserError(f"{self.folder}: what is logged cannot be kept there ({one_line(error)})") from error
+            raise UserError(f"{self.folder}: what is logged cannot be kept there ({_fault(error)})") from error
         with self._changed:
             self._waiting.append(entry)
             self._changed.notify_all()
@@ -197,6 +197,11 @@ def _place(content: Path | bytes, path: Path) -> None:
             os.link(content, path)  # of what is replaced as a whole and never changed
         except OSError:  # on another disk
             shutil.copyfile(content, path)
+
+
+def _fault(error: OSError) -> str:
+    """What went wrong, in a line; for the first file of a folder that was copied."""
+    return str(error.args[0][0][2]) if isinstance(error, shutil.Error) else one_line(error)
 
 
 def _entry_name(number: int, kind: str) -> str:

@@ -351,14 +351,24 @@ def open_log(run_id: str, *, owned: bool = False, continued: bool = False) -> It
         log.params(library_versions())
         try:
             yield log
+            log.events()
         except BaseException as error:
             failure = error
-            if not isinstance(error, UndeliveredError):
-                log.tags({FAILURE_TAG: one_line(error)})
+            _log_failure(log, error)
             raise
         finally:
-            log.events()
             _end(log, outbox, failure, owned=owned)
+
+
+def _log_failure(log: RunLog, error: BaseException) -> None:
+    reason = {} if isinstance(error, UndeliveredError) else {FAILURE_TAG: one_line(error)}
+    try:
+        log.tags(reason)
+        log.events()
+    except UserError:  # the outbox's disk is full; the first error is worth more than this one
+        with suppress(MlflowException):
+            for tag, value in reason.items():
+                MlflowClient().set_tag(log.run_id, tag, value)
 
 
 def _points(run: Run) -> set[Point]:
