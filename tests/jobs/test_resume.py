@@ -187,13 +187,17 @@ def test_a_checkpoint_that_was_tampered_with_is_named_and_not_used(
 ) -> None:
     run_id, _ = stop(recipe, signal.SIGTERM)
     (kept,) = (own_cache / "checkpoints" / run_id).glob("*.safetensors")
-    spoil(kept)
     (logged,) = Path("mlruns").rglob(f"{run_id}/artifacts/checkpoint/*.safetensors")
+    for path in (kept, logged):
+        spoil(path)
     with pytest.raises(UserError, match=f"{kept}: was changed after it was written"):
         train(recipe, resume=run_id)
-    kept.unlink()
-    resumed = train(recipe, resume=run_id)  # from the artifact
-    assert "Epoch 1/3" not in capsys.readouterr().out.split("goes on")[-1]
+    spoil(logged)  # as it was
+    capsys.readouterr()
+    resumed = train(recipe, resume=run_id)
+    said = capsys.readouterr()
+    assert f"{kept}: was changed after it was written (its SHA-256 is another one): it is not used; another" in said.err
+    assert "Epoch 1/3" not in said.out
     check_same(resumed, alone)
     assert not logged.exists()
 

@@ -1,6 +1,7 @@
 """The states of a run's training, kept so that it goes on where it stopped: on this machine or on another."""
 
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -52,17 +53,15 @@ class Checkpoints:
         Raises:
             UserError: there are some, and all were changed, or cannot be read.
         """
-        here = {path.name: path for path in self._folder.glob("*.safetensors")}
-        names = sorted({*here, *list_files(self._log.run_id, ARTIFACTS)}, reverse=True)
         refusals: list[UserError] = []
-        for name in names:
+        for path in self._kept():
             try:
-                found = read_snapshot(here.get(name) or self._fetch(name))
+                found = read_snapshot(path)
             except UserError as error:
                 refusals.append(error)
                 continue
             for refusal in refusals:
-                remark(f"{refusal}: an older one is")
+                remark(f"{refusal}; another one is")
             return found
         if refusals:
             raise refusals[0]
@@ -73,9 +72,16 @@ class Checkpoints:
         self._log.forget_checkpoints(ARTIFACTS)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _fetch(self, name: str) -> Path:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        return download(self._log.run_id, f"{ARTIFACTS}/{name}", self._folder)
+    def _kept(self) -> Iterator[Path]:
+        """The files, the newest first, this machine's before the run's."""
+        here = {path.name: path for path in self._folder.glob("*.safetensors")}
+        there = list_files(self._log.run_id, ARTIFACTS)
+        for name in sorted({*here, *there}, reverse=True):
+            if name in here:
+                yield here[name]
+            if name in there:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                yield download(self._log.run_id, f"{ARTIFACTS}/{name}", self._folder)
 
     def _write(self) -> None:
         while self._newest is not None:
