@@ -26,8 +26,13 @@ def test_the_two_commands_are_one_line_each(ending: str) -> None:
 def test_every_parameter_that_the_readme_names_is_there() -> None:
     named = set(re.findall(r"-P (\w+)=", README)) | set(re.findall(r"--(\w+)", readme_block("bash", "train --data")))
     named |= set(re.findall(r"--(\w+)", readme_block("bash", "postgresql://")))
-    options = {parameter.name for name in ("sweep", "evaluate") for parameter in commands.commands[name].params}
-    assert {"data", "precision", "epochs", "registered_model_name", "trials", "storage", "workers"} <= named <= options
+    points = ("train", "sweep", "evaluate")
+    options = {parameter.name for name in points for parameter in commands.commands[name].params}
+    assert (
+        {"data", "precision", "epochs", "registered_model_name", "trials", "storage", "workers", "resume"}
+        <= named
+        <= options
+    )
 
 
 @pytest.fixture

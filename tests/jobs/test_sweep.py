@@ -177,7 +177,7 @@ def test_a_sweep_is_the_same_wherever_features_are_kept(
     tracking: str, recipe: Recipe, write: Callable[..., Path]
 ) -> None:
     results = [
-        run_sweep(write(), Recipe(**{**vars(recipe), "cache": cache, "epochs": 1}), trials=2, study=cache)
+        run_sweep(write(), Recipe(**{**vars(recipe), "cache": cache, "epochs": 1}), trials=1, study=cache)
         for cache in ("disk", "memory", "off")
     ]
     disk, memory, off = (without_times(result.metrics) for result in results)
