@@ -95,11 +95,17 @@ def damage_text(file: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [damage_truncate, damage_empty, damage_flip, damage_foreign, damage_text], ids=lambda one: one.__name__
 )
-def test_what_is_damaged_is_not_trusted_and_goes(store: FeatureStore, damage: object) -> None:
+def test_what_is_damaged_is_not_trusted_and_goes_and_is_named(
+    store: FeatureStore, damage: object, capsys: pytest.CaptureFixture[str]
+) -> None:
     (file, *_) = fill(store)
     damage(file)  # type: ignore[operator]
     assert store.read(NAMES[0]) is None
     assert not file.exists()
+    assert store.read(NAMES[0]) is None
+    assert capsys.readouterr().err.splitlines() == [
+        f"{file}: was changed after it was written: it is deleted, and its clip encoded again"
+    ]
     assert store.read(NAMES[1]) is not None
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, write_atomically
-from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.transfer import to_host, when_computed
 from vjepa_mlflow.tensors import read_metadata
@@ -65,9 +65,13 @@ class FeatureStore:
         if (writing := self._writes.get(name)) is not None:
             wait([writing])
         path = self._path(name)
-        features = _read_verified(path, name)
+        try:
+            features = _read_verified(path, name)
+        except FileNotFoundError:
+            return None
         with suppress(OSError):
             if features is None:
+                remark(f"{path}: was changed after it was written: it is deleted, and its clip encoded again")
                 path.unlink(missing_ok=True)
             elif time.time() - path.stat().st_mtime > DAY:
                 path.touch()  # pruning by age goes by the last use
@@ -125,10 +129,13 @@ def _content(name: str, features: Tensor) -> tuple[bytes, memoryview]:
 
 
 def _read_verified(path: Path, name: str) -> Tensor | None:
+    """What is in a file, if it is what was written there."""
     try:
         content = path.read_bytes()  # not mapped: a file that shrinks under a mapping kills the process
         features = load(content)["features"]
         metadata = read_metadata(content)
+    except FileNotFoundError:
+        raise
     except (OSError, SafetensorError, KeyError):
         return None
     return features if metadata.get(IDENTITY) == _identity(name, _values(features)) else None
