@@ -28,8 +28,11 @@ SLOW_FILES = (
     "test_predict.py",
     "test_evaluate.py",
     "test_train.py",
+    "test_outages.py",
     "test_spark.py",
+    "test_resume.py",
     "test_promote.py",
+    "test_disk_full.py",
 )
 """The slowest first, so that at the end no process waits long for the other."""
 
