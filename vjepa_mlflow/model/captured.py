@@ -10,9 +10,9 @@ from torch import Tensor
 class Captured:
     """A function of tensors of fixed shapes, recorded once and replayed from then on.
 
-    It is rehearsed before, in the memory that the graph will have, so that recording it takes none. Memory that ran out
-    while PyTorch records would be lost, and with PyTorch before 2.13 its allocator would believe for good that a
-    recording is under way (https://github.com/pytorch/pytorch/pull/180395).
+    It is rehearsed before, in the memory that the graph will have, so that recording it takes next to none. Where
+    memory runs out while it is recorded, the allocator of PyTorch 2.11 and before believes for good that a recording is
+    under way, and frees nothing any more (https://github.com/pytorch/pytorch/pull/180395).
 
     Args:
         function: whatever it does on the GPU is recorded; nothing else is done again. It does the same whenever it is

@@ -348,8 +348,8 @@ def open_log(run_id: str, *, owned: bool = False, continued: bool = False) -> It
             if owned:
                 _end_run("FAILED")
             raise
-        log.params(library_versions())
         try:
+            log.params(library_versions())
             yield log
             log.events()
         except BaseException as error:
@@ -361,13 +361,13 @@ def open_log(run_id: str, *, owned: bool = False, continued: bool = False) -> It
 
 
 def _log_failure(log: RunLog, error: BaseException) -> None:
-    reason = {} if isinstance(error, UndeliveredError) else {FAILURE_TAG: one_line(error)}
+    tags = {} if isinstance(error, UndeliveredError) else {FAILURE_TAG: one_line(error)}
     try:
-        log.tags(reason)
+        log.tags(tags)
         log.events()
     except UserError:  # the outbox's disk is full; the first error is worth more than this one
         with suppress(MlflowException):
-            for tag, value in reason.items():
+            for tag, value in tags.items():
                 MlflowClient().set_tag(log.run_id, tag, value)
 
 
