@@ -4,7 +4,7 @@ import base64
 import csv
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,6 @@ def write_plan(**changes: Any) -> Path:
     path = Path("sweep.yaml")
     path.write_text(yaml.safe_dump(entries))
     return path
-
-
-@pytest.fixture
-def write(tracking: str) -> Callable[..., Path]:
-    return write_plan
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +150,7 @@ def test_the_served_model_says_what_the_best_head_said_of_the_validation_videos(
 
 
 def test_features_are_encoded_once_for_all_trials(
-    tracking: str, recipe: Recipe, write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tracking: str, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "cache"))
     encoded: list[int] = []
@@ -167,25 +162,23 @@ def test_features_are_encoded_once_for_all_trials(
 
     monkeypatch.setattr(features.Encoder, "encode", count)
     space = {**SPACE, "epochs": {"choices": [2, 3]}}
-    run_sweep(write(space=space), recipe, trials=4, study="encoded")
+    run_sweep(write_plan(space=space), recipe, trials=4, study="encoded")
     wanted = 4 + 4 + 3 * 10  # val, test, and three epochs of training
     assert sum(encoded) == wanted
     assert sum(len(space.entries) for space in store.list_contents()) == wanted
 
 
-def test_a_sweep_is_the_same_wherever_features_are_kept(
-    tracking: str, recipe: Recipe, write: Callable[..., Path]
-) -> None:
+def test_a_sweep_is_the_same_wherever_features_are_kept(tracking: str, recipe: Recipe) -> None:
     results = [
-        run_sweep(write(), Recipe(**{**vars(recipe), "cache": cache, "epochs": 1}), trials=1, study=cache)
+        run_sweep(write_plan(), Recipe(**{**vars(recipe), "cache": cache, "epochs": 1}), trials=1, study=cache)
         for cache in ("disk", "memory", "off")
     ]
     disk, memory, off = (without_times(result.metrics) for result in results)
     assert disk == memory == off
 
 
-def test_states_are_told_as_trials_ended(tracking: str, recipe: Recipe, write: Callable[..., Path]) -> None:
-    file = write(
+def test_states_are_told_as_trials_ended(tracking: str, recipe: Recipe) -> None:
+    file = write_plan(
         metric="val_loss",
         direction="minimize",
         trials=10,
@@ -211,8 +204,8 @@ def test_states_are_told_as_trials_ended(tracking: str, recipe: Recipe, write: C
     assert all(("nan" in row["failure"]) == (row["state"] == "FAIL") for row in rows)
 
 
-def test_a_sweep_of_which_nothing_comes_says_so(tracking: str, recipe: Recipe, write: Callable[..., Path]) -> None:
-    file = write(space={"learning_rate": {"choices": [1e30]}})
+def test_a_sweep_of_which_nothing_comes_says_so(tracking: str, recipe: Recipe) -> None:
+    file = write_plan(space={"learning_rate": {"choices": [1e30]}})
     hopeless = Recipe(**{**vars(recipe), "learning_rate": 1e30})
     with pytest.raises(UserError, match="study=hopeless: none of its 2 trials was completed"):
         run_sweep(file, hopeless, trials=2, study="hopeless")
@@ -221,12 +214,11 @@ def test_a_sweep_of_which_nothing_comes_says_so(tracking: str, recipe: Recipe, w
 def test_the_same_call_goes_on_and_then_only_tells(
     tracking: str,
     recipe: Recipe,
-    write: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    first = run_sweep(write(), recipe, trials=2, study="again")
-    more = run_sweep(write(), recipe, trials=3, study="again")
+    first = run_sweep(write_plan(), recipe, trials=2, study="again")
+    more = run_sweep(write_plan(), recipe, trials=3, study="again")
     assert more.run_id == first.run_id
     assert "The study goes on: 2 of 3 trials have ended" in capsys.readouterr().out
     assert [run.info.run_name for run in children(first.run_id)] == ["trial 0", "trial 1", "trial 2"]
@@ -234,18 +226,18 @@ def test_the_same_call_goes_on_and_then_only_tells(
     assert MlflowClient().get_run(first.run_id).info.status == "FINISHED"
 
     monkeypatch.setattr(prepare.video, "inspect_videos", None)
-    told = run_sweep(write(), recipe, trials=3, study="again")
+    told = run_sweep(write_plan(), recipe, trials=3, study="again")
     assert (told.model_uri, told.metrics) == (more.model_uri, more.metrics)
     assert len(mlflow.search_logged_models(output_format="list")) == 2
 
 
 def test_under_mlflow_run_a_study_that_goes_on_keeps_its_run(
-    tracking: str, recipe: Recipe, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launched = [MlflowClient().create_run("0").info.run_id for _ in range(2)]
     for count, run_id in enumerate(launched, start=1):
         monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
-        result = run_sweep(write(), recipe, trials=count, study="launched")
+        result = run_sweep(write_plan(), recipe, trials=count, study="launched")
         assert result.run_id == launched[0]
     assert len(children(launched[0])) == 2
     second = MlflowClient().get_run(launched[1])
@@ -275,17 +267,16 @@ def interrupted(*, look: int, times: int) -> Iterator[None]:
 def test_an_interrupted_sweep_goes_on_as_if_nothing_had_been(
     tracking: str,
     recipe: Recipe,
-    write: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     times: int,
 ) -> None:
     monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "cache"))  # other tests may keep trials at this moment
     long = Recipe(**{**vars(recipe), "epochs": 4, "learning_rate": 1e-3})
-    expected = run_sweep(write(), long, trials=3, study="whole")
+    expected = run_sweep(write_plan(), long, trials=3, study="whole")
     # The second epoch of the second trial: there is a look after each epoch, and one after each trial.
     with interrupted(look=7, times=times), pytest.raises(KeyboardInterrupt) as stopped:
-        run_sweep(write(), long, trials=3, study="stopped")
+        run_sweep(write_plan(), long, trials=3, study="stopped")
     (parent,) = mlflow.search_runs(
         output_format="list", filter_string="attributes.run_name = 'stopped'", experiment_ids=["0"]
     )
@@ -305,7 +296,7 @@ def test_an_interrupted_sweep_goes_on_as_if_nothing_had_been(
         return fit(*args, **kwargs)
 
     monkeypatch.setattr(training, "fit", note)
-    result = run_sweep(write(), long, trials=3, study="stopped")
+    result = run_sweep(write_plan(), long, trials=3, study="stopped")
     assert [resume is not None for resume in resumed] == [times == 1, False]
     assert result.run_id == parent.info.run_id
     assert without_times(result.metrics) == without_times(expected.metrics)
@@ -319,9 +310,7 @@ def test_an_interrupted_sweep_goes_on_as_if_nothing_had_been(
     assert list(study.trials[3].intermediate_values) == [1, 2, 3, 4]
 
 
-def test_a_trial_is_saved_from_time_to_time(
-    tracking: str, recipe: Recipe, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trial_is_saved_from_time_to_time(tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "CHECKPOINT_INTERVAL", 0)
     saved: list[int] = []
     really = training.Snapshot.write
@@ -332,12 +321,12 @@ def test_a_trial_is_saved_from_time_to_time(
         really(snapshot, path)
 
     monkeypatch.setattr(training.Snapshot, "write", note)
-    run_sweep(write(), Recipe(**{**vars(recipe), "epochs": 3}), trials=1, study="saved")
+    run_sweep(write_plan(), Recipe(**{**vars(recipe), "epochs": 3}), trials=1, study="saved")
     assert saved == [1, 2]
 
 
 def test_an_error_that_no_value_is_to_blame_for_stops_the_sweep_and_loses_nothing(
-    tracking: str, recipe: Recipe, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*args: Any, **kwargs: Any) -> None:
         raise UserError("feature store: cannot be written (No space left on device)")
@@ -345,25 +334,21 @@ def test_an_error_that_no_value_is_to_blame_for_stops_the_sweep_and_loses_nothin
     with monkeypatch.context() as patch:
         patch.setattr(training, "fit", full)
         with pytest.raises(UserError, match="No space left"):
-            run_sweep(write(), recipe, trials=2, study="full")
-    result = run_sweep(write(), recipe, trials=2, study="full")
+            run_sweep(write_plan(), recipe, trials=2, study="full")
+    result = run_sweep(write_plan(), recipe, trials=2, study="full")
     assert [run.info.status for run in children(result.run_id)] == ["FINISHED"] * 2
 
 
-def test_a_best_head_that_is_gone_is_named(
-    tracking: str, recipe: Recipe, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_best_head_that_is_gone_is_named(tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(job, "HEAD_FILE", "gone.safetensors")
         with pytest.raises(UserError, match=r"run \w+: gone\.safetensors cannot be fetched"):
-            run_sweep(write(), recipe, trials=1, study="gone")
-    assert run_sweep(write(), recipe, trials=1, study="gone").best_trial == 0  # once it is there again
+            run_sweep(write_plan(), recipe, trials=1, study="gone")
+    assert run_sweep(write_plan(), recipe, trials=1, study="gone").best_trial == 0  # once it is there again
 
 
-def test_the_heads_of_trials_that_cannot_win_are_not_kept(
-    tracking: str, recipe: Recipe, write: Callable[..., Path]
-) -> None:
-    result: SweepResult = run_sweep(write(metric="val_loss", direction="minimize"), recipe, trials=5, study="kept")
+def test_the_heads_of_trials_that_cannot_win_are_not_kept(tracking: str, recipe: Recipe) -> None:
+    result: SweepResult = run_sweep(write_plan(metric="val_loss", direction="minimize"), recipe, trials=5, study="kept")
     losses = [run.data.metrics["best_val_loss"] for run in children(result.run_id)]
     records = [loss == min(losses[: number + 1]) for number, loss in enumerate(losses)]
     kept = ["head.safetensors" in artifacts(run.info.run_id) for run in children(result.run_id)]
@@ -391,15 +376,14 @@ def test_the_heads_of_trials_that_cannot_win_are_not_kept(
     ],
 )
 def test_a_mistake_is_one_line_before_any_video_is_opened(
-    recipe: Recipe,
-    write: Callable[..., Path],
+    tracking: str,
     small_data: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     line: str,
 ) -> None:
-    write()
+    write_plan()
     Path("bad.yaml").write_text(Path("sweep.yaml").read_text().replace("learning_rate", "rate"))
     defaults = ["--data", str(small_data), "--model", "tiny"]
     if "known" in arguments:
