@@ -76,6 +76,7 @@ def test_what_a_server_that_stays_away_has_not_got_is_uploaded_later(
     with pytest.raises(UndeliveredError) as missing:
         train(recipe)
     assert str(missing.value).startswith(f"tracking URI {proxy.address}: it has not taken all of the run (")
+    assert "it has not taken all of the run" not in capsys.readouterr().err  # but for the error
     folder = Path(str(missing.value).partition("vjepa-mlflow upload ")[2])
     assert folder.is_dir()
     with pytest.raises(UserError, match=f"^tracking URI {proxy.address}: it does not answer"):

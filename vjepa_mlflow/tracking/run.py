@@ -395,7 +395,7 @@ def _end(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned: b
             _end_run("FAILED")  # without an answer it is the active one no more all the same
     if failure is None:
         raise log.undelivered(error) from error
-    if error is not failure:
+    if not isinstance(failure, UndeliveredError):  # which says it already
         remark(str(log.undelivered(error)))
 
 
