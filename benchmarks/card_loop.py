@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
+from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.features import Clip
-from vjepa_mlflow.iteration import usable_cpus
 from vjepa_mlflow.model import matmul_precision, preprocess
 from vjepa_mlflow.video import read_clip
 from vjepa_mlflow.video.sampling import choose_stretch

@@ -14,8 +14,8 @@ import torch
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow.cache import build_once
+from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.data import VideoDataset, list_samples, make_dataset
-from vjepa_mlflow.iteration import usable_cpus
 from vjepa_mlflow.model import Checkpoint, describe_device, load_classifier, load_processor, locate
 from vjepa_mlflow.video import inspect_videos
 

@@ -21,19 +21,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = {
-    "errors": ("UserError",),
-    "flavor": ("load_model", "log_model", "save_model"),
-    "jobs.evaluate": ("EvaluationResult", "evaluate"),
-    "jobs.extract": ("ExtractionResult", "extract"),
-    "jobs.predict": ("predict", "predict_to_file"),
-    "jobs.promote": ("Promotion", "promote"),
-    "jobs.sweep": ("SweepResult", "run_sweep"),
-    "jobs.train": ("TrainingResult", "train"),
-    "jobs.upload": ("UploadResult", "upload"),
-    "recipe": ("Recipe",),
-}
-
 __all__ = [
     "EvaluationResult",
     "ExtractionResult",
@@ -56,4 +43,4 @@ __all__ = [
     "upload",
 ]
 
-__getattr__ = load_when_used(__name__, _MODULES)
+__getattr__ = load_when_used(__name__, __file__)

@@ -11,6 +11,7 @@ import click
 from tqdm import tqdm
 
 from vjepa_mlflow import __version__
+from vjepa_mlflow.cpus import let_idle_threads_sleep
 from vjepa_mlflow.errors import UserError, one_line, printable
 from vjepa_mlflow.recipe import EVALUATED, EVALUATED_SPLITS, EXTRACTED, Recipe
 
@@ -18,6 +19,7 @@ from vjepa_mlflow.recipe import EVALUATED, EVALUATED_SPLITS, EXTRACTED, Recipe
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; what a user can put right ends in one line on stderr and a status that is not zero."""
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow asks for the commit; a machine may have no git
+    let_idle_threads_sleep()
     try:
         commands.main(arguments, prog_name="vjepa-mlflow", standalone_mode=False)
     except (UserError, click.ClickException) as error:
@@ -38,11 +40,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _fail(reason: str, *, status: int) -> None:
     reason = " ".join(reason.split())
+    print(f"Error: {printable(reason)}", file=sys.stderr, flush=True)
     if os.environ.get("MLFLOW_RUN_ID"):
         from vjepa_mlflow.tracking import fail_launched_run
 
         fail_launched_run(reason)
-    print(f"Error: {printable(reason)}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 
+from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.errors import UserError, remark
-from vjepa_mlflow.iteration import usable_cpus
 
 
 @dataclass(frozen=True)
@@ -118,6 +117,8 @@ def _start_tracker(country: str) -> Any:
 
 def describe_hardware() -> str:
     """This machine's processors, memory and GPUs, in words."""
+    import torch
+
     parts = [
         f"{usable_cpus()} of {os.cpu_count()} CPUs ({_processor_name()})",
         f"{psutil.virtual_memory().total / 2**30:.0f} GiB of memory",

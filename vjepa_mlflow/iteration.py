@@ -1,6 +1,5 @@
 """Going through many items: several at once, one ahead, in batches, with a progress bar."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,13 +8,10 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from vjepa_mlflow.cpus import usable_cpus
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def usable_cpus() -> int:
-    """CPUs this process may use, which in a container are often fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int = 0) -> Iterator[Result]:

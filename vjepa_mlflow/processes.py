@@ -13,7 +13,7 @@ from types import ModuleType
 def fork_server() -> ForkServerContext:
     """Starts processes from one that never held a GPU, a decoder or a lock: what is held at a fork may hang a child."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vjepa_mlflow.workers", "vjepa_mlflow.video"])
+    context.set_forkserver_preload(["torch", "vjepa_mlflow.workers", "vjepa_mlflow.video"])
     return context
 
 

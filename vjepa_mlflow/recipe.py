@@ -5,6 +5,7 @@ and MLflow logs them as parameters under these names.
 """
 
 import math
+import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -72,6 +73,9 @@ class Recipe:
             raise UserError(f"learning_rate={self.learning_rate}: expected a number greater than 0")
         if not (math.isfinite(self.cache_budget) and self.cache_budget >= 0):
             raise UserError(f"cache_budget={self.cache_budget}: expected a number of GiB, or 0")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise UserError(f"device={self.device}: expected auto, cpu, cuda or cuda:N")
+        _check_registered_model_name(self.registered_model_name)
 
     def lessons(self) -> dict[str, str]:
         """The values that say how a head is learnt, by field: what may not change where a run goes on."""
@@ -108,3 +112,9 @@ def _check(name: str, value: Any, choices: tuple[str, ...] | None, minimum: int 
         raise UserError(f"{name}={value}: expected one of {', '.join(choices)}")
     if minimum is not None and value < minimum:
         raise UserError(f"{name}={value}: expected a whole number of at least {minimum}")
+
+
+def _check_registered_model_name(name: str) -> None:
+    """Refuses what MLflow's registry would refuse, when there is nothing to lose yet; the empty one stands for none."""
+    if name and (not name.strip() or "/" in name or ":" in name or name == "." or name.startswith("..")):
+        raise UserError(f"registered_model_name={name}: expected a name without / and :, and not of dots alone")

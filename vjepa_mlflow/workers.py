@@ -11,10 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import torch
-
+from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.errors import UserError, one_line, remark
-from vjepa_mlflow.iteration import usable_cpus
 from vjepa_mlflow.processes import end_with_the_parent, fork_server, without_main
 from vjepa_mlflow.ranks import local_world_size
 
@@ -102,6 +100,8 @@ def _death(error: BrokenProcessPool) -> UserError:
 
 
 def _pinned(future: "Future[Any]") -> Any:
+    import torch
+
     result = future.result()
     return result.pin_memory() if isinstance(result, torch.Tensor) else result
 
@@ -122,6 +122,8 @@ def end_workers() -> None:
 
 
 def _prepare_worker() -> None:
+    import torch
+
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends to all; the consumer decides
     end_with_the_parent()

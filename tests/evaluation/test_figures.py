@@ -5,13 +5,13 @@ from matplotlib.figure import Figure
 
 from vjepa_mlflow.evaluation import (
     Prediction,
+    choose_thumbnails,
     plot_calibration,
     plot_confusion,
     plot_curves,
     plot_slices,
     prediction_sheet,
     slice_by_factors,
-    thumbnails,
 )
 
 
@@ -28,7 +28,7 @@ def test_curves_show_the_metrics_of_each_epoch() -> None:
 
 def test_thumbnails_are_spread_over_the_clip_and_keep_their_shape() -> None:
     frames = np.repeat(np.arange(16, dtype=np.uint8), 40 * 60 * 3).reshape(16, 40, 60, 3)
-    small = thumbnails(frames, count=4, height=20)
+    small = choose_thumbnails(frames, count=4, height=20)
     assert small.shape == (4, 20, 30, 3)
     assert [int(frame.mean()) for frame in small] == [0, 5, 10, 15]
 

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save, save_file
 
 from vjepa_mlflow import UserError
 from vjepa_mlflow.cache import TEMPORARY_PREFIX
+from vjepa_mlflow.features.contents import DAY, choose_old, list_contents, remove
 from vjepa_mlflow.features.names import FeatureSpace
-from vjepa_mlflow.features.store import DAY, IDENTITY, FeatureStore, choose_old, list_contents, remove
+from vjepa_mlflow.features.store import IDENTITY, FeatureStore
 
 SPACE = FeatureSpace("backbone", "processor", num_frames=16, stride=4, precision="fp32", form="transformers")
 NAMES = [f"{number:064x}" for number in range(12)]

@@ -16,6 +16,7 @@ from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow import UserError, flavor
 from vjepa_mlflow.data import draw_clip
+from vjepa_mlflow.flavor import saving
 from vjepa_mlflow.model import load_classifier, load_processor, locate
 from vjepa_mlflow.video import read_clip
 
@@ -57,7 +58,7 @@ def test_a_saved_model_is_self_contained_and_holds_no_pickle(saved: Path) -> Non
     configuration = yaml.safe_load((saved / "MLmodel").read_text())["flavors"]["vjepa_mlflow"]
     assert configuration == {"format_version": 2, "checkpoint": "checkpoint", "stride": 4, "code": "code"}
     requirements = (saved / "requirements.txt").read_text().splitlines()
-    assert {line.split("==")[0] for line in requirements} == set(flavor._REQUIRED)
+    assert {line.split("==")[0] for line in requirements} == set(saving._REQUIRED)
     assert all("==" in line and "+" not in line for line in requirements)
 
 

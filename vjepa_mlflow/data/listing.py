@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from vjepa_mlflow.data import demo
 from vjepa_mlflow.data.folders import has_split_folders, read_folder
 from vjepa_mlflow.data.samples import Sample
 from vjepa_mlflow.data.splits import check_samples
@@ -39,7 +38,11 @@ def read_samples(data: str) -> list[Sample]:
 
 def locate_data(data: str) -> Path:
     """The folder or table that `data` names; the demo is drawn on first use."""
-    return demo.folder() if data == DEMO else Path(data).expanduser()
+    if data != DEMO:
+        return Path(data).expanduser()
+    from vjepa_mlflow.data import demo  # it draws with PyTorch
+
+    return demo.folder()
 
 
 def _read(root: Path) -> list[Sample]:

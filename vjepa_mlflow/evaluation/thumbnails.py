@@ -31,14 +31,14 @@ def read_thumbnails(sample: Sample, *, num_frames: int, stride: int, kept: Path 
     with suppress(OSError, ValueError):
         if file is not None:
             return np.asarray(np.load(file, allow_pickle=False))
-    small = thumbnails(read_clip(sample.path, num_frames=num_frames, stride=stride))
+    small = choose_thumbnails(read_clip(sample.path, num_frames=num_frames, stride=stride))
     with suppress(OSError):  # without it the video is only read again
         if file is not None:
             write_atomically(file, _to_bytes(small))
     return small
 
 
-def thumbnails(frames: np.ndarray, *, count: int = 6, height: int = 96) -> np.ndarray:
+def choose_thumbnails(frames: np.ndarray, *, count: int = 6, height: int = 96) -> np.ndarray:
     """Picks `count` frames spread over a clip and scales them to `height` pixels."""
     chosen = frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
     width = max(1, round(frames.shape[2] * height / frames.shape[1]))

@@ -1,26 +1,20 @@
 """Clips to features, kept and found again."""
 
-from vjepa_mlflow.features.encoder import Clip, Encoder
-from vjepa_mlflow.features.sets import (
-    EvaluationSet,
-    LabelledFeatures,
-    TrainingSet,
-    all_clips,
-    evaluation_clips,
-    training_clips,
-    training_order,
-)
-from vjepa_mlflow.features.source import FeatureSource
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Clip",
-    "Encoder",
-    "EvaluationSet",
-    "FeatureSource",
-    "LabelledFeatures",
-    "TrainingSet",
-    "all_clips",
-    "evaluation_clips",
-    "training_clips",
-    "training_order",
-]
+from vjepa_mlflow.lazy import load_when_used
+
+if TYPE_CHECKING:
+    from vjepa_mlflow.features.encoder import Clip, Encoder
+    from vjepa_mlflow.features.sets import (
+        EvaluationSet,
+        LabelledFeatures,
+        TrainingSet,
+        all_clips,
+        evaluation_clips,
+        training_clips,
+        training_order,
+    )
+    from vjepa_mlflow.features.source import FeatureSource
+
+__getattr__ = load_when_used(__name__, __file__)

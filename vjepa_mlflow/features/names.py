@@ -3,9 +3,12 @@
 import functools
 import json
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from vjepa_mlflow.digest import sha256_of_text
-from vjepa_mlflow.features.encoder import Clip
+
+if TYPE_CHECKING:
+    from vjepa_mlflow.features.encoder import Clip
 
 FORMAT_VERSION = 2
 """Of stored features. It changes with the code that samples, crops or encodes, if that changes their values."""
@@ -35,7 +38,7 @@ class FeatureSpace:
     def name(self) -> str:
         return sha256_of_text(json.dumps({"version": FORMAT_VERSION, **asdict(self)}, sort_keys=True))[:16]
 
-    def entry(self, clip: Clip) -> str:
+    def entry(self, clip: "Clip") -> str:
         """The name of a clip's features: the space, the video's content and the view. 64 hexadecimal digits."""
         view = clip.view
         return sha256_of_text(

@@ -10,10 +10,11 @@ from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow.data import Sample
 from vjepa_mlflow.errors import UserError, remark
+from vjepa_mlflow.features.contents import free_space, store_folder
 from vjepa_mlflow.features.encoder import Clip, Encoder
 from vjepa_mlflow.features.memory import Budget, FeatureMemory
 from vjepa_mlflow.features.names import FeatureSpace
-from vjepa_mlflow.features.store import FeatureStore, free_space, store_folder
+from vjepa_mlflow.features.store import FeatureStore
 from vjepa_mlflow.features.transfer import to_device
 from vjepa_mlflow.iteration import map_ahead
 from vjepa_mlflow.model import backbone_digest, processor_digest

@@ -2,12 +2,10 @@
 
 import hashlib
 import json
-import shutil
 import time
-from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -15,16 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, write_atomically
+from vjepa_mlflow.cache import write_atomically
 from vjepa_mlflow.errors import UserError, remark
+from vjepa_mlflow.features.contents import DAY, DESCRIPTION, SUFFIX, free_space, store_folder
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.transfer import to_host, when_computed
 from vjepa_mlflow.tensors import read_metadata
 
-SUFFIX = ".safetensors"
-DESCRIPTION = "space.json"
 IDENTITY = "name_and_sha256"
-DAY = 24 * 3600
 
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
 """safetensors' names of them."""
@@ -37,11 +33,6 @@ WRITERS = 4
 
 WAITING_WRITES = 64
 """Features that wait to be written before the encoder has to wait for the disk."""
-
-
-def store_folder() -> Path:
-    """Where all features are kept: a folder for each space."""
-    return cache_folder() / "features"
 
 
 class FeatureStore:
@@ -148,95 +139,3 @@ def _values(features: Tensor) -> memoryview:
 
 def _identity(name: str, values: memoryview) -> str:
     return f"{name} {hashlib.sha256(values).hexdigest()}"
-
-
-def free_space(folder: Path) -> int:
-    """Bytes free where a folder is or would be made."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One clip's stored features."""
-
-    path: Path
-    size: int
-    used: float
-
-
-@dataclass(frozen=True)
-class Contents:
-    """The stored features of one space.
-
-    Attributes:
-        folder: its folder.
-        description: the attributes of its `FeatureSpace`; empty where they cannot be read.
-        entries: its features, the longest unused first.
-    """
-
-    folder: Path
-    description: dict[str, object]
-    entries: list[Entry]
-
-    @property
-    def size(self) -> int:
-        """Bytes of all entries."""
-        return sum(entry.size for entry in self.entries)
-
-
-def list_contents() -> list[Contents]:
-    """What the store holds, space by space."""
-    folders = sorted(path for path in store_folder().glob("*") if path.is_dir())
-    return [Contents(folder, _describe(folder), sorted(_entries(folder), key=_last_use)) for folder in folders]
-
-
-def choose_old(contents: Iterable[Contents], *, older_than: float | None, max_size: float | None) -> list[Entry]:
-    """The entries to prune.
-
-    Args:
-        contents: of the store.
-        older_than: those that were not used for so many seconds.
-        max_size: those that were unused for longest, until the rest has so many bytes.
-    """
-    entries = sorted((entry for space in contents for entry in space.entries), key=_last_use)
-    size = sum(entry.size for entry in entries)
-    chosen = []
-    for entry in entries:
-        too_old = older_than is not None and time.time() - entry.used > older_than
-        too_much = max_size is not None and size > max_size
-        if too_old or too_much:
-            chosen.append(entry)
-            size -= entry.size
-    return chosen
-
-
-def remove(entries: Iterable[Entry]) -> None:
-    """Deletes entries, what killed writers left, and folders that are empty then."""
-    for entry in entries:
-        entry.path.unlink(missing_ok=True)
-    for left in store_folder().rglob(f"{TEMPORARY_PREFIX}*"):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > DAY:
-                left.unlink()
-    for space in list_contents():
-        if not space.entries:
-            shutil.rmtree(space.folder, ignore_errors=True)
-
-
-def _last_use(entry: Entry) -> float:
-    return entry.used
-
-
-def _describe(folder: Path) -> dict[str, object]:
-    with suppress(OSError, ValueError):
-        return dict(json.loads((folder / DESCRIPTION).read_text()))
-    return {}
-
-
-def _entries(folder: Path) -> Iterator[Entry]:
-    for path in folder.glob(f"*/*{SUFFIX}"):
-        with suppress(OSError):  # another process may have pruned it
-            status = path.stat()
-            yield Entry(path, status.st_size, status.st_mtime)

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow.errors import UserError, remark
-from vjepa_mlflow.model import CENTRED, Backbone, Head, autocast, matmul_precision, preprocess
+from vjepa_mlflow.model import CENTRED, Backbone, Head, autocast, cpu_threads, matmul_precision, preprocess
 
 
 class ClipClassifier:
@@ -21,6 +21,7 @@ class ClipClassifier:
         processor: its preprocessing.
         precision: `fp32`, `tf32` or `bf16`.
         batch_size: clips in one forward pass at most.
+        threads: to compute with on the CPU.
 
     Attributes:
         batch_size: as many as it gains from.
@@ -33,10 +34,12 @@ class ClipClassifier:
         *,
         precision: str,
         batch_size: int,
+        threads: int,
     ):
         self._device = model.device
         self._processor = processor
         self._precision = precision
+        self._threads = threads
         self._backbone = Backbone(model, precision=precision)
         self._head = Head(model).eval()
         self.batch_size = batch_size if self._device.type == "cuda" else 1
@@ -44,7 +47,7 @@ class ClipClassifier:
 
     def __call__(self, clips: Sequence[Tensor]) -> Tensor:
         """uint8 RGB clips, each of shape (frames, height, width, 3), to probabilities of shape (clips, classes)."""
-        with torch.no_grad(), matmul_precision(self._precision):
+        with torch.no_grad(), cpu_threads(self._threads), matmul_precision(self._precision):
             pixels = preprocess(self._processor, clips, views=[CENTRED] * len(clips), device=self._device)
             batches, rest = divmod(len(clips), self.batch_size)
             sizes = [self.batch_size] * batches + [1] * rest

@@ -1,10 +1,11 @@
 """What a logged model takes and gives."""
 
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import Array, Object, Property
+from typing import TYPE_CHECKING
 
 from vjepa_mlflow.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
 
 DEFAULT_PARAMS: dict[str, int | str] = {"top_k": 5, "num_clips": 1, "bad_videos": "stop"}
 """Of a prediction: how many labels to return, over how many clips of a video to average, and what a video that cannot
@@ -29,16 +30,17 @@ def check_num_clips(num_clips: int) -> None:
         raise UserError(f"num_clips={num_clips}: expected a whole number from 1 to {MAX_CLIPS}")
 
 
-def default_signature() -> ModelSignature:
+def default_signature() -> "ModelSignature":
     """A binary column `video` in; `COLUMNS` out; parameters as in `DEFAULT_PARAMS`."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array, Object, Property
+
     pair = Object([Property("label", DataType.string), Property("score", DataType.double)])
     types = (DataType.string, DataType.double, Array(pair), DataType.string, DataType.string)
+    kinds = {str: DataType.string, int: DataType.integer}
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.binary, "video")]),
         outputs=Schema([ColSpec(type_, name, required=False) for name, type_ in zip(COLUMNS, types, strict=True)]),
-        params=ParamSchema([_param(name, default) for name, default in DEFAULT_PARAMS.items()]),
+        params=ParamSchema([ParamSpec(name, kinds[type(value)], value) for name, value in DEFAULT_PARAMS.items()]),
     )
-
-
-def _param(name: str, default: int | str) -> ParamSpec:
-    return ParamSpec(name, DataType.string if isinstance(default, str) else DataType.integer, default)

@@ -17,13 +17,14 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from torch import Tensor
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
+from vjepa_mlflow.cpus import thread_count, usable_cpus
 from vjepa_mlflow.flavor.batching import Batcher
 from vjepa_mlflow.flavor.clip_classifier import ClipClassifier
 from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.server import OUR_FAULT, PredictionError
 from vjepa_mlflow.flavor.signature import BAD_VIDEOS, COLUMNS, DEFAULT_PARAMS, MAX_CLIPS
 from vjepa_mlflow.flavor.spark import task_cpus
-from vjepa_mlflow.iteration import batches, map_ahead, usable_cpus
+from vjepa_mlflow.iteration import batches, map_ahead
 from vjepa_mlflow.model import label_names, use_device
 from vjepa_mlflow.video import Decoders, VideoError, clip_positions
 
@@ -73,6 +74,7 @@ class VideoClassifier:
             processor,
             precision=config.precision,
             batch_size=config.batch_size,
+            threads=task_cpus() or thread_count(),
         )
         self._batcher: Batcher[Tensor, Tensor] = Batcher(classify, size=classify.batch_size)
         weakref.finalize(self, self._batcher.close)

@@ -1,21 +1,25 @@
 """How good a model is on a set of videos: measured, drawn and logged. Training ends with it; `evaluate` is it."""
 
+from __future__ import annotations
+
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from vjepa_mlflow import evaluation, features, model, training
+from vjepa_mlflow import data, evaluation, features, model, tracking, training, video
 from vjepa_mlflow.cache import cache_folder
-from vjepa_mlflow.data import Sample, label_ids, undivided_groups
-from vjepa_mlflow.datasets import LabelledVideos, dataset_of_split
 from vjepa_mlflow.errors import UserError, remark
-from vjepa_mlflow.tracking import RunLog
-from vjepa_mlflow.video import VideoError, VideoFile, VideoProperties, measure_videos
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vjepa_mlflow.data import Sample
+    from vjepa_mlflow.datasets import LabelledVideos
 
 SHEET_ROWS = 12
 SHOWN_VIDEOS = 8
@@ -55,11 +59,13 @@ class LabelledSet:
     @cached_property
     def dataset(self) -> LabelledVideos:
         """The set as MLflow knows it."""
+        from vjepa_mlflow.datasets import dataset_of_split
+
         return dataset_of_split(self.samples, self.data, self.split)
 
     def predict(
         self, head: model.Head, source: features.FeatureSource, *, precision: str
-    ) -> "tuple[LabelledSet, evaluation.Outcomes]":
+    ) -> tuple[LabelledSet, evaluation.Outcomes]:
         """What a head says of each video: its probabilities, averaged over the video's clips.
 
         Returns:
@@ -70,28 +76,28 @@ class LabelledSet:
         videos = self._without(source.left_out)
         kept = [index for index, clip in enumerate(clips.given) if clip.sample.name not in source.left_out]
         probabilities = logits[kept].double().softmax(dim=-1).reshape(len(videos.samples), self.num_clips, -1)
-        _, units = np.unique(undivided_groups(videos.samples), return_inverse=True)
+        _, units = np.unique(data.undivided_groups(videos.samples), return_inverse=True)
         outcomes = evaluation.Outcomes(
             labels=self.labels,
-            targets=np.array(label_ids(videos.samples, self.labels)),
+            targets=np.array(data.label_ids(videos.samples, self.labels)),
             probabilities=probabilities.mean(dim=1).numpy(),
             units=units,
         )
         return videos, outcomes
 
-    def _without(self, names: Container[str]) -> "LabelledSet":
+    def _without(self, names: Container[str]) -> LabelledSet:
         samples = [sample for sample in self.samples if sample.name not in names]
         return self if len(samples) == len(self.samples) else replace(self, samples=samples)
 
     @cached_property
-    def properties(self) -> list[VideoProperties]:
+    def properties(self) -> list[video.VideoProperties]:
         """What can be measured of each video; measured when first asked for.
 
         Raises:
             UserError: one of them cannot be decoded any more.
         """
-        measured = measure_videos(
-            [VideoFile(sample.path, sample.digest) for sample in self.samples],
+        measured = video.measure_videos(
+            [video.VideoFile(sample.path, sample.digest) for sample in self.samples],
             num_frames=self.num_frames,
             stride=self.stride,
             notes=self.notes and self.notes / "properties",
@@ -118,7 +124,7 @@ class LabelledSet:
         kept = self.notes and self.notes / "thumbnails"
         try:
             return evaluation.read_thumbnails(sample, num_frames=self.num_frames, stride=self.stride, kept=kept)
-        except VideoError as error:
+        except video.VideoError as error:
             remark(f"{sample.path}: {error}: the report is without its frames")
             return np.full(GREY_FRAMES, 200, dtype=np.uint8)
 
@@ -128,8 +134,8 @@ def notes_folder(cache: str) -> Path | None:
     return cache_folder() if cache == "disk" else None
 
 
-def _check(properties: VideoProperties | VideoError, sample: Sample) -> VideoProperties:
-    if isinstance(properties, VideoError):
+def _check(properties: video.VideoProperties | video.VideoError, sample: Sample) -> video.VideoProperties:
+    if isinstance(properties, video.VideoError):
         raise UserError(f"{sample.path}: {properties}: expected it to be as the check found it") from properties
     return properties
 
@@ -148,7 +154,7 @@ class Course:
 
 
 def assess(
-    log: RunLog,
+    log: tracking.RunLog,
     videos: LabelledSet,
     outcomes: evaluation.Outcomes,
     *,

@@ -1,14 +1,15 @@
 """The states of a run's training, kept so that it goes on where it stopped: on this machine or on another."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from vjepa_mlflow import tracking, training
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.errors import UserError, one_line, remark
-from vjepa_mlflow.tracking import RunLog, download, list_files
-from vjepa_mlflow.training import Snapshot, TrainingState, read_snapshot
 
 ARTIFACTS = "checkpoint"
 """The folder of the run's artifacts that holds the newest one."""
@@ -23,14 +24,14 @@ class Checkpoints:
         log: of the run.
     """
 
-    def __init__(self, log: RunLog):
+    def __init__(self, log: tracking.RunLog):
         self._log = log
         self._folder = cache_folder() / "checkpoints" / log.run_id
         self._pool = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
-        self._newest: tuple[int, Snapshot] | None = None
+        self._newest: tuple[int, training.Snapshot] | None = None
 
-    def save(self, state: TrainingState) -> None:
+    def save(self, state: training.TrainingState) -> None:
         """Has the state written, and returns before it is.
 
         Raises:
@@ -47,7 +48,7 @@ class Checkpoints:
             self._writing.result()
         self._write()
 
-    def read(self) -> Snapshot | None:
+    def read(self) -> training.Snapshot | None:
         """The newest state that can be trusted; None where none was ever written.
 
         Raises:
@@ -56,7 +57,7 @@ class Checkpoints:
         refusals: list[UserError] = []
         for path in self._kept():
             try:
-                found = read_snapshot(path)
+                found = training.read_snapshot(path)
             except UserError as error:
                 refusals.append(error)
                 continue
@@ -75,13 +76,13 @@ class Checkpoints:
     def _kept(self) -> Iterator[Path]:
         """The files, the newest first, this machine's before the run's."""
         here = {path.name: path for path in self._folder.glob("*.safetensors")}
-        there = list_files(self._log.run_id, ARTIFACTS)
+        there = tracking.list_files(self._log.run_id, ARTIFACTS)
         for name in sorted({*here, *there}, reverse=True):
             if name in here:
                 yield here[name]
             if name in there:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                yield download(self._log.run_id, f"{ARTIFACTS}/{name}", self._folder)
+                yield tracking.download(self._log.run_id, f"{ARTIFACTS}/{name}", self._folder)
 
     def _write(self) -> None:
         while self._newest is not None:

@@ -1,13 +1,15 @@
 """Features that are not there yet, with a progress bar."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Sequence
 
-from vjepa_mlflow.features import Clip, FeatureSource
+from vjepa_mlflow import features
 from vjepa_mlflow.iteration import progress
 
 
-def encode(source: FeatureSource, clips: Sequence[Clip], *, again: bool) -> list[float]:
+def encode(source: features.FeatureSource, clips: Sequence[features.Clip], *, again: bool) -> list[float]:
     """Encodes clips and keeps their features, until there is no room.
 
     Args:

@@ -1,16 +1,16 @@
 """How good a logged model is on labelled videos, also on others than it was tested on when it was trained."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mlflow.exceptions import MlflowException
-
-from vjepa_mlflow import data, evaluation, features, flavor, model
+from vjepa_mlflow import data, evaluation, features, flavor, model, tracking
+from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.errors import UserError, one_line, printable
-from vjepa_mlflow.flavor.signature import check_num_clips
 from vjepa_mlflow.jobs.assess import LabelledSet, assess, notes_folder
 from vjepa_mlflow.jobs.prepare import URI_SCHEMES, check_videos, log_faults, log_left_out
 from vjepa_mlflow.recipe import EVALUATED, EVALUATED_SPLITS, Recipe
-from vjepa_mlflow.tracking import RunLog, evaluation_tags, registered_version, run_log, tag_version
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,9 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
     """
     if split not in EVALUATED_SPLITS:
         raise UserError(f"split={split}: expected one of {', '.join(EVALUATED_SPLITS)}")
-    check_num_clips(num_clips)
-    with run_log() as log, model.matmul_precision(recipe.precision):
+    flavor.check_num_clips(num_clips)
+    samples = data.read_samples(recipe.data)
+    with tracking.run_log() as log, model.cpu_threads(thread_count()), model.matmul_precision(recipe.precision):
         used = {name: getattr(recipe, name) for name in EVALUATED}
         log.params({"model_uri": model_uri, "split": split, "num_clips": num_clips, **used})
         device = model.use_device(recipe.device)
@@ -54,7 +55,7 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
         videos = LabelledSet(
             data=recipe.data,
             split=split,
-            samples=_choose_videos(log, recipe, split, num_frames=classifier.config.frames_per_clip),
+            samples=_choose_videos(log, recipe, samples, split, num_frames=classifier.config.frames_per_clip),
             labels=model.label_names(classifier.config),
             num_clips=num_clips,
             num_frames=classifier.config.frames_per_clip,
@@ -77,26 +78,29 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
         title = f"{model_uri} on {recipe.data}"
         model_id = loaded.model_id if model_uri.startswith(URI_SCHEMES) else None  # a copied folder's may be nobody's
         found = assess(log, videos, outcomes, title=title, facts=facts, step=0, model_id=model_id)
-        version = registered_version(model_uri)
+        version = tracking.registered_version(model_uri)
         if version is not None:
-            tags = evaluation_tags(
+            tags = tracking.evaluation_tags(
                 found.metrics_of(split), split=split, num_clips=num_clips, dataset=videos.dataset, run_id=log.run_id
             )
-            tag_version(*version, tags)
+            tracking.tag_version(*version, tags)
         source.finish()
         return EvaluationResult(log.run_id, found)
 
 
 def _load(model_uri: str) -> flavor.LoadedModel:
+    from mlflow.exceptions import MlflowException
+
     try:
         return flavor.load_model(model_uri)
     except (MlflowException, OSError) as error:
         raise UserError(f"{model_uri}: {one_line(error)}: expected a model that this project logged") from error
 
 
-def _choose_videos(log: RunLog, recipe: Recipe, split: str, *, num_frames: int) -> list[data.Sample]:
+def _choose_videos(
+    log: tracking.RunLog, recipe: Recipe, samples: Sequence[data.Sample], split: str, *, num_frames: int
+) -> list[data.Sample]:
     """The videos of the split, checked; drawn from all where the data does not give it."""
-    samples = data.read_samples(recipe.data)
     given = [sample for sample in samples if split in ("all", sample.split)]
     usable = check_videos(
         given or samples,

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from vjepa_mlflow import features, model
+from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.jobs.encode import encode
-from vjepa_mlflow.jobs.prepare import prepare
+from vjepa_mlflow.jobs.prepare import check_names, prepare
 from vjepa_mlflow.ranks import launched_share
 from vjepa_mlflow.recipe import Recipe
 
@@ -35,9 +36,10 @@ def extract(recipe: Recipe) -> ExtractionResult:
     Raises:
         UserError: something in the recipe or in what it names is not as expected, or the disk is full.
     """
+    samples = check_names(recipe)
     share = launched_share()
-    with model.matmul_precision(recipe.precision):
-        prepared = prepare(recipe, share=share)
+    with model.cpu_threads(thread_count()), model.matmul_precision(recipe.precision):
+        prepared = prepare(recipe, samples, share=share)
         source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
         clips = list(share.of(list(features.all_clips(prepared.dataset, recipe))))
         missing = source.missing(clips)

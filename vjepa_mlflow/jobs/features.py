@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from vjepa_mlflow.features import store
+from vjepa_mlflow.features import contents
 
 COLUMNS = ("space", "features", "GiB", "last used", "precision", "frames", "stride", "backbone")
 
@@ -18,18 +18,18 @@ class Pruned:
 
 def describe() -> str:
     """The store as a table, a line for each space: features that can be used together."""
-    contents = store.list_contents()
-    entries = sum(len(space.entries) for space in contents)
-    size = sum(space.size for space in contents)
-    free = store.free_space(store.store_folder())
-    head = f"{store.store_folder()}: {entries} features, {size / 2**30:.2f} GiB; {free / 2**30:.1f} GiB free"
-    rows = [COLUMNS, *(_row(space) for space in contents)] if contents else []
+    spaces = contents.list_contents()
+    entries = sum(len(space.entries) for space in spaces)
+    size = sum(space.size for space in spaces)
+    free = contents.free_space(contents.store_folder())
+    head = f"{contents.store_folder()}: {entries} features, {size / 2**30:.2f} GiB; {free / 2**30:.1f} GiB free"
+    rows = [COLUMNS, *(_row(space) for space in spaces)] if spaces else []
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))] if rows else []
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([head, *lines])
 
 
-def _row(space: store.Contents) -> tuple[str, ...]:
+def _row(space: contents.Contents) -> tuple[str, ...]:
     used = time.strftime("%Y-%m-%d", time.localtime(space.entries[-1].used)) if space.entries else "-"
     known = space.description
     return (
@@ -45,11 +45,11 @@ def _row(space: store.Contents) -> tuple[str, ...]:
 
 
 def prune(*, older_than_days: float | None, max_size_gib: float | None) -> Pruned:
-    """Deletes features by age or by size, see `store.choose_old`."""
-    chosen = store.choose_old(
-        store.list_contents(),
-        older_than=None if older_than_days is None else older_than_days * store.DAY,
+    """Deletes features by age or by size, see `contents.choose_old`."""
+    chosen = contents.choose_old(
+        contents.list_contents(),
+        older_than=None if older_than_days is None else older_than_days * contents.DAY,
         max_size=None if max_size_gib is None else max_size_gib * 2**30,
     )
-    store.remove(chosen)
+    contents.remove(chosen)
     return Pruned(len(chosen), sum(entry.size for entry in chosen))

@@ -1,17 +1,17 @@
 """From the best head to a logged model: what a training run and a sweep end with."""
 
-from vjepa_mlflow import evaluation, features, model, training
-from vjepa_mlflow.datasets import dataset_of_split
+from __future__ import annotations
+
+from vjepa_mlflow import evaluation, features, model, tracking, training
 from vjepa_mlflow.energy import Meter, Usage, describe_hardware
 from vjepa_mlflow.jobs.assess import Course, LabelledSet, assess, notes_folder
 from vjepa_mlflow.jobs.prepare import Preparation, log_left_out
 from vjepa_mlflow.jobs.publish import Publication, publish
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.tracking import RunLog, evaluation_tags, library_versions
 
 
 def finish(
-    log: RunLog,
+    log: tracking.RunLog,
     prepared: Preparation,
     recipe: Recipe,
     *,
@@ -85,8 +85,10 @@ def test_videos(prepared: Preparation, recipe: Recipe) -> LabelledSet:
 
 
 def _record(
-    log: RunLog, prepared: Preparation, recipe: Recipe, course: Course, usage: Usage, trials: int | None
+    log: tracking.RunLog, prepared: Preparation, recipe: Recipe, course: Course, usage: Usage, trials: int | None
 ) -> evaluation.TrainingRecord:
+    from vjepa_mlflow.datasets import dataset_of_split
+
     dataset = prepared.dataset
     return evaluation.TrainingRecord(
         run_id=log.run_id,
@@ -104,7 +106,7 @@ def _record(
         trials=trials,
         hardware=describe_hardware(),
         device=model.describe_device(prepared.classifier.device),
-        versions=library_versions(),
+        versions=tracking.library_versions(),
     )
 
 
@@ -119,7 +121,7 @@ def _publication(
         model_card=evaluation.render_card(record, found),
         registered_model_name=record.recipe.registered_model_name,
         description=evaluation.summarize(record, found),
-        tags=evaluation_tags(
+        tags=tracking.evaluation_tags(
             found.metrics_of("test"),
             split="test",
             num_clips=1,

@@ -1,5 +1,7 @@
 """Processes that help with a sweep's trials, each on a GPU of its own where there are several."""
 
+from __future__ import annotations
+
 import os
 import sys
 import time
@@ -12,18 +14,14 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import TextIO
 
-import mlflow
-import torch
-
-from vjepa_mlflow import model, sweep
+from vjepa_mlflow import model, sweep, tracking
+from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
-from vjepa_mlflow.iteration import usable_cpus
 from vjepa_mlflow.jobs.trials import TrialRunner, Workshop
 from vjepa_mlflow.processes import end_with_the_parent, fork_server, without_main
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.tracking import end_trial_run, trial_run_id
 from vjepa_mlflow.workers import end_workers
 
 PAUSE = 0.2
@@ -57,6 +55,11 @@ class Assignment:
     tracking_uri: str
     share: Share = field(default_factory=Share)
 
+    @property
+    def threads(self) -> int:
+        """That the process computes with, since the others need cores too."""
+        return thread_count(self.share.world_size)
+
     def queue(self, shared: sweep.SharedStudy) -> sweep.TrialQueue:
         return shared.trials(self.plan, self.recipe, count=self.count, on_interrupted=self._end_run)
 
@@ -68,14 +71,17 @@ class Assignment:
         stopping: Callable[[], bool],
         look: Callable[[], None] = lambda: None,
     ) -> TrialRunner:
-        return TrialRunner(self.queue(shared), self.plan, self.recipe, workshop, self.run_id, stopping, look)
+        return TrialRunner(
+            self.queue(shared), self.plan, self.recipe, workshop, self.run_id, self.threads, stopping, look
+        )
 
-    def for_process(self, rank: int, world_size: int) -> "Assignment":
+    def for_process(self, rank: int, world_size: int) -> Assignment:
         """The same for one of several processes, with a GPU of its own as far as there are enough."""
+        import torch
 
         def placed(recipe: Recipe) -> Recipe:
             device = model.choose_device(recipe.device)
-            if device.type == "cuda" and recipe.device in ("auto", "cuda"):
+            if world_size > 1 and device.type == "cuda" and recipe.device in ("auto", "cuda"):
                 return replace(recipe, device=f"cuda:{rank % torch.cuda.device_count()}")
             return recipe
 
@@ -83,13 +89,7 @@ class Assignment:
 
     def _end_run(self, trial: int) -> None:
         with suppress(IndexError):  # it was interrupted before it had one
-            end_trial_run(trial_run_id(self.run_id, trial), "INTERRUPTED")
-
-
-def share_processors(world_size: int) -> None:
-    """Leaves the other processes of a command their processors."""
-    if world_size > 1:
-        torch.set_num_threads(max(1, usable_cpus() // world_size))
+            tracking.end_trial_run(tracking.trial_run_id(self.run_id, trial), "INTERRUPTED")
 
 
 class Team:
@@ -130,8 +130,9 @@ class Team:
 
 
 @contextmanager
-def helpers(assignment: Assignment, world_size: int) -> Iterator[Team]:
+def helpers(assignment: Assignment) -> Iterator[Team]:
     """Starts the processes of ranks 1, 2, ...; rank 0 is this one. What goes wrong in the block ends them."""
+    world_size = assignment.share.world_size
     context = fork_server()
     go = context.Event()
     encoded = [context.Event() for _ in range(1, world_size)]
@@ -195,16 +196,18 @@ def _help(assignment: Assignment, surroundings: Surroundings, encoded: Event, go
 
 def _encode_and_work(assignment: Assignment, encoded: Event, go: Event) -> None:
     """Encodes a share, and takes trials once the others have done so as well."""
-    share_processors(assignment.share.world_size)
+    import mlflow
+
     mlflow.set_tracking_uri(assignment.tracking_uri)
     shared = sweep.SharedStudy(assignment.storage, assignment.study)
     workshop = Workshop(assignment.share)
-    workshop.encode(assignment.encoded)
-    with gentle_interrupts() as stopping, shared.answering():
-        encoded.set()
-        while not go.is_set() and not stopping():
-            time.sleep(PAUSE)
-        assignment.runner(shared, workshop, stopping=stopping).work()
+    with model.cpu_threads(assignment.threads):
+        workshop.encode(assignment.encoded)
+        with gentle_interrupts() as stopping, shared.answering():
+            encoded.set()
+            while not go.is_set() and not stopping():
+                time.sleep(PAUSE)
+            assignment.runner(shared, workshop, stopping=stopping).work()
 
 
 def _no_terminal(stream: TextIO) -> TextIO:

@@ -1,22 +1,22 @@
 """Predictions of a logged model for files and folders."""
 
+from __future__ import annotations
+
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import mlflow
-from mlflow.exceptions import MlflowException
-
-from vjepa_mlflow.data import find_videos
+from vjepa_mlflow import data, flavor
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.flavor.signature import check_num_clips
-from vjepa_mlflow.flavor.video_classifier import Classification, VideoClassifier
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.jobs.prediction_files import PredictionFile, PredictionRow
+
+if TYPE_CHECKING:
+    from vjepa_mlflow.flavor.video_classifier import Classification, VideoClassifier
 
 
 class PredictionCounts(NamedTuple):
@@ -44,7 +44,7 @@ def predict(model_uri: str, paths: Sequence[Path], *, num_clips: int = 1) -> Ite
     Raises:
         UserError: there is no such model, a path is not there, or no video is among them.
     """
-    check_num_clips(num_clips)
+    flavor.check_num_clips(num_clips)
     _check_paths(paths)
     yield from _predict(_load(model_uri), paths, num_clips, known=set())
 
@@ -62,7 +62,7 @@ def predict_to_file(model_uri: str, paths: Sequence[Path], output: Path, *, num_
         UserError: as `predict`, or the file cannot be written, or holds something else.
         KeyboardInterrupt: it was asked to stop; the same call goes on.
     """
-    check_num_clips(num_clips)
+    flavor.check_num_clips(num_clips)
     _check_paths(paths)
     model = _load(model_uri)
     added = errors = 0
@@ -88,6 +88,11 @@ class _Model(NamedTuple):
 
 
 def _load(model_uri: str) -> _Model:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    from vjepa_mlflow.flavor.video_classifier import VideoClassifier
+
     try:
         loaded = mlflow.pyfunc.load_model(model_uri)
     except (MlflowException, OSError) as error:
@@ -108,7 +113,7 @@ def _check_paths(paths: Sequence[Path]) -> None:
 
 def _expand(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
-        yield from find_videos(path) if path.is_dir() else (path,)
+        yield from data.find_videos(path) if path.is_dir() else (path,)
 
 
 def _predict(model: _Model, paths: Sequence[Path], num_clips: int, *, known: set[str]) -> Iterator[PredictionRow]:

@@ -1,17 +1,20 @@
 """Everything before the first epoch: checked videos, their splits, a frozen backbone with a new head."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
-
-from vjepa_mlflow import data, flavor, model, video
+from vjepa_mlflow import data, flavor, model, tracking, video
 from vjepa_mlflow.cache import cache_folder
-from vjepa_mlflow.energy import describe_hardware
+from vjepa_mlflow.energy import check_country, describe_hardware
 from vjepa_mlflow.errors import UserError, printable
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.tracking import RunLog
+
+if TYPE_CHECKING:
+    from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 SHOWN_FAULTS = 20
 URI_SCHEMES = ("models:/", "runs:/")
@@ -31,13 +34,32 @@ class Preparation:
     processor: VJEPA2VideoProcessor
 
 
+def check_names(recipe: Recipe) -> list[data.Sample]:
+    """Lists the videos that a recipe names, and refuses what else it names that is not there.
+
+    For mistakes to be told at once: whatever can be known without PyTorch, transformers and MLflow, which take seconds
+    to import.
+
+    Raises:
+        UserError: something is not as expected; no run needs to begin.
+    """
+    check_country(recipe.country)
+    model.check_name(recipe.model)
+    return data.list_samples(recipe.data)
+
+
 def prepare(
-    recipe: Recipe, *, on_faults: Callable[[list[Fault]], None] = lambda _: None, share: Share | None = None
+    recipe: Recipe,
+    samples: Sequence[data.Sample],
+    *,
+    on_faults: Callable[[list[Fault]], None] = lambda _: None,
+    share: Share | None = None,
 ) -> Preparation:
-    """Finds the device, the videos and the checkpoint, checks them, and tells what was found.
+    """Finds the device and the checkpoint, checks the videos, and tells what was found.
 
     Args:
         recipe: the values of the run.
+        samples: its videos, as `check_names` lists them.
         on_faults: is given the videos that cannot be used, if any, before they stop the run.
         share: this process's share, where several prepare the same.
 
@@ -45,7 +67,6 @@ def prepare(
         UserError: one of them is not as expected.
     """
     device = model.use_device(recipe.device)
-    samples = data.list_samples(recipe.data)
     checkpoint = _find_checkpoint(recipe)
     print(f"Model: {checkpoint.name} ({checkpoint.revision[:19]}) on {model.describe_device(device)}")
 
@@ -133,19 +154,19 @@ def _print_dataset(dataset: data.VideoDataset, recipe: Recipe) -> None:
     print(printable(f"Data: {recipe.data}, {len(dataset.labels)} classes, {sizes}{drawn}"))
 
 
-def log_faults(log: RunLog, faults: list[Fault]) -> None:
+def log_faults(log: tracking.RunLog, faults: list[Fault]) -> None:
     """Logs the videos that cannot be used, before they are listed."""
     log.table(faults, "bad_videos.csv")
     print("Videos that cannot be used, all in the run's artifact bad_videos.csv:")
 
 
-def log_left_out(log: RunLog, left_out: Mapping[str, str]) -> None:
+def log_left_out(log: tracking.RunLog, left_out: Mapping[str, str]) -> None:
     """Logs the videos that went bad after the check, by name, with what is wrong with them, if there are any."""
     if left_out:
         log.table([{"path": name, "fault": fault} for name, fault in left_out.items()], "left_out_videos.csv")
 
 
-def log_preparation(log: RunLog, prepared: Preparation, recipe: Recipe) -> None:
+def log_preparation(log: tracking.RunLog, prepared: Preparation, recipe: Recipe) -> None:
     """Logs the checkpoint, the device and the three sets."""
     counts = model.count_parameters(prepared.classifier)
     log.params(

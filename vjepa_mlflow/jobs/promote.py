@@ -2,11 +2,8 @@
 
 from dataclasses import dataclass
 
-from mlflow.exceptions import MlflowException
-
+from vjepa_mlflow import evaluation, tracking
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.evaluation import LOWER_IS_BETTER
-from vjepa_mlflow.tracking import alias_holder, evaluated_on_tag, move_alias, registered_version, version_tags
 
 
 @dataclass(frozen=True)
@@ -44,21 +41,23 @@ def promote(model_uri: str, alias: str, *, if_better: str = "") -> Promotion:
     Raises:
         UserError: there is no such version, the alias is not allowed, or the two were not evaluated alike.
     """
+    from mlflow.exceptions import MlflowException
+
     try:
-        registered = registered_version(model_uri)
+        registered = tracking.registered_version(model_uri)
         if registered is None:
             raise UserError(f"{model_uri}: expected a registered version, such as models:/name/2")
         name, version = registered
-        holder = alias_holder(name, alias)
+        holder = tracking.alias_holder(name, alias)
         if holder == version:
             return Promotion(name, alias, version, holder, moved=False)
         if holder is None or not if_better:
-            move_alias(name, alias, version)
+            tracking.move_alias(name, alias, version)
             return Promotion(name, alias, version, holder, moved=True)
         figures, evaluated_on = _compare(name, holder, version, metric=if_better)
         better = _is_better(figures, metric=if_better)
         if better:
-            move_alias(name, alias, version)
+            tracking.move_alias(name, alias, version)
         return Promotion(name, alias, version, holder, moved=better, figures=figures, evaluated_on=evaluated_on)
     except MlflowException as error:
         raise UserError(f"{model_uri}, alias {alias}: {one_line(error)}") from error
@@ -69,13 +68,13 @@ def _compare(name: str, holder: str, version: str, *, metric: str) -> tuple[tupl
     split, _, _ = metric.partition("_")
     found = []
     for one in (holder, version):
-        tags = version_tags(name, one)
-        if metric not in tags or evaluated_on_tag(split) not in tags:
+        tags = tracking.version_tags(name, one)
+        if metric not in tags or tracking.evaluated_on_tag(split) not in tags:
             raise UserError(
                 f"if_better={metric}: version {one} of {name} has no such figure: expected one of "
                 f"{', '.join(_figures(tags)) or 'none yet'}; vjepa-mlflow evaluate models:/{name}/{one} makes them"
             )
-        found.append((float(tags[metric]), tags[evaluated_on_tag(split)]))
+        found.append((float(tags[metric]), tags[tracking.evaluated_on_tag(split)]))
     (of_holder, videos), (of_version, other_videos) = found
     if videos != other_videos:
         raise UserError(
@@ -86,7 +85,9 @@ def _compare(name: str, holder: str, version: str, *, metric: str) -> tuple[tupl
 
 
 def _figures(tags: dict[str, str]) -> list[str]:
-    return sorted(tag for tag in tags if evaluated_on_tag(tag.partition("_")[0]) in tags and _is_number(tags[tag]))
+    return sorted(
+        tag for tag in tags if tracking.evaluated_on_tag(tag.partition("_")[0]) in tags and _is_number(tags[tag])
+    )
 
 
 def _is_number(text: str) -> bool:
@@ -99,4 +100,4 @@ def _is_number(text: str) -> bool:
 
 def _is_better(figures: tuple[float, float], *, metric: str) -> bool:
     before, after = figures
-    return after < before if metric.endswith(LOWER_IS_BETTER) else after > before
+    return after < before if metric.endswith(evaluation.LOWER_IS_BETTER) else after > before

@@ -1,26 +1,19 @@
 """A trained model to the tracking server and the registry: now, or later from the folder where it was kept."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlflow.exceptions import MlflowException
-from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
-
-from vjepa_mlflow import data, flavor
+from vjepa_mlflow import data, flavor, tracking
 from vjepa_mlflow.cache import read_note, write_atomically
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.flavor.config import ServingConfig
-from vjepa_mlflow.tracking import (
-    RunLog,
-    UndeliveredError,
-    describe_version,
-    find_logged_model,
-    register_model,
-    tag_version,
-)
+
+if TYPE_CHECKING:
+    from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 MODEL_NAME = "model"
 HEAD_TAG = "vjepa_mlflow.head"
@@ -55,7 +48,7 @@ class Publication:
 
 
 def publish(
-    log: RunLog,
+    log: tracking.RunLog,
     classifier: VJEPA2ForVideoClassification,
     processor: VJEPA2VideoProcessor,
     publication: Publication,
@@ -67,15 +60,17 @@ def publish(
     Raises:
         UndeliveredError: the tracking server or the registry has not taken it; it is in the log's folder.
     """
+    from mlflow.exceptions import MlflowException
+
     try:
         log.deliver()
         return _publish(log.run_id, classifier, processor, publication)
-    except (MlflowException, OSError, UndeliveredError) as error:
+    except (MlflowException, OSError, tracking.UndeliveredError) as error:
         _keep(log.folder, classifier, processor, publication)
-        raise error if isinstance(error, UndeliveredError) else log.undelivered(error) from error
+        raise error if isinstance(error, tracking.UndeliveredError) else log.undelivered(error) from error
 
 
-def publish_kept(log: RunLog) -> str | None:
+def publish_kept(log: tracking.RunLog) -> str | None:
     """Logs the model that was kept in the log's folder, and returns its URI; None where there is none."""
     publication = read_note(log.folder / NOTE, Publication)
     if publication is None:
@@ -90,7 +85,7 @@ def _publish(
     processor: VJEPA2VideoProcessor,
     publication: Publication,
 ) -> str:
-    model_id = find_logged_model(run_id, HEAD_TAG, publication.head)
+    model_id = tracking.find_logged_model(run_id, HEAD_TAG, publication.head)
     if model_id is None:
         logged = flavor.log_model(
             classifier,
@@ -105,9 +100,9 @@ def _publish(
     name = publication.registered_model_name
     if not name:
         return f"models:/{model_id}"
-    version = register_model(name, model_id)
-    describe_version(name, version, publication.description)
-    tag_version(name, version, publication.tags)
+    version = tracking.register_model(name, model_id)
+    tracking.describe_version(name, version, publication.description)
+    tracking.tag_version(name, version, publication.tags)
     return f"models:/{name}/{version}"
 
 
@@ -130,7 +125,7 @@ def _contents(publication: Publication) -> dict[str, Any]:
     """What is saved with a model."""
     return {
         "stride": publication.stride,
-        "config": ServingConfig(precision=publication.precision),
+        "config": flavor.ServingConfig(precision=publication.precision),
         "model_card": publication.model_card,
         "input_example": flavor.example_input(data.draw_clip("left_clockwise", seed=0)),
     }

@@ -1,5 +1,7 @@
 """The sweep: many heads on features that are encoded once, and the best of them as a logged model."""
 
+from __future__ import annotations
+
 import tempfile
 import time
 from collections.abc import Mapping
@@ -8,27 +10,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import mlflow
-
-from vjepa_mlflow import data, flavor, model, sweep, training
-from vjepa_mlflow.energy import Meter, check_country, metering
+from vjepa_mlflow import data, model, sweep, tracking, training
+from vjepa_mlflow.energy import Meter, metering
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.jobs.finish import finish, test_videos
-from vjepa_mlflow.jobs.helpers import Assignment, helpers, share_processors
-from vjepa_mlflow.jobs.prepare import log_faults, log_preparation
+from vjepa_mlflow.jobs.helpers import Assignment, helpers
+from vjepa_mlflow.jobs.prepare import check_names, log_faults, log_preparation
 from vjepa_mlflow.jobs.trials import HEAD_FILE, PAUSE, Workshop
-from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.tracking import (
-    RunLog,
-    download,
-    end_left_runs,
-    resumed_log,
-    run_log,
-    trial_run_id,
-    wake_tracking,
-)
 
 
 @dataclass(frozen=True)
@@ -74,17 +64,17 @@ def run_sweep(
     count = plan.trials if trials is None else sweep.check_count("trials", trials)
     sweep.check_count("workers", workers)
     plan.space.baseline(recipe)
-    flavor.check_registered_model_name(recipe.registered_model_name)
-    check_country(recipe.country)
+    samples = check_names(recipe)
+    import mlflow  # no sooner, so that mistakes are told at once
+
     model.choose_device(recipe.device)
-    samples = data.list_samples(recipe.data)
     name = study or f"{file.stem}-{data.locate_data(recipe.data).resolve().stem}"
     shared = sweep.SharedStudy(storage or sweep.default_storage(mlflow.get_tracking_uri()), name)
-    wake_tracking()
+    tracking.wake_tracking()
     with shared.answering():
         is_new = shared.create(plan, sweep.define(plan, recipe, samples))
         run_id = None if is_new else shared.wait_for_run()
-        with resumed_log(run_id) if run_id else run_log() as log, metering(recipe.country) as meter:
+        with tracking.resumed_log(run_id) if run_id else tracking.run_log() as log, metering(recipe.country) as meter:
             if run_id is None:
                 shared.set_run_id(log.run_id)
             _log_plan(log, shared, plan, recipe, file)
@@ -97,11 +87,14 @@ def run_sweep(
                 study=name,
                 run_id=log.run_id,
                 tracking_uri=mlflow.get_tracking_uri(),
-            )
-            return _Sweep(log, shared, assignment, workers, meter).run()
+            ).for_process(0, workers)
+            with model.cpu_threads(assignment.threads):
+                return _Sweep(log, shared, assignment, meter).run()
 
 
-def _log_plan(log: RunLog, shared: sweep.SharedStudy, plan: sweep.SweepPlan, recipe: Recipe, file: Path) -> None:
+def _log_plan(
+    log: tracking.RunLog, shared: sweep.SharedStudy, plan: sweep.SweepPlan, recipe: Recipe, file: Path
+) -> None:
     log.tags({"mlflow.runName": shared.name})
     fixed = {name: value for name, value in asdict(recipe).items() if name not in plan.space.fields}
     searched = {
@@ -114,11 +107,10 @@ def _log_plan(log: RunLog, shared: sweep.SharedStudy, plan: sweep.SweepPlan, rec
 class _Sweep:
     """One process's part in a study, from its trials to the best head."""
 
-    def __init__(self, log: RunLog, shared: sweep.SharedStudy, assignment: Assignment, workers: int, meter: Meter):
-        self._log, self._shared, self._workers, self._meter = log, shared, workers, meter
-        self._assignment = assignment.for_process(0, workers) if workers > 1 else assignment
-        self._plan, self._recipe = assignment.plan, self._assignment.recipe
-        self._workshop = Workshop(Share(0, workers), lambda faults: log_faults(log, faults))
+    def __init__(self, log: tracking.RunLog, shared: sweep.SharedStudy, assignment: Assignment, meter: Meter):
+        self._log, self._shared, self._meter = log, shared, meter
+        self._assignment, self._plan, self._recipe = assignment, assignment.plan, assignment.recipe
+        self._workshop = Workshop(assignment.share, lambda faults: log_faults(log, faults))
         self._queue = assignment.queue(shared)
         self._started = time.perf_counter()
 
@@ -144,11 +136,10 @@ class _Sweep:
         )
 
     def _end_left_runs(self) -> None:
-        end_left_runs(self._log.run_id, {slot.number: slot.state for slot in self._queue.slots()})
+        tracking.end_left_runs(self._log.run_id, {slot.number: slot.state for slot in self._queue.slots()})
 
     def _do_trials(self) -> None:
-        share_processors(self._workers)
-        with helpers(self._assignment, self._workers) as team:
+        with helpers(self._assignment) as team:
             bench = self._workshop.bench(self._assignment.encoded)
             log_preparation(self._log, bench.prepared, self._recipe)
             self._workshop.encode(self._assignment.encoded)
@@ -233,6 +224,6 @@ class _Sweep:
         return {**best.metrics, **tested}, model_uri
 
     def _fetch_head(self, slot: sweep.Slot) -> tuple[training.BestHead, list[dict[str, float]]]:
-        run_id = trial_run_id(self._log.run_id, slot.number)
+        run_id = tracking.trial_run_id(self._log.run_id, slot.number)
         with tempfile.TemporaryDirectory() as folder:
-            return training.load_best(download(run_id, HEAD_FILE, Path(folder)))
+            return training.load_best(tracking.download(run_id, HEAD_FILE, Path(folder)))

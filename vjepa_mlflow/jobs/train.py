@@ -1,30 +1,23 @@
 """The main job: from labelled videos to a logged model."""
 
+from __future__ import annotations
+
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vjepa_mlflow import data, features, flavor, model, training
-from vjepa_mlflow.datasets import dataset_of_split
+from vjepa_mlflow import data, features, model, tracking, training
+from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.energy import metering
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.interrupts import gentle_interrupts, terminations_as_interrupts
 from vjepa_mlflow.jobs.checkpoints import Checkpoints
 from vjepa_mlflow.jobs.finish import finish, test_videos
-from vjepa_mlflow.jobs.prepare import Preparation, log_faults, log_preparation, prepare
+from vjepa_mlflow.jobs.prepare import Preparation, check_names, log_faults, log_preparation, prepare
+from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.tracking import (
-    RunLog,
-    UndeliveredError,
-    check_unfinished,
-    dataset_digests,
-    find_unfinished,
-    resumable,
-    resumed_log,
-    run_log,
-)
 
 AUTO = "auto"
 HEAD_FILE = "head.safetensors"
@@ -64,15 +57,16 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
     """
     if save_steps < 0:
         raise UserError(f"save_steps={save_steps}: expected a whole number of at least 0")
+    samples = check_names(recipe)
     with (
         terminations_as_interrupts(),
-        _log_of_training(recipe, resume) as log,
+        _log_of_training(recipe, samples, resume) as log,
         metering(recipe.country) as meter,
+        threads_of_run(log, thread_count()),
         model.matmul_precision(recipe.precision),
     ):
         log.params(asdict(recipe))
-        flavor.check_registered_model_name(recipe.registered_model_name)
-        prepared = prepare(recipe, on_faults=lambda faults: log_faults(log, faults))
+        prepared = prepare(recipe, samples, on_faults=lambda faults: log_faults(log, faults))
         _check_data(log.run_id, prepared.dataset, recipe)
         log_preparation(log, prepared, recipe)
         source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
@@ -102,7 +96,7 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
                 meter=meter,
                 step=best.epoch,
             )
-        except UndeliveredError:  # and the model is kept, so that there is nothing to go on with
+        except tracking.UndeliveredError:  # and the model is kept, so that there is nothing to go on with
             checkpoints.forget()
             raise
         source.finish()  # now, so that a full disk does not cost the trained head
@@ -111,10 +105,11 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
 
 
 @contextmanager
-def _log_of_training(recipe: Recipe, resume: str) -> Iterator[RunLog]:
+def _log_of_training(recipe: Recipe, samples: Sequence[data.Sample], resume: str) -> Iterator[tracking.RunLog]:
     """The log of a new run, or of the one that goes on."""
-    run_id = _find_run(recipe, resume) if resume else None
-    with resumed_log(run_id) if run_id else run_log() as log, resumable(log, _define(recipe)):
+    definition = _define(recipe, samples)
+    run_id = _find_run(definition, resume) if resume else None
+    with tracking.resumed_log(run_id) if run_id else tracking.run_log() as log, tracking.resumable(log, definition):
         try:
             yield log
         except KeyboardInterrupt as interrupt:
@@ -124,25 +119,26 @@ def _log_of_training(recipe: Recipe, resume: str) -> Iterator[RunLog]:
             ) from interrupt
 
 
-def _find_run(recipe: Recipe, resume: str) -> str | None:
-    definition = _define(recipe)
-    run_id = find_unfinished(definition) if resume == AUTO else resume
+def _find_run(definition: Mapping[str, str], resume: str) -> str | None:
+    run_id = tracking.find_unfinished(definition) if resume == AUTO else resume
     if run_id is None:
         print("No run of this recipe and data was stopped: a new one begins (resume=auto)")
         return None
-    check_unfinished(run_id, definition)
+    tracking.check_unfinished(run_id, definition)
     print(f"Run {run_id} goes on")
     return run_id
 
 
-def _define(recipe: Recipe) -> dict[str, str]:
+def _define(recipe: Recipe, samples: Sequence[data.Sample]) -> dict[str, str]:
     """What must be the same where a run goes on."""
-    return {"data": data.describe_samples(data.list_samples(recipe.data)), **recipe.lessons()}
+    return {"data": data.describe_samples(samples), **recipe.lessons()}
 
 
 def _check_data(run_id: str, dataset: data.VideoDataset, recipe: Recipe) -> None:
     """Refuses videos that are not those the run began with."""
-    for split, known in dataset_digests(run_id).items():
+    from vjepa_mlflow.datasets import dataset_of_split
+
+    for split, known in tracking.dataset_digests(run_id).items():
         if dataset_of_split(dataset.splits[split], recipe.data, split).digest != known:
             raise UserError(
                 f"data={recipe.data}: the {split} videos are not those that run {run_id} began with: expected the same "
@@ -151,7 +147,7 @@ def _check_data(run_id: str, dataset: data.VideoDataset, recipe: Recipe) -> None
 
 
 def _fit(
-    log: RunLog,
+    log: tracking.RunLog,
     prepared: Preparation,
     recipe: Recipe,
     *,
@@ -201,7 +197,7 @@ def _fit(
             raise _keep_best(log, error) from error
 
 
-def _keep_best(log: RunLog, error: training.DivergedError) -> UserError:
+def _keep_best(log: tracking.RunLog, error: training.DivergedError) -> UserError:
     """Logs the best head of a training that led nowhere in the end, and says so."""
     if not error.state.epochs:
         return error

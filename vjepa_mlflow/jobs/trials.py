@@ -1,23 +1,28 @@
 """The trials of a sweep, one after the other in this process."""
 
+from __future__ import annotations
+
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from optuna import TrialPruned
-from torch import Tensor
 
-from vjepa_mlflow import features, model, sweep, training
+from vjepa_mlflow import data, features, model, sweep, tracking, training
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.jobs.encode import encode
 from vjepa_mlflow.jobs.prepare import Fault, Preparation, prepare
+from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.tracking import FAILURE_TAG, RunLog, end_trial_run, trial_log
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HEAD_FILE = "head.safetensors"
 """The artifact of a trial's run that holds its best epoch's head."""
@@ -74,7 +79,7 @@ class Workshop:
         return self._bench
 
     def _make(self, recipe: Recipe) -> Bench:
-        prepared = prepare(recipe, on_faults=self._on_faults, share=self._share)
+        prepared = prepare(recipe, data.list_samples(recipe.data), on_faults=self._on_faults, share=self._share)
         source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
         head = model.Head(prepared.classifier)
         return Bench(prepared, source, head, {name: value.clone() for name, value in head.state_dict().items()})
@@ -108,6 +113,7 @@ class TrialRunner:
         recipe: the values of the fields that are not searched.
         workshop: where they are tried.
         run_id: the MLflow run that holds the study.
+        threads: that this process computes with.
         stopping: whether to stop after the epoch.
         look: is called after each epoch, and while waiting for others.
     """
@@ -117,6 +123,7 @@ class TrialRunner:
     recipe: Recipe
     workshop: Workshop
     run_id: str
+    threads: int
     stopping: Callable[[], bool]
     look: Callable[[], None]
 
@@ -134,7 +141,7 @@ class TrialRunner:
 
     def _run(self, claim: sweep.Claim) -> None:
         recipe = replace(self.recipe, **self.plan.space.suggest(claim.trial))
-        with trial_log(self.run_id, claim.slot) as log:
+        with tracking.trial_log(self.run_id, claim.slot) as log, threads_of_run(log, self.threads):
             log.params(asdict(recipe))
             state = "INTERRUPTED"
             try:
@@ -144,9 +151,9 @@ class TrialRunner:
                 raise
             finally:
                 if state:  # otherwise the run is another process's as well
-                    end_trial_run(log.run_id, state)
+                    tracking.end_trial_run(log.run_id, state)
 
-    def _try_out(self, recipe: Recipe, claim: sweep.Claim, log: RunLog) -> str:
+    def _try_out(self, recipe: Recipe, claim: sweep.Claim, log: tracking.RunLog) -> str:
         """Trains a head, tells the study how it went, and returns that in Optuna's word."""
         course = _Course(self, recipe, claim, log)
         try:
@@ -157,13 +164,15 @@ class TrialRunner:
             self.queue.prune(claim, course.seconds())
             state = "PRUNED"
         except training.DivergedError as error:
-            log.tags({FAILURE_TAG: error})
+            log.tags({tracking.FAILURE_TAG: error})
             self.queue.fail(claim, str(error), course.seconds())
             state = "FAIL"
         course.forget()
         return state
 
-    def _complete(self, claim: sweep.Claim, trained: training.TrainingState, course: "_Course", log: RunLog) -> None:
+    def _complete(
+        self, claim: sweep.Claim, trained: training.TrainingState, course: _Course, log: tracking.RunLog
+    ) -> None:
         self._keep_if_best(trained, log)
         best = trained.best
         value = best.metrics[self.plan.metric]
@@ -171,7 +180,7 @@ class TrialRunner:
         log.metrics({f"best_{self.plan.metric}": value, **figures}, step=len(trained.epochs))
         self.queue.complete(claim, value, {sweep.METRICS: best.metrics, **figures})
 
-    def _keep_if_best(self, trained: training.TrainingState, log: RunLog) -> None:
+    def _keep_if_best(self, trained: training.TrainingState, log: tracking.RunLog) -> None:
         """Logs the head, unless a completed trial was better: then it cannot be the best in the end."""
         metric = self.plan.metric
         leader = sweep.best_slot(self.queue.slots(), metric)
@@ -186,7 +195,7 @@ class TrialRunner:
 class _Course:
     """One attempt at a trial: its training, told of epoch by epoch, and begun where the last attempt left off."""
 
-    def __init__(self, runner: TrialRunner, recipe: Recipe, claim: sweep.Claim, log: RunLog):
+    def __init__(self, runner: TrialRunner, recipe: Recipe, claim: sweep.Claim, log: tracking.RunLog):
         self._runner, self._recipe, self._claim, self._log = runner, recipe, claim, log
         self._checkpoint = cache_folder() / "trials" / f"{log.run_id}.safetensors"
         self._started = self._saved = time.monotonic()

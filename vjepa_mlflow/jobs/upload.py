@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from vjepa_mlflow import tracking
 from vjepa_mlflow.jobs.publish import publish_kept
-from vjepa_mlflow.tracking import left_log
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,6 @@ def upload(folder: Path) -> UploadResult:
     Raises:
         UserError: it is no such folder, or the server still does not take it.
     """
-    with left_log(folder) as log:
+    with tracking.left_log(folder) as log:
         model_uri = publish_kept(log)
     return UploadResult(log.run_id, model_uri)

@@ -4,15 +4,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-)
-
 from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.errors import UserError, one_line
 
@@ -50,19 +41,31 @@ def choose(model: str, *, demo: bool) -> str:
     return TINY if demo else BASE
 
 
+def check_name(model: str) -> None:
+    """Refuses a folder that is not there or holds no V-JEPA 2, before anything depends on it.
+
+    Raises:
+        UserError: says what is wrong with it.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir() and model != TINY:
+        find_weights(model, folder)
+    elif model.startswith((".", "/", "~")) or "\\" in model:
+        raise UserError(f"model={model}: no such folder: {EXPECTED}")
+
+
 def locate(model: str) -> Checkpoint:
     """Finds a checkpoint by its Hub id or folder, downloading what is not here yet.
 
     Raises:
         UserError: there is no such checkpoint, it cannot be downloaded, or it is not a V-JEPA 2.
     """
-    folder = Path(model).expanduser()
+    check_name(model)
     if model == TINY:
         return from_folder(TINY, TINY_FOLDER)
+    folder = Path(model).expanduser()
     if folder.is_dir():
         return from_folder(model, folder)
-    if model.startswith((".", "/", "~")) or "\\" in model:
-        raise UserError(f"model={model}: no such folder: {EXPECTED}")
     snapshot = _download(model)
     check_config(model, snapshot)
     return Checkpoint(model, snapshot, revision=snapshot.name)
@@ -74,11 +77,20 @@ def from_folder(name: str, folder: Path) -> Checkpoint:
     Raises:
         UserError: the folder holds no V-JEPA 2 weights.
     """
+    return Checkpoint(name, folder, revision=f"sha256:{sha256(find_weights(name, folder))}")
+
+
+def find_weights(name: str, folder: Path) -> list[Path]:
+    """The files of a local folder that hold the weights.
+
+    Raises:
+        UserError: there are none of a V-JEPA 2.
+    """
     check_config(name, folder)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise UserError(f"model={name}: no .safetensors weights in {folder}: expected a from_pretrained folder")
-    return Checkpoint(name, folder, revision=f"sha256:{sha256(weights)}")
+    return weights
 
 
 def check_config(name: str, folder: Path) -> None:
@@ -94,6 +106,15 @@ def check_config(name: str, folder: Path) -> None:
 
 
 def _download(model: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
     try:
         return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors"]))
     except (RepositoryNotFoundError, GatedRepoError, HFValidationError):

@@ -73,6 +73,17 @@ def matmul_precision(precision: str) -> Iterator[None]:
 
 
 @contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Has PyTorch compute with so many threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def training_numerics(device: torch.device, precision: str) -> Iterator[None]:
     """For one forward pass whose backward pass must give the same bits every time.
 

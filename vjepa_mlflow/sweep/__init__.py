@@ -1,34 +1,16 @@
 """A search space and a study that processes and machines share."""
 
-from vjepa_mlflow.sweep.board import Board
-from vjepa_mlflow.sweep.figures import plot_epochs, plot_history, plot_importances, plot_pair
-from vjepa_mlflow.sweep.plan import SweepPlan, check_count, read_plan
-from vjepa_mlflow.sweep.queue import Claim, TakenOverError, TrialQueue
-from vjepa_mlflow.sweep.slots import Slot
-from vjepa_mlflow.sweep.study import METRICS, SharedStudy, best_slot, default_storage, define
-from vjepa_mlflow.sweep.tables import BEST_EPOCH, SECONDS, compare, describe_trial, trial_rows
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "BEST_EPOCH",
-    "METRICS",
-    "SECONDS",
-    "Board",
-    "Claim",
-    "SharedStudy",
-    "Slot",
-    "SweepPlan",
-    "TakenOverError",
-    "TrialQueue",
-    "best_slot",
-    "check_count",
-    "compare",
-    "default_storage",
-    "define",
-    "describe_trial",
-    "plot_epochs",
-    "plot_history",
-    "plot_importances",
-    "plot_pair",
-    "read_plan",
-    "trial_rows",
-]
+from vjepa_mlflow.lazy import load_when_used
+
+if TYPE_CHECKING:
+    from vjepa_mlflow.sweep.board import Board
+    from vjepa_mlflow.sweep.figures import plot_epochs, plot_history, plot_importances, plot_pair
+    from vjepa_mlflow.sweep.plan import SweepPlan, check_count, read_plan
+    from vjepa_mlflow.sweep.queue import Claim, TakenOverError, TrialQueue
+    from vjepa_mlflow.sweep.slots import Slot
+    from vjepa_mlflow.sweep.study import METRICS, SharedStudy, best_slot, default_storage, define
+    from vjepa_mlflow.sweep.tables import BEST_EPOCH, SECONDS, compare, describe_trial, trial_rows
+
+__getattr__ = load_when_used(__name__, __file__)

@@ -1,72 +1,37 @@
 """The only room that speaks to an MLflow run."""
 
-from vjepa_mlflow.tracking.outbox import UndeliveredError
-from vjepa_mlflow.tracking.registry import (
-    alias_holder,
-    describe_version,
-    evaluated_on_tag,
-    evaluation_tags,
-    find_logged_model,
-    move_alias,
-    register_model,
-    registered_version,
-    tag_version,
-    version_tags,
-)
-from vjepa_mlflow.tracking.run import (
-    FAILURE_TAG,
-    RESUMED_TAG,
-    RunLog,
-    download,
-    fail_launched_run,
-    left_log,
-    list_files,
-    resumed_log,
-    run_log,
-    wake_tracking,
-)
-from vjepa_mlflow.tracking.trials import (
-    STATE_TAG,
-    TRIAL_TAG,
-    end_left_runs,
-    end_trial_run,
-    trial_log,
-    trial_run_id,
-)
-from vjepa_mlflow.tracking.unfinished import check_unfinished, dataset_digests, find_unfinished, resumable
-from vjepa_mlflow.tracking.versions import library_versions
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "FAILURE_TAG",
-    "RESUMED_TAG",
-    "STATE_TAG",
-    "TRIAL_TAG",
-    "RunLog",
-    "UndeliveredError",
-    "alias_holder",
-    "check_unfinished",
-    "dataset_digests",
-    "describe_version",
-    "download",
-    "end_left_runs",
-    "end_trial_run",
-    "evaluated_on_tag",
-    "evaluation_tags",
-    "fail_launched_run",
-    "find_logged_model",
-    "find_unfinished",
-    "left_log",
-    "library_versions",
-    "list_files",
-    "move_alias",
-    "register_model",
-    "registered_version",
-    "resumable",
-    "resumed_log",
-    "run_log",
-    "tag_version",
-    "trial_log",
-    "trial_run_id",
-    "version_tags",
-    "wake_tracking",
-]
+from vjepa_mlflow.lazy import load_when_used
+
+if TYPE_CHECKING:
+    from vjepa_mlflow.tracking.outbox import UndeliveredError
+    from vjepa_mlflow.tracking.registry import (
+        alias_holder,
+        describe_version,
+        evaluated_on_tag,
+        evaluation_tags,
+        find_logged_model,
+        move_alias,
+        register_model,
+        registered_version,
+        tag_version,
+        version_tags,
+    )
+    from vjepa_mlflow.tracking.run import (
+        FAILURE_TAG,
+        RESUMED_TAG,
+        RunLog,
+        download,
+        fail_launched_run,
+        left_log,
+        list_files,
+        resumed_log,
+        run_log,
+        wake_tracking,
+    )
+    from vjepa_mlflow.tracking.trials import STATE_TAG, TRIAL_TAG, end_left_runs, end_trial_run, trial_log, trial_run_id
+    from vjepa_mlflow.tracking.unfinished import check_unfinished, dataset_digests, find_unfinished, resumable
+    from vjepa_mlflow.tracking.versions import library_versions
+
+__getattr__ = load_when_used(__name__, __file__)

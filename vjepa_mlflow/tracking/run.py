@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.data.dataset import Dataset
@@ -24,6 +24,7 @@ from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
 from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from vjepa_mlflow.data import SPLITS, VideoDataset
@@ -54,11 +55,15 @@ class RunLog:
         outbox: of the run.
         events: the folder of the event files.
         points: metrics that the run has already, which are left alone.
+
+    Attributes:
+        params_before: the parameters that it had then.
     """
 
     def __init__(self, run: Run, outbox: Outbox, events: str, points: set[Point]):
         self.run_id = run.info.run_id
         self.user = str(run.data.tags.get("mlflow.user", "not stated"))
+        self.params_before: Mapping[str, str] = run.data.params
         self._outbox = outbox
         self._events = SummaryWriter(events)
         self._events_folder = Path(events)
@@ -96,12 +101,13 @@ class RunLog:
 
     def figure(self, figure: Figure, name: str, *, step: int) -> bytes:
         """Logs a figure as `name`, a PNG file, whose content is returned."""
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        self._put(FILES, content=buffer.getvalue(), name=name)
-        with Image.open(buffer) as image:
-            self._events.add_image(name.removesuffix(".png"), np.asarray(image.convert("RGB")), step, dataformats="HWC")
-        return buffer.getvalue()
+        png = _draw(figure)
+        self._put(FILES, content=png, name=name)
+        width, height = Image.open(io.BytesIO(png)).size
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        value = Summary.Value(tag=name.removesuffix(".png"), image=image)
+        self._events._get_file_writer().add_summary(Summary(value=[value]), step)  # add_image would encode it anew
+        return png
 
     def text(self, text: str, name: str) -> None:
         """Logs a text as the file `name`."""
@@ -197,6 +203,13 @@ class RunLog:
     def _put(self, kind: str, *, content: Path | bytes | None = None, **values: Any) -> None:
         if content is not None or any(values.values()):
             self._outbox.put(kind, values, content)
+
+
+def _draw(figure: Figure) -> bytes:
+    """A figure as a PNG file, laid out and drawn once, where savefig does both twice."""
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
 
 
 def download(run_id: str, name: str, folder: Path) -> Path:

@@ -1,21 +1,14 @@
 """Features to the best head: the loop and its metrics."""
 
-from vjepa_mlflow.training.loop import DivergedError, fit
-from vjepa_mlflow.training.metrics import DIRECTIONS, classification_metrics, rank
-from vjepa_mlflow.training.predictions import Predictions, predict
-from vjepa_mlflow.training.state import BestHead, Snapshot, TrainingState, load_best, read_snapshot
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "DIRECTIONS",
-    "BestHead",
-    "DivergedError",
-    "Predictions",
-    "Snapshot",
-    "TrainingState",
-    "classification_metrics",
-    "fit",
-    "load_best",
-    "predict",
-    "rank",
-    "read_snapshot",
-]
+from vjepa_mlflow.lazy import load_when_used
+
+if TYPE_CHECKING:
+    from vjepa_mlflow.training.loop import DivergedError, fit
+    from vjepa_mlflow.training.metrics import classification_metrics
+    from vjepa_mlflow.training.predictions import Predictions, predict
+    from vjepa_mlflow.training.ranking import DIRECTIONS, rank
+    from vjepa_mlflow.training.state import BestHead, Snapshot, TrainingState, load_best, read_snapshot
+
+__getattr__ = load_when_used(__name__, __file__)

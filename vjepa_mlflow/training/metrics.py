@@ -1,25 +1,8 @@
-"""Figures of a set from its logits, and which of them are better."""
-
-from collections.abc import Mapping
-from typing import Literal
+"""Figures of a set from its logits."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
-    "val_accuracy": "maximize",
-    "val_balanced_accuracy": "maximize",
-    "val_top5_accuracy": "maximize",
-    "val_loss": "minimize",
-}
-"""The metrics of an epoch that heads may be chosen by: what the validation set says."""
-
-
-def rank(metrics: Mapping[str, float], metric: str) -> tuple[float, float]:
-    """What compares heads by an epoch's metrics: the greater, the better. Equal ones are told apart by their loss."""
-    sign = 1 if DIRECTIONS[metric] == "maximize" else -1
-    return sign * metrics[metric], -metrics["val_loss"]
 
 
 def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:

@@ -17,8 +17,8 @@ from vjepa_mlflow.cache import write_atomically
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.model import Head, weights_digest
 from vjepa_mlflow.tensors import read_metadata
-from vjepa_mlflow.training.metrics import rank
 from vjepa_mlflow.training.predictions import Predictions, gather
+from vjepa_mlflow.training.ranking import rank
 
 ABOUT = "training"
 DIGEST = "sha256"

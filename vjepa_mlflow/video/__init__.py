@@ -1,7 +1,4 @@
-"""Encoded files to sampled uint8 frames, and what is wrong with a file.
-
-The public names load their modules only once they are used: the program that decodes uploads needs no torch.
-"""
+"""Encoded files to sampled uint8 frames, and what is wrong with a file."""
 
 from typing import TYPE_CHECKING
 
@@ -18,40 +15,4 @@ if TYPE_CHECKING:
     from vjepa_mlflow.video.sampling import clip_positions
     from vjepa_mlflow.video.views import View, draw_view
 
-_MODULES = {
-    "decode": ("VideoInfo", "VideoSource", "read_clip", "read_info"),
-    "decoders": ("Decoders", "Reading"),
-    "error": ("VideoError",),
-    "limits": ("Limits",),
-    "preflight": ("FileVersion", "Inspection", "identify", "inspect_videos"),
-    "properties": ("VideoFile", "VideoProperties", "measure_video", "measure_videos"),
-    "reader": ("ClipReader", "ClipRequest"),
-    "sampling": ("clip_positions",),
-    "views": ("View", "draw_view"),
-}
-
-__all__ = [
-    "ClipReader",
-    "ClipRequest",
-    "Decoders",
-    "FileVersion",
-    "Inspection",
-    "Limits",
-    "Reading",
-    "VideoError",
-    "VideoFile",
-    "VideoInfo",
-    "VideoProperties",
-    "VideoSource",
-    "View",
-    "clip_positions",
-    "draw_view",
-    "identify",
-    "inspect_videos",
-    "measure_video",
-    "measure_videos",
-    "read_clip",
-    "read_info",
-]
-
-__getattr__ = load_when_used(__name__, _MODULES)
+__getattr__ = load_when_used(__name__, __file__)

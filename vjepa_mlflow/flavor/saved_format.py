@@ -1,0 +1,20 @@
+"""What a saved model's folder holds. It is self-contained:
+
+    MLmodel            signature, format version, sampling, configuration of serving
+    README.md          the model card, where there is one
+    checkpoint/        a plain transformers folder: config.json, model.safetensors, video_preprocessor_config.json
+    code/              this package, so that the model serves where it is not installed
+    requirements.txt   the exact versions that saved it
+
+`VJEPA2ForVideoClassification.from_pretrained` and `VJEPA2VideoProcessor.from_pretrained` read `checkpoint/` as it is.
+"""
+
+FLAVOR_NAME = "vjepa_mlflow"
+FORMAT_VERSION = 2
+"""A package reads every version up to its own. 2: with a `ServingConfig`."""
+
+LOADER_MODULE = "vjepa_mlflow.flavor"
+"""Where `mlflow.pyfunc` looks for `_load_pyfunc`: it stands in every saved model, and so is permanent."""
+
+CHECKPOINT_FOLDER = "checkpoint"
+MODEL_CARD = "README.md"

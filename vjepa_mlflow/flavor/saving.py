@@ -1,0 +1,192 @@
+"""Classifiers to saved and logged MLflow models."""
+
+import importlib.metadata
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import yaml
+from mlflow import pyfunc
+from mlflow.models import Model, ModelInputExample, ModelSignature
+from mlflow.models.model import MLMODEL_FILE_NAME, ModelInfo
+from mlflow.models.utils import _save_example
+from mlflow.utils.environment import (
+    _CONDA_ENV_FILE_NAME,
+    _CONSTRAINTS_FILE_NAME,
+    _PYTHON_ENV_FILE_NAME,
+    _REQUIREMENTS_FILE_NAME,
+    _process_conda_env,
+    _process_pip_requirements,
+    _PythonEnv,
+)
+from mlflow.utils.file_utils import write_to
+from mlflow.utils.model_utils import _validate_and_copy_code_paths, _validate_and_prepare_target_save_path
+
+import vjepa_mlflow
+from vjepa_mlflow.flavor.config import ServingConfig
+from vjepa_mlflow.flavor.saved_format import (
+    CHECKPOINT_FOLDER,
+    FLAVOR_NAME,
+    FORMAT_VERSION,
+    LOADER_MODULE,
+    MODEL_CARD,
+)
+from vjepa_mlflow.flavor.signature import default_signature
+
+if TYPE_CHECKING:
+    from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+_REQUIRED = ("av", "mlflow", "numpy", "pandas", "torch", "torchvision", "tqdm", "transformers")
+
+
+def get_default_pip_requirements() -> list[str]:
+    """The installed versions of what a saved model needs, pinned; local parts such as `+cu130` are left out."""
+    return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _REQUIRED]
+
+
+def save_model(
+    model: "VJEPA2ForVideoClassification",
+    processor: "VJEPA2VideoProcessor",
+    path: str | Path,
+    *,
+    stride: int,
+    config: ServingConfig | None = None,
+    model_card: str | None = None,
+    conda_env: dict[str, Any] | str | None = None,
+    mlflow_model: Model | None = None,
+    signature: ModelSignature | None = None,
+    input_example: ModelInputExample | None = None,
+    pip_requirements: list[str] | str | None = None,
+    extra_pip_requirements: list[str] | str | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> None:
+    """Saves a classifier as an MLflow model.
+
+    Args:
+        model: the classifier, with its labels in `config.id2label`.
+        processor: its preprocessing.
+        path: a folder that does not exist yet or is empty.
+        stride: frames from one sampled frame to the next, as in training.
+        config: how it computes where it is loaded with `mlflow.pyfunc`.
+        model_card: the text of `README.md`, in Hugging Face's format.
+        conda_env: environment, as in every MLflow flavour.
+        mlflow_model: the MLflow model to add the flavour to.
+        signature: replaces `default_signature()`.
+        input_example: a data frame with a column `video` that holds bytes.
+        pip_requirements: replaces `get_default_pip_requirements()`.
+        extra_pip_requirements: is added to them.
+        metadata: is kept in the MLmodel file.
+    """
+    from vjepa_mlflow.model import quiet_transformers
+
+    path = Path(path)
+    _validate_and_prepare_target_save_path(str(path))
+    code = _copy_package(path)
+    with quiet_transformers():
+        model.save_pretrained(path / CHECKPOINT_FOLDER)
+        processor.save_pretrained(path / CHECKPOINT_FOLDER)
+    if model_card is not None:
+        (path / MODEL_CARD).write_text(model_card, encoding="utf-8")
+
+    mlflow_model = mlflow_model or Model()
+    mlflow_model.signature = signature or default_signature()
+    if input_example is not None:
+        _save_example(mlflow_model, input_example, str(path))
+    if metadata is not None:
+        mlflow_model.metadata = metadata
+    pyfunc.add_to_model(
+        mlflow_model,
+        loader_module=LOADER_MODULE,
+        conda_env=_CONDA_ENV_FILE_NAME,
+        python_env=_PYTHON_ENV_FILE_NAME,
+        code=code,
+        model_config=(config or ServingConfig()).to_model_config(),
+    )
+    mlflow_model.add_flavor(
+        FLAVOR_NAME,
+        format_version=FORMAT_VERSION,
+        checkpoint=CHECKPOINT_FOLDER,
+        stride=stride,
+        code=code,
+    )
+    mlflow_model.save(str(path / MLMODEL_FILE_NAME))
+    _write_environment(path, conda_env, pip_requirements, extra_pip_requirements)
+
+
+def _copy_package(path: Path) -> str:
+    """Copies this package, without the checkpoint in it, into a model's folder; returns where in it."""
+    from vjepa_mlflow.model import TINY_FOLDER
+
+    package = Path(vjepa_mlflow.__file__).parent
+    code = _validate_and_copy_code_paths([str(package)], str(path))
+    shutil.rmtree(path / code / package.name / TINY_FOLDER.relative_to(package), ignore_errors=True)
+    return code
+
+
+def _write_environment(
+    path: Path,
+    conda_env: dict[str, Any] | str | None,
+    pip_requirements: list[str] | str | None,
+    extra_pip_requirements: list[str] | str | None,
+) -> None:
+    if conda_env is None:
+        # Given and not inferred: MLflow would infer by loading the model again in another process.
+        defaults = None if pip_requirements else get_default_pip_requirements()
+        environment, requirements, constraints = _process_pip_requirements(
+            defaults, pip_requirements, extra_pip_requirements
+        )
+    else:
+        environment, requirements, constraints = _process_conda_env(conda_env)
+    (path / _CONDA_ENV_FILE_NAME).write_text(yaml.safe_dump(environment, default_flow_style=False))
+    if constraints:
+        write_to(str(path / _CONSTRAINTS_FILE_NAME), "\n".join(constraints))
+    write_to(str(path / _REQUIREMENTS_FILE_NAME), "\n".join(requirements))
+    _PythonEnv.current().to_yaml(str(path / _PYTHON_ENV_FILE_NAME))
+
+
+def log_model(
+    model: "VJEPA2ForVideoClassification",
+    processor: "VJEPA2VideoProcessor",
+    name: str = "model",
+    *,
+    stride: int,
+    registered_model_name: str | None = None,
+    step: int = 0,
+    run_id: str | None = None,
+    tags: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> ModelInfo:
+    """Logs a classifier to the active run, or to a run of its own.
+
+    Args:
+        model: the classifier.
+        processor: its preprocessing.
+        name: of the logged model.
+        stride: frames from one sampled frame to the next, as in training.
+        registered_model_name: creates a version of this registered model.
+        step: metrics that the run has logged with this step are attached to the model.
+        run_id: the run to log it to, instead of the active one.
+        tags: of the logged model.
+        **kwargs: are passed to `save_model`.
+    """
+    return Model.log(
+        artifact_path=None,
+        name=name,
+        flavor=sys.modules[__name__],
+        flavor_name=FLAVOR_NAME,
+        model=model,
+        processor=processor,
+        stride=stride,
+        registered_model_name=registered_model_name,
+        step=step,
+        run_id=run_id,
+        tags=tags,
+        **kwargs,
+    )
+
+
+def example_input(video: bytes) -> pd.DataFrame:
+    """One video as the data frame that a logged model takes."""
+    return pd.DataFrame({"video": [video]})
