@@ -8,41 +8,41 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import mlflow
 import pytest
-import sqlalchemy
-import torch
-from browser import Browser, browser_visits
-from filelock import FileLock
-from mlflow import MlflowClient
-from postgresql import find_programs, postgresql_server
 
-from vjepa_mlflow.data import DEMO, draw_clip, locate_data
+from vjepa_mlflow import data
+
+if TYPE_CHECKING:
+    from browser import Browser
 
 SLOW_FILES = (
-    "test_sweep_shared.py",
+    "test_tracking_server.py",
     "test_sweep.py",
-    "test_project.py",
-    "test_serving.py",
-    "test_predict.py",
-    "test_evaluate.py",
     "test_train.py",
-    "test_outages.py",
+    "test_serving.py",
     "test_spark.py",
+    "test_project.py",
+    "test_predict.py",
     "test_resume.py",
-    "test_promote.py",
+    "test_evaluate.py",
+    "test_queue.py",
+    "test_readme.py",
+    "test_extract.py",
     "test_disk_full.py",
 )
 """The slowest first, so that at the end no process waits long for the other."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """With tests in several processes, one thread each: more of them would only wait for each other."""
+    """With tests in several processes, one thread each: more of them would only wait for each other.
+
+    What takes seconds to import is imported by the fixtures that need it: pytest-xdist's own process needs none of it.
+    """
     config.option.loadscopereorder = False  # pytest-xdist would begin with the files that have most tests
     if "PYTEST_XDIST_WORKER" in os.environ:
-        os.environ["OMP_NUM_THREADS"] = "1"
-        torch.set_num_threads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"  # which PyTorch reads when it is imported
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -66,14 +66,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def demo_set(cache: Path) -> Path:
     """The demo set's folder, drawn once for all processes of the session."""
+    from filelock import FileLock
+
     cache.mkdir(exist_ok=True)
     with FileLock(cache / "demo.lock"):
-        return locate_data(DEMO)
+        return data.locate_data(data.DEMO)
 
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite file with the tables that MLflow makes, which takes it a second."""
+    from mlflow import MlflowClient
+
     path = tmp_path_factory.mktemp("empty") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
@@ -82,6 +86,8 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def tracked_in(folder: Path, empty_store: Path) -> Iterator[str]:
     """Makes a folder the working directory in the block, and an SQLite file in it the tracking store."""
+    import mlflow
+
     uri = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
     with closing(sqlite3.connect(folder / "mlflow.db")) as store, store:
         store.execute("UPDATE experiments SET artifact_location = ?", [f"{folder}/mlruns/0"])
@@ -117,7 +123,7 @@ def module_tracking(tmp_path_factory: pytest.TempPathFactory, empty_store: Path)
 @pytest.fixture(scope="session")
 def clip() -> bytes:
     """A real MP4 file's content."""
-    return draw_clip("left_clockwise", seed=1)
+    return data.draw_clip("left_clockwise", seed=1)
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +134,7 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for motion in MOTIONS:
             path = root / split / motion / f"{number}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(draw_clip(motion, seed=100 + number))
+            path.write_bytes(data.draw_clip(motion, seed=100 + number))
     return root
 
 
@@ -143,8 +149,24 @@ def vit_large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def vit_short(vit_large: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`vit_large` with few of its layers: the same kernels on the same shapes, but less to load, to keep and to log."""
+    import torch
+    from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+    folder = tmp_path_factory.mktemp("vit-short")
+    layers = {"num_hidden_layers": 2, "num_pooler_layers": 1, "pred_num_hidden_layers": 1}
+    torch.manual_seed(0)
+    VJEPA2ForVideoClassification(VJEPA2Config.from_pretrained(vit_large, **layers)).save_pretrained(folder)
+    VJEPA2VideoProcessor.from_pretrained(vit_large).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
     """A real Chromium. Skips where it is not installed."""
+    from browser import browser_visits
+
     with browser_visits() as started:
         yield started
 
@@ -152,6 +174,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Callable[[], str]]:
     """Makes a new database on a PostgreSQL server, and returns its URL. Skips where the server is not installed."""
+    import sqlalchemy
+    from postgresql import find_programs, postgresql_server
+
     if find_programs() is None:
         pytest.skip("needs PostgreSQL: apt-get install postgresql")
 

@@ -2,33 +2,30 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from helpers import REPOSITORY, environment
+from helpers import REPOSITORY
 
+import benchmarks.encoder
+import benchmarks.recipe
 from benchmarks import report, tiny
 from vjepa_mlflow.model import TINY_FOLDER, from_folder
 
 
-def run(program: str, *arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", program, *arguments],
-        cwd=REPOSITORY,
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+def run(program: ModuleType, *arguments: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [program.__name__, *arguments])
+        program.main()
 
 
 def test_the_recipe_beside_the_cards_loop_and_the_report(small_data: Path, tmp_path: Path) -> None:
     recipe, encoder = tmp_path / "recipe.json", tmp_path / "encoder.json"
     arguments = ["--data", str(small_data), "--epochs", "2", "--trials", "3", "--measured-trials", "2"]
     arguments += ["--precision", "fp32", "--encoding-seconds", "0.1"]
-    run("benchmarks.recipe", *arguments, "--json", str(recipe))
+    run(benchmarks.recipe, *arguments, "--json", str(recipe))
     card, again, *ours = json.loads(recipe.read_text())["runs"]
     assert (card["name"], again["name"]) == ("card's loop", "card's loop, our reader")
     assert again["metrics"] == card["metrics"]
@@ -41,7 +38,7 @@ def test_the_recipe_beside_the_cards_loop_and_the_report(small_data: Path, tmp_p
     assert all(one["seconds"] > 0 for one in ours)
 
     run(
-        "benchmarks.encoder",
+        benchmarks.encoder,
         "--precision",
         "fp32",
         "bf16",

@@ -165,14 +165,16 @@ def test_a_script_without_a_main_guard_runs_once(tmp_path: Path) -> None:
 
 
 BUSY = """
-import time
+import os, signal, sys, time
 from vjepa_mlflow.workers import WorkerPool
 
-results = WorkerPool(time.sleep).map([0.5, 0.5, 2.0, 2.0])
+results = WorkerPool(time.sleep).map([0, 0, 1, 1])
 next(results), next(results)
 print("busy", flush=True)
+os.killpg(0, signal.Signals(int(input())))
 next(results)
 """
+"""Sends itself the signal that it is told, as a terminal would, in the middle of the work."""
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
@@ -181,6 +183,7 @@ def test_workers_end_with_their_consumer(tmp_path: Path, how: signal.Signals) ->
         [sys.executable, "-c", BUSY],
         cwd=tmp_path,
         env=environment(),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -189,8 +192,11 @@ def test_workers_end_with_their_consumer(tmp_path: Path, how: signal.Signals) ->
     assert script.stdout is not None
     assert script.stdout.readline() == "busy\n"
     workers = psutil.Process(script.pid).children(recursive=True)
-    os.killpg(script.pid, how) if how == signal.SIGINT else script.kill()
-    _, errors = script.communicate(timeout=60)
+    if how == signal.SIGKILL:
+        script.kill()  # it alone
+        _, errors = script.communicate(timeout=60)
+    else:
+        _, errors = script.communicate(f"{how}\n", timeout=60)
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert workers
     assert alive == []

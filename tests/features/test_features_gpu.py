@@ -9,6 +9,7 @@ import torch
 from helpers import environment, gpu_memory_left
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
+from vjepa_mlflow import Recipe, extract
 from vjepa_mlflow.data import VideoDataset
 from vjepa_mlflow.features import Clip, Encoder
 from vjepa_mlflow.model import CENTRED, Backbone, from_folder, load_classifier, load_processor, matmul_precision
@@ -98,20 +99,21 @@ def test_when_memory_runs_out_the_batch_is_halved(
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(features, expected, strict=True))
 
 
+def stored(cache: Path) -> dict[str, bytes]:
+    """The features in a cache, file by file."""
+    files = (cache / "features").rglob("*.safetensors")
+    return {str(file.relative_to(cache)): file.read_bytes() for file in files}
+
+
 def test_two_processes_fill_the_store_as_one_does_byte_for_byte(
-    vit_large: Path, small_data: Path, tmp_path: Path
+    vit_short: Path, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ["-m", "vjepa_mlflow", "extract", "--data", str(small_data), "--model", str(vit_large)]
-    arguments += ["--epochs", "2", "--precision", "bf16", "--device", "cuda:0"]
-    launchers = {
-        "one": [sys.executable],
-        "two": [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"],
-    }
-    stores = {}
-    for name, launcher in launchers.items():
-        cache = tmp_path / name
-        subprocess.run([*launcher, *arguments], env=environment(VJEPA_MLFLOW_CACHE=str(cache)), check=True)
-        files = (cache / "features").rglob("*.safetensors")
-        stores[name] = {str(file.relative_to(cache)): file.read_bytes() for file in files}
-    assert len(stores["one"]) == 28
-    assert stores["one"] == stores["two"]
+    recipe = Recipe(data=str(small_data), model=str(vit_short), epochs=2, precision="bf16", device="cuda:0")
+    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "one"))
+    extract(recipe)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["-m", "vjepa_mlflow", "extract", "--data", recipe.data, "--model", recipe.model]
+    command += ["--epochs", "2", "--precision", "bf16", "--device", "cuda:0"]
+    subprocess.run(command, env=environment(VJEPA_MLFLOW_CACHE=str(tmp_path / "two")), check=True)
+    assert len(stored(tmp_path / "one")) == 28
+    assert stored(tmp_path / "two") == stored(tmp_path / "one")

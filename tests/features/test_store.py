@@ -166,7 +166,7 @@ values = [torch.randn(512, 256, generator=torch.Generator().manual_seed(number))
 
 def write():
     store = FeatureStore(FeatureSpace("backbone", "processor", 16, 4, "fp32", "transformers"))
-    for _ in range(6):
+    for _ in range(2):
         for number in random.sample(range(12), 12):
             store.write(f"{number:064x}", values[number])
     store.finish()

@@ -34,11 +34,30 @@ def saved(vit_large: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def videos() -> list[bytes]:
+    return [draw_clip("left_clockwise", seed=seed) for seed in range(6)]
+
+
+@pytest.fixture(scope="module")
+def expected(saved: Path, videos: list[bytes]) -> list[list[float]]:
+    """Each video's scores by transformers' own modules, in fp32."""
+    processor = VJEPA2VideoProcessor.from_pretrained(saved / "checkpoint")
+    model = VJEPA2ForVideoClassification.from_pretrained(saved / "checkpoint").cuda().eval()
+    clips = [processor(read_clip(video, num_frames=16, stride=4), return_tensors="pt") for video in videos]
+    with torch.no_grad():
+        return [model(**inputs.to("cuda")).logits[0].double().softmax(-1).tolist() for inputs in clips]
+
+
 @pytest.mark.parametrize(("precision", "rounding", "tolerance"), [("fp32", 1e-3, 2e-3), ("bf16", 0.05, 0.1)])
 def test_many_threads_get_transformers_answers_and_the_first_one_does_not_wait(
-    saved: Path, precision: str, rounding: float, tolerance: float
+    saved: Path,
+    videos: list[bytes],
+    expected: list[list[float]],
+    precision: str,
+    rounding: float,
+    tolerance: float,
 ) -> None:
-    videos = [draw_clip("left_clockwise", seed=seed) for seed in range(6)]
     served = mlflow.pyfunc.load_model(str(saved), model_config={"precision": precision})
 
     def scores(video: bytes) -> list[float]:
@@ -51,13 +70,7 @@ def test_many_threads_get_transformers_answers_and_the_first_one_does_not_wait(
     alone += [scores(video) for video in videos[1:]]
     with ThreadPoolExecutor(12) as threads:
         together = list(threads.map(scores, videos * 4))
-    for found, expected in zip(together, alone * 4, strict=True):
-        assert found == pytest.approx(expected, abs=rounding)
-
-    processor = VJEPA2VideoProcessor.from_pretrained(saved / "checkpoint")
-    model = VJEPA2ForVideoClassification.from_pretrained(saved / "checkpoint").cuda().eval()
-    for video, found in zip(videos, alone, strict=True):
-        inputs = processor(read_clip(video, num_frames=16, stride=4), return_tensors="pt").to("cuda")
-        with torch.no_grad():
-            expected = model(**inputs).logits[0].double().softmax(-1).tolist()
-        assert found == pytest.approx(expected, abs=tolerance)
+    for found, asked_alone in zip(together, alone * 4, strict=True):
+        assert found == pytest.approx(asked_alone, abs=rounding)
+    for found, scores_of_video in zip(alone, expected, strict=True):
+        assert found == pytest.approx(scores_of_video, abs=tolerance)

@@ -13,6 +13,7 @@ import pytest
 from helpers import environment, write_video
 
 from vjepa_mlflow import UserError, flavor
+from vjepa_mlflow.cli import main
 from vjepa_mlflow.jobs import prediction_files
 from vjepa_mlflow.jobs.predict import PredictionCounts, predict, predict_to_file
 from vjepa_mlflow.jobs.prediction_files import COLUMNS
@@ -219,7 +220,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_killed_half_way_over_500_files_and_run_again_every_file_has_one_row(
-    model_uri: str, many: Path, tmp_path: Path
+    model_uri: str, many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "rows.csv"
     process = start(model_uri, many, output)
@@ -228,9 +229,8 @@ def test_killed_half_way_over_500_files_and_run_again_every_file_has_one_row(
     process.communicate()
     after_kill = output.read_text().count("\n") - 1
     assert MANY // 2 <= after_kill < MANY
-    process = start(model_uri, many, output)
-    printed, _ = process.communicate()
-    assert process.returncode == 0
+    main(["predict", model_uri, str(many), "-o", str(output)])
+    printed = capsys.readouterr().out
     assert printed.startswith(f"{MANY} predictions in {output}, {after_kill} of them from before; ")
     with output.open() as file:
         rows = list(csv.DictReader(file))

@@ -1,9 +1,7 @@
 """The sweep in this process: real trainings, a real study, real MLflow runs."""
 
-import base64
 import csv
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,18 +9,18 @@ from typing import Any
 
 import mlflow
 import optuna
+import pandas as pd
 import pytest
-import requests
 import torch
 import yaml
-from helpers import EPOCH_METRICS, free_port, server, without_times
+from helpers import EPOCH_METRICS, without_times
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from vjepa_mlflow import Recipe, SweepResult, UserError, features, run_sweep, training
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.cli import main
-from vjepa_mlflow.features import store
+from vjepa_mlflow.features import contents
 from vjepa_mlflow.jobs import prepare, trials
 from vjepa_mlflow.jobs import sweep as job
 from vjepa_mlflow.sweep.board import Board
@@ -113,8 +111,9 @@ def test_the_tree_of_runs_holds_everything(swept: SweepResult, recipe: Recipe) -
 
 def test_the_best_trial_is_tested_once_and_is_the_only_model(swept: SweepResult) -> None:
     assert swept.model_uri == "models:/motions/1"
-    (model,) = mlflow.search_logged_models(output_format="list")
-    assert model.source_run_id == swept.run_id
+    (model,) = mlflow.search_logged_models(
+        output_format="list", filter_string=f"source_run_id = '{swept.run_id}'", experiment_ids=["0"]
+    )
     assert history(swept.run_id, "test_accuracy") == [(4, swept.metrics["test_accuracy"])]
     attached = {metric.key: metric.value for metric in model.metrics if not metric.key.startswith("system/")}
     assert attached.items() >= swept.metrics.items()
@@ -140,13 +139,11 @@ def test_the_served_model_says_what_the_best_head_said_of_the_validation_videos(
     assert (logits.argmax(dim=1) == labels).float().mean().item() == pytest.approx(best.metrics["val_accuracy"])
     expected = logits.softmax(dim=1).max(dim=1)
 
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "-m", swept.model_uri]
-    videos = [base64.b64encode(clip.sample.path.read_bytes()).decode() for clip in val.clips]
-    with server(command, folder=Path.cwd(), health="/ping", port=free_port()) as address:
-        answer = requests.post(f"{address}/invocations", json={"inputs": {"video": videos}}, timeout=60).json()
+    videos = pd.DataFrame({"video": [clip.sample.path.read_bytes() for clip in val.clips]})
+    answer = mlflow.pyfunc.load_model(swept.model_uri).predict(videos)
     names = bench.prepared.dataset.labels
-    assert [row["label"] for row in answer["predictions"]] == [names[index] for index in expected.indices.tolist()]
-    assert [row["score"] for row in answer["predictions"]] == pytest.approx(expected.values.tolist(), abs=1e-5)
+    assert answer["label"].tolist() == [names[index] for index in expected.indices.tolist()]
+    assert answer["score"].tolist() == pytest.approx(expected.values.tolist(), abs=1e-5)
 
 
 def test_features_are_encoded_once_for_all_trials(
@@ -165,7 +162,7 @@ def test_features_are_encoded_once_for_all_trials(
     run_sweep(write_plan(space=space), recipe, trials=4, study="encoded")
     wanted = 4 + 4 + 3 * 10  # val, test, and three epochs of training
     assert sum(encoded) == wanted
-    assert sum(len(space.entries) for space in store.list_contents()) == wanted
+    assert sum(len(space.entries) for space in contents.list_contents()) == wanted
 
 
 def test_a_sweep_is_the_same_wherever_features_are_kept(tracking: str, recipe: Recipe) -> None:
@@ -263,22 +260,33 @@ def interrupted(*, look: int, times: int) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def long(recipe: Recipe) -> Recipe:
+    return Recipe(**{**vars(recipe), "epochs": 4, "learning_rate": 1e-3})
+
+
+@pytest.fixture(scope="module")
+def whole(module_tracking: Path, long: Recipe) -> SweepResult:
+    """A sweep that nobody interrupted."""
+    return run_sweep(write_plan(), long, trials=3, study="whole")
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_an_interrupted_sweep_goes_on_as_if_nothing_had_been(
-    tracking: str,
-    recipe: Recipe,
+    module_tracking: Path,
+    whole: SweepResult,
+    long: Recipe,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     times: int,
 ) -> None:
     monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "cache"))  # other tests may keep trials at this moment
-    long = Recipe(**{**vars(recipe), "epochs": 4, "learning_rate": 1e-3})
-    expected = run_sweep(write_plan(), long, trials=3, study="whole")
+    name = f"stopped {times}"
     # The second epoch of the second trial: there is a look after each epoch, and one after each trial.
     with interrupted(look=7, times=times), pytest.raises(KeyboardInterrupt) as stopped:
-        run_sweep(write_plan(), long, trials=3, study="stopped")
+        run_sweep(write_plan(), long, trials=3, study=name)
     (parent,) = mlflow.search_runs(
-        output_format="list", filter_string="attributes.run_name = 'stopped'", experiment_ids=["0"]
+        output_format="list", filter_string=f"attributes.run_name = '{name}'", experiment_ids=["0"]
     )
     assert parent.info.status == "KILLED"
     if times == 1:
@@ -296,16 +304,16 @@ def test_an_interrupted_sweep_goes_on_as_if_nothing_had_been(
         return fit(*args, **kwargs)
 
     monkeypatch.setattr(training, "fit", note)
-    result = run_sweep(write_plan(), long, trials=3, study="stopped")
+    result = run_sweep(write_plan(), long, trials=3, study=name)
     assert [resume is not None for resume in resumed] == [times == 1, False]
     assert result.run_id == parent.info.run_id
-    assert without_times(result.metrics) == without_times(expected.metrics)
-    for run, other in zip(children(result.run_id), children(expected.run_id), strict=True):
+    assert without_times(result.metrics) == without_times(whole.metrics)
+    for run, other in zip(children(result.run_id), children(whole.run_id), strict=True):
         assert run.data.params == other.data.params
         assert history(run.info.run_id) == history(other.info.run_id)
         assert run.info.status == "FINISHED"
     assert not list((cache_folder() / "trials").glob("*"))
-    study = optuna.load_study(study_name="stopped", storage=f"sqlite:///{Path.cwd()}/optuna.db")
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{Path.cwd()}/optuna.db")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert list(study.trials[3].intermediate_values) == [1, 2, 3, 4]
 

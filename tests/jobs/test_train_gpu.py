@@ -1,6 +1,6 @@
-"""The main job at the real size on a CUDA GPU, with random weights."""
+"""The main job on a CUDA GPU, with random weights: at the real size, or with few layers where they show as much."""
 
-import shutil
+import gc
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,63 +13,100 @@ import torch
 from helpers import points, without_times
 from mlflow import MlflowClient
 
-from vjepa_mlflow import Recipe, UserError, flavor, train, training
+from vjepa_mlflow import Recipe, TrainingResult, UserError, evaluate, flavor, train, training
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+    pytest.mark.usefixtures("module_tracking", "own_cache"),
 ]
 
 
-@pytest.fixture
-def recipe(small_data: Path, vit_large: Path) -> Recipe:
-    return Recipe(data=str(small_data), model=str(vit_large), epochs=2)
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """In which no other tests keep anything."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VJEPA_MLFLOW_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def recipe(small_data: Path, vit_short: Path) -> Recipe:
+    return Recipe(data=str(small_data), model=str(vit_short), epochs=2, learning_rate=1e-4)
+
+
+@pytest.fixture(scope="module")
+def bf16(recipe: Recipe) -> Recipe:
+    return replace(recipe, precision="bf16", scheduler="cosine")
+
+
+@pytest.fixture(scope="module")
+def alone(module_tracking: Path, own_cache: Path, bf16: Recipe) -> TrainingResult:
+    """Of a run that nobody stopped, and that filled the store."""
+    return train(bf16)
+
+
+def head(result: TrainingResult) -> dict[str, torch.Tensor]:
+    weights = flavor.load_model(result.model_uri).model.state_dict()
+    return {name: weight for name, weight in weights.items() if not name.startswith("vjepa2.")}
+
+
+def check_same(found: TrainingResult, expected: TrainingResult) -> None:
+    """Every point of every metric, and every bit of the head."""
+    assert without_times(found.metrics) == without_times(expected.metrics)
+    assert points(found.run_id) == points(expected.run_id)
+    heads = head(found), head(expected)
+    assert all(torch.equal(heads[0][name], weight) for name, weight in heads[1].items())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-def test_the_main_job_runs_at_the_real_size(tracking: str, recipe: Recipe, precision: str, clip: bytes) -> None:
-    result = train(replace(recipe, precision=precision))
-    params = MlflowClient().get_run(result.run_id).data.params
+def test_the_main_job_runs_at_the_real_size_and_evaluation_finds_what_it_found(
+    recipe: Recipe, vit_large: Path, precision: str, clip: bytes
+) -> None:
+    recipe = replace(recipe, model=str(vit_large), precision=precision, epochs=1)
+    trained = train(recipe)
+    params = MlflowClient().get_run(trained.run_id).data.params
     assert params["device_name"] == torch.cuda.get_device_name()
     # 375,485,998 with 174 classes; here there are two.
     assert int(params["total_parameters"]) == 375_485_998 - 172 * 1025
     assert int(params["trainable_parameters"]) == 49_336_320 + 2 * 1025
-    answer = mlflow.pyfunc.load_model(result.model_uri).predict(flavor.example_input(clip))
-    assert answer["label"][0] in ("left_clockwise", "right_clockwise")
+    # In batches of the size that is compiled for test_flavor_gpu.py anyway.
+    served = mlflow.pyfunc.load_model(trained.model_uri, model_config={"batch_size": 4})
+    assert served.predict(flavor.example_input(clip))["label"][0] in ("left_clockwise", "right_clockwise")
+    found = evaluate(trained.model_uri, recipe).evaluation.metrics_of("test")
+    assert found == pytest.approx({name: trained.metrics[name] for name in found}, abs=1e-6)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_same_seed_gives_the_same_numbers_on_a_gpu(tracking: str, recipe: Recipe, precision: str) -> None:
-    first, second = (train(replace(recipe, precision=precision, learning_rate=1e-4)) for _ in range(2))
-    assert without_times(first.metrics) == without_times(second.metrics)
-    heads = [flavor.load_model(result.model_uri).model.classifier.weight for result in (first, second)]
-    assert torch.equal(*heads)
+def test_evaluation_takes_several_clips_of_a_video(alone: TrainingResult, bf16: Recipe) -> None:
+    several = evaluate(alone.model_uri, bf16, num_clips=3).evaluation
+    assert len(several.names) == 4
+    assert several.outcomes.probabilities.sum(axis=1) == pytest.approx(1)
 
 
-def test_the_gpu_agrees_with_the_cpu(tracking: str, recipe: Recipe) -> None:
+def test_the_same_seed_gives_the_same_numbers_in_fp32(recipe: Recipe) -> None:
+    cold, warm = (train(recipe) for _ in range(2))
+    check_same(warm, cold)
+
+
+@pytest.mark.parametrize("cache", ["disk", "off"])
+def test_a_run_from_the_store_or_without_one_is_the_run_that_filled_it(
+    alone: TrainingResult, bf16: Recipe, cache: str
+) -> None:
+    check_same(train(replace(bf16, cache=cache)), alone)
+
+
+def test_the_gpu_agrees_with_the_cpu(recipe: Recipe) -> None:
     tiny = replace(recipe, model="tiny", learning_rate=1e-3)
     on_gpu, on_cpu = (train(replace(tiny, device=device)) for device in ("cuda", "cpu"))
     for name in ("train_loss", "val_loss", "test_loss"):
         assert on_gpu.metrics[name] == pytest.approx(on_cpu.metrics[name], abs=1e-3)
 
 
-def test_a_run_from_the_store_is_the_run_that_filled_it(
-    tracking: str, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "cache"))
-    bf16 = replace(recipe, precision="bf16", learning_rate=1e-4)
-    cold, warm, off = (train(replace(bf16, cache=cache)) for cache in ("disk", "disk", "off"))
-    for other in (warm, off):
-        assert without_times(cold.metrics) == without_times(other.metrics)
-
-
 @pytest.mark.parametrize("resumed_on", ["cuda", "cuda, elsewhere"])
 def test_a_run_that_is_stopped_between_two_steps_goes_on_with_the_same_bits(
-    tracking: str, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed_on: str
+    alone: TrainingResult, bf16: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed_on: str
 ) -> None:
-    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "cache"))
-    recipe = replace(recipe, precision="bf16", learning_rate=1e-4, scheduler="cosine")
-    alone = train(recipe)
     with pytest.MonkeyPatch.context() as patch:
         end_window = training.TrainingState.end_window
 
@@ -80,19 +117,19 @@ def test_a_run_that_is_stopped_between_two_steps_goes_on_with_the_same_bits(
 
         patch.setattr(training.TrainingState, "end_window", stop)
         with pytest.raises(KeyboardInterrupt, match="interrupted after step 4, with 1 of 2 epochs done"):
-            train(recipe)
+            train(bf16)
     run_id = mlflow.search_runs(output_format="list")[0].info.run_id
     if resumed_on != "cuda":
-        shutil.rmtree(tmp_path / "cache")
-    resumed = train(recipe, resume=run_id)
-    assert points(run_id) == points(alone.run_id)
-    heads = [flavor.load_model(result.model_uri).model.classifier.weight for result in (alone, resumed)]
-    assert torch.equal(*heads)
+        monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "elsewhere"))
+    resumed = train(bf16, resume=run_id)
+    assert resumed.run_id == run_id
+    check_same(resumed, alone)
 
 
 @contextmanager
 def memory_held(left: float) -> Iterator[None]:
     """Holds the GPU's memory but for so many GiB, as another process would."""
+    gc.collect()
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info()
     held = torch.empty(int(free - left * 2**30), dtype=torch.uint8, device="cuda")
@@ -104,16 +141,16 @@ def memory_held(left: float) -> Iterator[None]:
 
 
 def test_where_another_holds_the_memory_fewer_clips_go_at_once_or_the_run_says_so(
-    tracking: str, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+    recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = replace(recipe, precision="bf16", cache="off", epochs=1, gradient_accumulation_steps=16)
     expected = train(recipe)
-    with memory_held(5.5):
+    with memory_held(2.0):
         found = train(recipe)
     assert "clips go through the head at once from here on" in capsys.readouterr().err
     assert found.metrics["train_loss"] == pytest.approx(expected.metrics["train_loss"], abs=1e-2)
 
-    with memory_held(1.0), pytest.raises((UserError, torch.OutOfMemoryError)):
+    with memory_held(0.1), pytest.raises((UserError, torch.OutOfMemoryError)):
         train(recipe)
     (run, *_) = mlflow.search_runs(output_format="list")
     assert run.info.status == "FAILED"

@@ -138,35 +138,37 @@ from sweep import test_queue
 from vjepa_mlflow.sweep import queue, read_plan, study
 queue.HEARTBEAT_INTERVAL = study.HEARTBEAT_INTERVAL = 1
 study.GRACE_PERIOD = 2
-trials = test_queue.open_queue({url!r}, read_plan(Path({plan!r})))
-claim = trials.claim()
-with trials.working_on(claim):
-    print(claim.slot, flush=True)
+trials = [test_queue.open_queue(url, read_plan(Path({plan!r}))) for url in {urls!r}]
+claims = [one.claim() for one in trials]
+with trials[0].working_on(claims[0]), trials[1].working_on(claims[1]):
+    print(*(claim.slot for claim in claims), flush=True)
     time.sleep(600)
 """
 
 
 def test_a_process_that_is_killed_is_noticed_and_one_that_lives_is_left_alone(
-    postgresql: Callable[[], str], plan: SweepPlan, impatient: None, tmp_path: Path
+    url: str, postgresql: Callable[[], str], plan: SweepPlan, impatient: None, tmp_path: Path
 ) -> None:
-    database = postgresql()
+    """In SQLite and in PostgreSQL, by one process, since starting takes longest."""
+    urls = [url, postgresql()]
     program = CLAIM_AND_HANG.format(
-        tests=str(Path(__file__).parent.parent), url=database, plan=str(tmp_path / "sweep.yaml")
+        tests=str(Path(__file__).parent.parent), urls=urls, plan=str(tmp_path / "sweep.yaml")
     )
     process = subprocess.Popen([sys.executable, "-c", program], env=environment(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    assert process.stdout.readline() == "0\n"
+    assert process.stdout.readline() == "0 0\n"
     lost: list[int] = []
-    trials = open_queue(database, plan, count=1, lost=lost)
+    trials = [open_queue(one, plan, count=1, lost=lost) for one in urls]
     deadline = time.monotonic() + 4
     while time.monotonic() < deadline:  # it gives signs of life all the time
-        assert trials.claim() is None
+        assert [one.claim() for one in trials] == [None, None]
         time.sleep(0.2)
     process.kill()
     process.wait()
-    wait_until(lambda: complete(trials) == 0)
-    assert lost == [0]
-    assert states(trials) == ["0 COMPLETE"]
+    for one in trials:
+        wait_until(lambda one=one: complete(one) == 0)
+        assert states(one) == ["0 COMPLETE"]
+    assert lost == [0, 0]
 
 
 def test_one_who_was_taken_for_dead_learns_that_its_trials_are_not_its_own(

@@ -1,0 +1,197 @@
+"""The outbox by itself, with a delivery that fails on command; and each kind of entry, delivered again and again."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+import requests
+from helpers import points, wait_until
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException, RestException
+
+from vjepa_mlflow import UserError
+from vjepa_mlflow.tracking import outbox as module
+from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE, deliver
+from vjepa_mlflow.tracking.outbox import Outbox, open_outbox, read_address, read_entry, written_here
+
+SILENCES = [MlflowException("nobody is there"), requests.ConnectionError("refused"), requests.Timeout("too late")]
+REFUSALS = [
+    RestException({"error_code": "INVALID_PARAMETER_VALUE", "message": "no"}),
+    OSError("no space"),
+    ValueError(),
+]
+
+
+class Server:
+    """Takes entries, notes their texts, and fails as it is told to.
+
+    Attributes:
+        taken: the texts of the entries that it has got.
+        asked: how often it was.
+        fault: what it raises; None takes entries.
+        refuses: the text of an entry that it raises this for, whatever else.
+    """
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self.asked = 0
+        self.fault: Exception | None = None
+        self.refuses: dict[str, Exception] = {}
+
+    def __call__(self, entry: Path) -> None:
+        self.asked += 1
+        _, values = read_entry(entry)
+        for fault in (self.fault, self.refuses.get(values["text"])):
+            if fault is not None:
+                raise fault
+        self.taken.append(values["text"])
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    monkeypatch.setattr(module, "RETRY_INTERVAL", 0.01)
+    return Server()
+
+
+@pytest.fixture
+def box(server: Server, tmp_path: Path) -> Iterator[Outbox]:
+    (tmp_path / "box").mkdir()
+    made = Outbox(tmp_path / "box", "0123", server)
+    yield made
+    made.close()
+
+
+def put(box: Outbox, *texts: str, kind: str = BATCH) -> None:
+    for text in texts:
+        box.put(kind, {"text": text})
+
+
+def entries(box: Outbox) -> list[str]:
+    return sorted(path.name for path in box.folder.iterdir() if path.is_dir())
+
+
+def test_entries_are_delivered_in_order_and_go(box: Outbox, server: Server) -> None:
+    put(box, *map(str, range(20)))
+    assert box.settle() is None
+    assert server.taken == [str(number) for number in range(20)]
+    assert entries(box) == []
+
+
+@pytest.mark.parametrize("fault", SILENCES, ids=lambda fault: type(fault).__name__)
+def test_while_nobody_answers_the_first_entry_is_tried_again_and_nothing_overtakes_it(
+    box: Outbox, server: Server, fault: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(box, "before")
+    assert box.settle() is None
+    server.fault = fault
+    put(box, "first", "second")
+    wait_until(lambda: server.asked > 5)
+    assert box.settle() is fault
+    assert len(entries(box)) == 2
+    server.fault = None
+    assert box.settle() is None
+    assert server.taken == ["before", "first", "second"]
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert "it does not answer" in told[0]
+    assert f"what it logs is kept in {box.folder}" in told[0]
+    assert told[1].endswith("it answers again")
+
+
+@pytest.mark.parametrize("fault", REFUSALS, ids=lambda fault: type(fault).__name__)
+def test_what_is_refused_is_set_aside_for_the_others_and_tried_again_in_the_end(
+    box: Outbox, server: Server, fault: Exception
+) -> None:
+    server.refuses["second"] = fault
+    put(box, "first", "second", "third")
+    wait_until(lambda: server.taken == ["first", "third"])
+    assert box.settle() is fault
+    assert len(entries(box)) == 1
+    server.refuses.clear()
+    assert box.settle() is None
+    assert server.taken == ["first", "third", "second"]
+
+
+def test_what_is_out_of_date_is_dropped(box: Outbox, server: Server) -> None:
+    server.fault = SILENCES[0]
+    put(box, "state 1", kind=CHECKPOINT)
+    put(box, "metrics")
+    put(box, "state 2", kind=CHECKPOINT)
+    box.discard(CHECKPOINT)
+    put(box, "state 3", kind=CHECKPOINT)
+    server.fault = None
+    assert box.settle() is None
+    assert server.taken == ["metrics", "state 3"]
+
+
+def test_nothing_that_is_put_waits_for_the_server(box: Outbox, server: Server) -> None:
+    released = threading.Event()
+    deliver_now, box._deliver = box._deliver, lambda entry: (released.wait(20), deliver_now(entry))[1]
+    put(box, *map(str, range(10)))
+    assert server.taken == []
+    released.set()
+    assert box.settle() is None
+    assert len(server.taken) == 10
+
+
+def test_what_a_process_left_goes_first_where_the_run_goes_on(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path))
+    server.fault = SILENCES[0]
+    with open_outbox("0123", server) as left:
+        put(left, "left 1", "left 2")
+        assert written_here("0123")
+    assert read_address(left.folder).run_id == "0123"
+    assert written_here("0123") is False
+    server.fault = None
+    with open_outbox("0123", server) as again:
+        put(again, "new")
+        assert again.settle() is None
+    assert server.taken == ["left 1", "left 2", "new"]
+    assert list((tmp_path / "outbox").glob("*")) == []
+    with pytest.raises(UserError, match="expected a folder that a run named"):
+        read_address(left.folder)
+
+
+def test_every_kind_of_entry_may_be_delivered_twice(tracking: str, tmp_path: Path) -> None:
+    """As happens to one whose answer was lost, or whose process was killed before it was gone."""
+    client = MlflowClient()
+    run_id = client.create_run("0").info.run_id
+    (tmp_path / "state-2").write_text("newer")
+    metric = {"key": "val_loss", "value": 0.5, "timestamp": 1, "step": 1, "model_id": None}
+    frame = pd.DataFrame({"row": [1, 2]}).to_json(orient="split").encode()
+    dataset = mlflow.data.from_pandas(pd.DataFrame({"name": ["a"]})).to_dict()
+
+    def twice(entry: Path) -> None:
+        deliver(run_id, entry)
+        deliver(run_id, entry)
+
+    (tmp_path / "box").mkdir()
+    box = Outbox(tmp_path / "box", run_id, twice)
+    about = {"dataset_name": None, "dataset_digest": None}
+    box.put(BATCH, {"metrics": [metric | about], "params": {"epochs": "5"}, "tags": {"kind": "training"}})
+    box.put(INPUT, {"dataset": dataset, "context": "train"})
+    box.put(FILES, {"name": "report.html"}, b"<p>")
+    box.put(TABLE, {"name": "rows.json"}, frame)
+    box.put(CHECKPOINT, {"name": "checkpoint/state-1"}, b"older")
+    assert box.settle() is None
+    box.put(CHECKPOINT, {"name": "checkpoint/state-2"}, tmp_path / "state-2")
+    box.put(FILES, {"name": "gone.txt"}, b"text")
+    box.put(DELETION, {"name": "gone.txt"})
+    assert box.settle() is None
+    box.close()
+
+    run = client.get_run(run_id)
+    assert points(run_id) == {"val_loss": [(1, 0.5)]}
+    assert (run.data.params, run.data.tags["kind"]) == ({"epochs": "5"}, "training")
+    (used,) = run.inputs.dataset_inputs
+    assert json.loads(used.dataset.profile)["num_rows"] == 1
+    assert mlflow.load_table("rows.json", run_ids=[run_id])["row"].tolist() == [1, 2]
+    assert {artifact.path for artifact in client.list_artifacts(run_id)} == {"report.html", "rows.json", "checkpoint"}
+    (kept,) = client.list_artifacts(run_id, "checkpoint")
+    assert kept.path == "checkpoint/state-2"
