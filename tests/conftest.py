@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sqlite3
 import tempfile
 import uuid
@@ -40,6 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     What takes seconds to import is imported by the fixtures that need it: pytest-xdist's own process needs none of it.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under nohup, and in all that is started from there
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.option.loadscopereorder = False  # pytest-xdist would begin with the files that have most tests
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ["OMP_NUM_THREADS"] = "1"  # which PyTorch reads when it is imported
@@ -65,11 +68,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def demo_set(cache: Path) -> Path:
-    """The demo set's folder, drawn once for all processes of the session."""
+    """The demo set's folder, drawn once for all processes of the session; `.ci/run` draws it with all its videos."""
     from filelock import FileLock
 
+    from vjepa_mlflow.data import demo
+
     cache.mkdir(exist_ok=True)
-    with FileLock(cache / "demo.lock"):
+    with pytest.MonkeyPatch.context() as patch, FileLock(cache / "demo.lock"):
+        patch.setattr(demo, "CLIPS_PER_CLASS", {"train": 16, "val": 4, "test": 12})
         return data.locate_data(data.DEMO)
 
 

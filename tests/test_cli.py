@@ -6,13 +6,15 @@ from pathlib import Path
 import mlflow
 import pytest
 from click.testing import CliRunner
-from helpers import environment
+from helpers import REPOSITORY, environment
 from mlflow import MlflowClient
 
 from vjepa_mlflow import Recipe, flavor
 from vjepa_mlflow.cli import commands, main
 from vjepa_mlflow.model import load_classifier, load_processor, locate
 from vjepa_mlflow.tracking import FAILURE_TAG
+
+BASELINE = REPOSITORY / "sweeps" / "baseline.yaml"
 
 
 def test_there_is_one_option_for_each_field_of_the_recipe() -> None:
@@ -111,6 +113,60 @@ def test_help_and_the_public_names_load_no_torch() -> None:
         "assert not {'torch', 'mlflow', 'transformers', 'av'} & set(sys.modules), sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], env=environment(), check=True)
+
+
+EARLY = """
+import sys
+from vjepa_mlflow.cli import main
+
+HEAVY = {"torch", "transformers", "mlflow", "av", "matplotlib", "sklearn", "scipy", "huggingface_hub"}
+for arguments in %r:
+    try:
+        main(arguments)
+    except SystemExit as stopped:
+        assert stopped.code == 2
+    assert not HEAVY & set(sys.modules), (arguments, HEAVY & set(sys.modules))
+"""
+"""Makes one mistake after the other, and looks at what was imported by then."""
+
+
+def test_a_mistake_is_told_before_anything_heavy_is_imported(small_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("path,label\n1.mp4,a\n2.mp4\n")
+    (tmp_path / "one.csv").write_text(f"path,label\n{small_data}/train/left_clockwise/0.mp4,a\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "no.yaml").write_text("metric: [")
+    (tmp_path / "sampler.yaml").write_text(BASELINE.read_text().replace("n_startup_trials: 8", "n_startup_trials: x"))
+    good, sweep = ["--data", str(small_data)], ["sweep", str(BASELINE)]
+    mistakes = [
+        (["train", "--no-such-option"], "No such option '--no-such-option'"),
+        (["train", "--epochs", "0"], "epochs=0: expected a whole number of at least 1"),
+        (["train", "--device", "tpu"], "device=tpu: expected auto, cpu, cuda or cuda:N"),
+        (["train", "--registered-model-name", "a/b"], "registered_model_name=a/b: expected a name without / and :"),
+        (["train", "--save-steps", "-1"], "save_steps=-1: expected a whole number of at least 0"),
+        (["train", "--data", "/nowhere"], "data=/nowhere: no such folder or table"),
+        (["train", "--data", str(tmp_path / "empty")], f"data={tmp_path}/empty: no videos found"),
+        (["train", "--data", str(tmp_path / "rows.csv")], f"data={tmp_path}/rows.csv, line 3: 1 cells: expected 2"),
+        (["train", "--data", str(tmp_path / "one.csv")], f"data={tmp_path}/one.csv: only one class, 'a'"),
+        (["train", *good, "--model", "./nowhere"], "model=./nowhere: no such folder"),
+        (["train", *good, "--model", str(tmp_path)], f"model={tmp_path}: no config.json"),
+        (["extract", "--data", "/nowhere"], "data=/nowhere: no such folder or table"),
+        (["evaluate", "models:/a/1", "--data", "/nowhere"], "data=/nowhere: no such folder or table"),
+        (["evaluate", "models:/a/1", *good, "--num-clips", "99"], "num_clips=99: expected a whole number from 1 to 32"),
+        (["predict", "models:/a/1", "/nowhere"], "/nowhere: no such file or folder"),
+        (["sweep", "/nowhere.yaml"], "/nowhere.yaml: cannot be read (No such file or directory)"),
+        (["sweep", str(tmp_path / "no.yaml")], f"{tmp_path}/no.yaml: no YAML"),
+        (["sweep", str(tmp_path / "sampler.yaml")], f"{tmp_path}/sampler.yaml: sampler: "),
+        ([*sweep, "--trials", "0"], "trials=0: expected a whole number of at least 1"),
+        ([*sweep, "--learning-rate", "9"], "learning_rate=9.0: the first trial tries it"),
+        ([*sweep, "--data", "/nowhere"], "data=/nowhere: no such folder or table"),
+    ]
+    program = EARLY % [arguments for arguments, _ in mistakes]
+    done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(mistakes)
+    for line, (_, expected) in zip(lines, mistakes, strict=True):
+        assert line.startswith(f"Error: {expected}")
 
 
 def test_the_public_names_are_there() -> None:

@@ -1,6 +1,9 @@
+from contextlib import nullcontext
 from dataclasses import asdict
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.utils.validation import _validate_model_name
 
 from vjepa_mlflow import Recipe, UserError
 
@@ -33,9 +36,24 @@ def test_the_defaults_are_the_model_cards() -> None:
         ("precision", "fp8", "one of fp32, tf32, bf16"),
         ("bad_videos", "ignore", "one of stop, skip"),
         ("scheduler", "warm", "one of constant, linear, cosine"),
+        ("device", "gpu", "auto, cpu, cuda or cuda:N"),
+        ("device", "cuda:x", "auto, cpu, cuda or cuda:N"),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(name: str, value: object, expected: str) -> None:
     with pytest.raises(UserError) as caught:
         Recipe(**{name: value})  # type: ignore[arg-type]
     assert str(caught.value) == f"{name}={value}: expected {expected}"
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "a b", ".a", "a..b", "~", "é", "a\\b", " ", ".", "..", "...", "..a", "/", "a/b", "a:1"]
+)
+def test_names_that_mlflow_would_not_register_are_refused_at_once(name: str) -> None:
+    refused = False
+    try:
+        _validate_model_name(name)
+    except MlflowException:
+        refused = True
+    with pytest.raises(UserError, match=r"^registered_model_name=") if refused else nullcontext():
+        Recipe(registered_model_name=name)

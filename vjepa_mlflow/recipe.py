@@ -73,7 +73,7 @@ class Recipe:
             raise UserError(f"learning_rate={self.learning_rate}: expected a number greater than 0")
         if not (math.isfinite(self.cache_budget) and self.cache_budget >= 0):
             raise UserError(f"cache_budget={self.cache_budget}: expected a number of GiB, or 0")
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device):
             raise UserError(f"device={self.device}: expected auto, cpu, cuda or cuda:N")
         _check_registered_model_name(self.registered_model_name)
 
@@ -117,4 +117,4 @@ def _check(name: str, value: Any, choices: tuple[str, ...] | None, minimum: int 
 def _check_registered_model_name(name: str) -> None:
     """Refuses what MLflow's registry would refuse, when there is nothing to lose yet; the empty one stands for none."""
     if name and (not name.strip() or "/" in name or ":" in name or name == "." or name.startswith("..")):
-        raise UserError(f"registered_model_name={name}: expected a name without / and :, and not of dots alone")
+        raise UserError(f"registered_model_name={name}: expected a name without / and : that does not begin with ..")

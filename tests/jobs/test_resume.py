@@ -17,8 +17,10 @@ from mlflow import MlflowClient
 
 from vjepa_mlflow import Recipe, TrainingResult, UserError, flavor, train
 from vjepa_mlflow.cache import cache_folder
+from vjepa_mlflow.cpus import thread_count
+from vjepa_mlflow.data import list_samples
 from vjepa_mlflow.jobs import train as job
-from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, unfinished
+from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, run_log, unfinished
 
 pytestmark = pytest.mark.usefixtures("module_tracking")
 
@@ -45,8 +47,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """What takes the rest of the test to another machine."""
-    return lambda: monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "elsewhere"))
+    """What takes the rest of the test to another machine, with more cores than this process computes with."""
+
+    def move() -> None:
+        monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "elsewhere"))
+        monkeypatch.setenv("OMP_NUM_THREADS", str(thread_count() + 1))
+
+    return move
 
 
 def stop(recipe: Recipe, number: signal.Signals, *, after: int = 1) -> tuple[str, str]:
@@ -137,10 +144,10 @@ def test_auto_takes_a_run_that_was_left_running_if_nobody_works_at_it(
     run_id, _ = stop(recipe, signal.SIGTERM)
     MlflowClient().update_run(run_id, status="RUNNING")
     monkeypatch.setattr(unfinished, "OBSERVED", 2)
-    definition = job._define(recipe)
+    definition = job._define(recipe, list_samples(recipe.data))
     assert unfinished.find_unfinished(definition) == run_id
     monkeypatch.setattr(unfinished, "SIGN_INTERVAL", 0.2)
-    with mlflow.start_run(run_id), job.run_log() as log, unfinished.resumable(log, definition):
+    with mlflow.start_run(run_id), run_log() as log, unfinished.resumable(log, definition):
         assert unfinished.find_unfinished(definition) is None  # its outbox is locked
         with pytest.raises(UserError, match=f"resume={run_id}: another process works at it"):
             unfinished.check_unfinished(run_id, definition)

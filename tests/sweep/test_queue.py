@@ -131,14 +131,17 @@ def test_a_trial_that_fails_by_itself_is_not_tried_again(url: str, plan: SweepPl
 
 
 CLAIM_AND_HANG = """
-import sys, time
+import time
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-from sweep import test_queue
-from vjepa_mlflow.sweep import queue, read_plan, study
+from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.sweep import SharedStudy, queue, read_plan, study
 queue.HEARTBEAT_INTERVAL = study.HEARTBEAT_INTERVAL = 1
 study.GRACE_PERIOD = 2
-trials = [test_queue.open_queue(url, read_plan(Path({plan!r}))) for url in {urls!r}]
+plan = read_plan(Path({plan!r}))
+studies = [SharedStudy(url, "study") for url in {urls!r}]
+for one in studies:
+    one.create(plan, {{"space": "one"}})
+trials = [one.trials(plan, Recipe(), count=1, on_interrupted=print) for one in studies]
 claims = [one.claim() for one in trials]
 with trials[0].working_on(claims[0]), trials[1].working_on(claims[1]):
     print(*(claim.slot for claim in claims), flush=True)
@@ -151,9 +154,7 @@ def test_a_process_that_is_killed_is_noticed_and_one_that_lives_is_left_alone(
 ) -> None:
     """In SQLite and in PostgreSQL, by one process, since starting takes longest."""
     urls = [url, postgresql()]
-    program = CLAIM_AND_HANG.format(
-        tests=str(Path(__file__).parent.parent), urls=urls, plan=str(tmp_path / "sweep.yaml")
-    )
+    program = CLAIM_AND_HANG.format(urls=urls, plan=str(tmp_path / "sweep.yaml"))
     process = subprocess.Popen([sys.executable, "-c", program], env=environment(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "0 0\n"
