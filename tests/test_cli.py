@@ -135,7 +135,7 @@ def test_a_mistake_is_told_before_anything_heavy_is_imported(small_data: Path, t
     (tmp_path / "one.csv").write_text(f"path,label\n{small_data}/train/left_clockwise/0.mp4,a\n")
     (tmp_path / "empty").mkdir()
     (tmp_path / "no.yaml").write_text("metric: [")
-    (tmp_path / "sampler.yaml").write_text(BASELINE.read_text().replace("n_startup_trials: 8", "n_startup_trials: x"))
+    (tmp_path / "sampler.yaml").write_text(BASELINE.read_text().replace("n_startup_trials: 8", "startup: 8"))
     good, sweep = ["--data", str(small_data)], ["sweep", str(BASELINE)]
     mistakes = [
         (["train", "--no-such-option"], "No such option '--no-such-option'"),
@@ -155,7 +155,7 @@ def test_a_mistake_is_told_before_anything_heavy_is_imported(small_data: Path, t
         (["predict", "models:/a/1", "/nowhere"], "/nowhere: no such file or folder"),
         (["sweep", "/nowhere.yaml"], "/nowhere.yaml: cannot be read (No such file or directory)"),
         (["sweep", str(tmp_path / "no.yaml")], f"{tmp_path}/no.yaml: no YAML"),
-        (["sweep", str(tmp_path / "sampler.yaml")], f"{tmp_path}/sampler.yaml: sampler: "),
+        (["sweep", str(tmp_path / "sampler.yaml")], f"{tmp_path}/sampler.yaml: sampler.startup: unknown key"),
         ([*sweep, "--trials", "0"], "trials=0: expected a whole number of at least 1"),
         ([*sweep, "--learning-rate", "9"], "learning_rate=9.0: the first trial tries it"),
         ([*sweep, "--data", "/nowhere"], "data=/nowhere: no such folder or table"),

@@ -91,7 +91,7 @@ def _groups() -> Iterator[Path]:
 
     In a container the path may be the host's: of its folders the root alone is there.
     """
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         for line in GROUPS_OF_THIS_PROCESS.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             mounts = (controllers, "cpu") if controllers else ("", "unified")  # version 2 has no names of controllers

@@ -12,6 +12,7 @@ import torch
 import yaml
 from helpers import environment
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow import UserError, flavor
@@ -60,6 +61,13 @@ def test_a_saved_model_is_self_contained_and_holds_no_pickle(saved: Path) -> Non
     requirements = (saved / "requirements.txt").read_text().splitlines()
     assert {line.split("==")[0] for line in requirements} == set(saving._REQUIRED)
     assert all("==" in line and "+" not in line for line in requirements)
+
+
+def test_the_example_that_is_saved_with_a_model_is_served(saved: Path) -> None:
+    """Logging does not try it, as MLflow by itself would each time."""
+    example = Model.load(str(saved)).get_serving_input(str(saved))
+    (answer,) = mlflow.models.validate_serving_input(str(saved), example).to_dict("records")
+    assert answer["label"] in LABELS
 
 
 def test_the_model_cards_snippet_gives_the_pyfuncs_scores(saved: Path, served, clip: bytes) -> None:

@@ -1,9 +1,11 @@
 """Trainings and a sweep on a real tracking server: away, away for good, with a registry that refuses, killed."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,7 +15,7 @@ from pathlib import Path
 import mlflow
 import optuna
 import pytest
-from helpers import REPOSITORY, environment, points
+from helpers import REPOSITORY, environment, points, wait_until
 from mlflow import MlflowClient
 from optuna.storages import RDBStorage
 from runs import check_run
@@ -23,7 +25,7 @@ from tools.proxy import Proxy
 from vjepa_mlflow import Recipe, TrainingResult, UserError, flavor, train, upload
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.cli import main
-from vjepa_mlflow.sweep import SharedStudy
+from vjepa_mlflow.sweep import SharedStudy, study
 from vjepa_mlflow.tracking import FAILURE_TAG, STATE_TAG, TRIAL_TAG, UndeliveredError
 
 
@@ -132,8 +134,10 @@ def test_a_registry_that_refuses_costs_no_model(
     assert client.get_model_version("motions", "1").tags["test_accuracy"] == str(run.data.metrics["test_accuracy"])
 
 
-ENDLESS = 500
+ENDLESS = 60
 """Trials that no sweep of these tests comes to the end of."""
+
+FOR_EVER = ["--workers", "2", "--trials", str(ENDLESS)]
 
 
 class Command:
@@ -143,13 +147,12 @@ class Command:
         SharedStudy(storage, "shared")  # makes its tables, before this process and the command do so at once
         self._storage = RDBStorage(storage)  # one for all looks: each has connections of its own
         sweep = REPOSITORY / "sweeps" / "baseline.yaml"
-        self.arguments = ["sweep", str(sweep), "--data", str(data), "--model", "tiny", "--epochs", "2"]
+        self.arguments = ["sweep", str(sweep), "--data", str(data), "--model", "tiny", "--epochs", "4"]
         self.arguments += ["--study", "shared", "--storage", storage]
 
     def start(self) -> subprocess.Popen[str]:
-        options = ["--workers", "2", "--trials", str(ENDLESS)]
         return subprocess.Popen(
-            [sys.executable, "-m", "vjepa_mlflow", *self.arguments, *options],
+            [sys.executable, "-m", "vjepa_mlflow", *self.arguments, *FOR_EVER],
             env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -197,17 +200,25 @@ class Command:
 
 
 def test_two_workers_are_interrupted_and_killed_and_lose_or_double_no_trial(
-    proxy: Proxy, small_data: Path, postgresql: Callable[[], str], capsys: pytest.CaptureFixture[str]
+    proxy: Proxy,
+    small_data: Path,
+    postgresql: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     sweep = Command(small_data, postgresql())
-    process = sweep.start()
-    sweep.wait_for(process, ended=2)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
-    told = re.search(rf"Error: interrupted: (\d+) of {ENDLESS} trials have ended; the same command goes on\n", output)
-    assert told is not None, output
-    assert "Stopping after this epoch; once more stops at once" in output
+
+    def interrupt() -> None:
+        wait_until(lambda: sweep.count("COMPLETE") >= 2, seconds=100)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(SystemExit) as stopped:
+        main([*sweep.arguments, *FOR_EVER])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 130, said
+    told = re.search(rf"Error: interrupted: (\d+) of {ENDLESS} trials have ended; the same command goes on\n", said)
+    assert told is not None, said
     assert sweep.count("RUNNING") == 0
     ended = sweep.count("COMPLETE")
     assert ended == int(told[1])
@@ -220,6 +231,7 @@ def test_two_workers_are_interrupted_and_killed_and_lose_or_double_no_trial(
 
     ended, trials = sweep.count("COMPLETE"), len(sweep.slots())
     capsys.readouterr()
+    monkeypatch.setattr(study, "GRACE_PERIOD", 4)  # nobody else is there to be taken for dead too soon
     main([*sweep.arguments, "--trials", str(trials)])
     assert f"The study goes on: {ended} of {trials} trials have ended" in capsys.readouterr().out
     sweep.check(trials=trials)

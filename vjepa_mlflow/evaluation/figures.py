@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator
 
 from vjepa_mlflow.evaluation.factors import FACTORS, Slice
@@ -13,6 +15,10 @@ from vjepa_mlflow.evaluation.outcomes import Outcomes
 
 RIGHT, WRONG, QUIET = "#1b7837", "#b2182b", "#555555"
 TRAIN, VAL = "#d95f02", "#1f5fa8"
+WIDTH, EDGE = 5.2, 0.12
+"""Of a figure, and beside and above its axes, in inches."""
+
+POINTS_PER_INCH = 72
 GAP = 4
 """White pixels between the frames of a strip."""
 
@@ -52,6 +58,7 @@ def plot_curves(epochs: Sequence[dict[str, float]], *, best_epoch: int, test_acc
         test_accuracy: of that head.
     """
     figure = _plot(height=5.2)
+    figure.subplots_adjust(hspace=0.08)
     steps = range(1, len(epochs) + 1)
     for axes, name in zip(figure.subplots(2, 1, sharex=True), ("loss", "accuracy"), strict=True):
         axes.plot(steps, [metrics[f"train_{name}"] for metrics in epochs], "o-", color=TRAIN, label="train")
@@ -73,13 +80,14 @@ def plot_confusion(outcomes: Outcomes) -> Figure:
     """True classes against predicted ones; colours are shares of a row."""
     counts = outcomes.confusion
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = _plot(height=5.2)
-    axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="Predicted", ylabel="True")
     ticks = range(len(outcomes.labels)) if len(outcomes.labels) <= NAMED_CLASSES else []
     size = 9 if len(outcomes.labels) <= COUNTED_CLASSES else 6
     names = [_shorten(label) for label in outcomes.labels] if ticks else []
+    room = _width(names, size=size)
+    figure = _plot(height=5.2, left=0.45 + room, bottom=0.45 + room)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="Predicted", ylabel="True")
     axes.set_xticks(ticks, names, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
     if len(outcomes.labels) <= COUNTED_CLASSES:
@@ -114,14 +122,14 @@ def plot_slices(slices: Sequence[Slice], *, accuracy: float) -> Figure:
         slices: in the order of their properties.
         accuracy: of the whole set.
     """
-    figure = _plot(height=1.2 + 0.26 * len(slices))
+    names = [f"{FACTORS[part.factor].title}, {part.tercile.removesuffix(' third')}" for part in slices]
+    figure = _plot(height=1.2 + 0.26 * len(slices), left=0.2 + _width(names, size=9))
     axes = figure.subplots()
     axes.axvline(accuracy, color=QUIET, linewidth=0.8, linestyle=":")
     for row, part in enumerate(slices):
         colour = WRONG if part.worse else VAL
         axes.plot([part.accuracy.low, part.accuracy.high], [row, row], color=colour, linewidth=3, alpha=0.35)
         axes.plot([part.accuracy.value], [row], "o", color=colour)
-    names = [f"{FACTORS[part.factor].title}, {part.tercile.removesuffix(' third')}" for part in slices]
     axes.set_yticks(range(len(slices)), names, fontsize=9)
     axes.set(xlabel="Accuracy", xlim=(-0.02, 1.02), ylim=(len(slices) - 0.5, -0.5))
     axes.spines[["top", "right"]].set_visible(False)
@@ -155,9 +163,21 @@ def join_frames(frames: np.ndarray) -> np.ndarray:
     return np.concatenate(list(np.pad(frames, gaps, constant_values=255)), axis=1)[:, :-GAP]
 
 
-def _plot(*, height: float) -> Figure:
-    """An empty figure of some inches."""
-    return Figure(figsize=(5.2, height), dpi=150, layout="constrained")
+def _plot(*, height: float, left: float = 0.65, bottom: float = 0.55) -> Figure:
+    """An empty figure of some inches, with so many of them beside and below its axes.
+
+    matplotlib's own layouts would find them by drawing everything once more.
+    """
+    figure = Figure(figsize=(WIDTH, height), dpi=150)
+    figure.subplots_adjust(left=left / WIDTH, right=1 - EDGE / WIDTH, bottom=bottom / height, top=1 - EDGE / height)
+    return figure
+
+
+def _width(texts: Sequence[str], *, size: float) -> float:
+    """Of the longest text, in inches."""
+    font = FontProperties(size=size)
+    widths = [text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] for text in texts]
+    return max(widths, default=0) / POINTS_PER_INCH
 
 
 def _shorten(label: str, *, longest: int = 24) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -127,5 +128,10 @@ def _contents(publication: Publication) -> dict[str, Any]:
         "stride": publication.stride,
         "config": flavor.ServingConfig(precision=publication.precision),
         "model_card": publication.model_card,
-        "input_example": flavor.example_input(data.draw_clip("left_clockwise", seed=0)),
+        "input_example": flavor.example_input(_example_video()),
     }
+
+
+@functools.cache
+def _example_video() -> bytes:
+    return data.draw_clip("left_clockwise", seed=0)
