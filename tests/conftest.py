@@ -75,7 +75,7 @@ def demo_set(cache: Path) -> Path:
 
     cache.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch, FileLock(cache / "demo.lock"):
-        patch.setattr(demo, "CLIPS_PER_CLASS", {"train": 16, "val": 4, "test": 12})
+        patch.setattr(demo, "CLIPS_PER_CLASS", {"train": 8, "val": 2, "test": 12})
         return data.locate_data(data.DEMO)
 
 

@@ -14,7 +14,12 @@ from vjepa_mlflow import flavor, predict, promote
 from vjepa_mlflow.model import load_classifier, load_processor, locate
 
 LOCAL = "--master local[2] --conf spark.driver.bindAddress=127.0.0.1 --conf spark.driver.host=127.0.0.1 pyspark-shell"
-FILES_A_TASK = {"spark.sql.files.openCostInBytes": "1g", "spark.sql.files.maxPartitionBytes": "1g"}
+OPTIONS = {
+    # A task for each file, so that every process has several.
+    "spark.sql.files.openCostInBytes": "1g",
+    "spark.sql.files.maxPartitionBytes": "1g",
+    "spark.ui.enabled": "false",
+}
 
 COUNTING = """
 import importlib.util, os, sys
@@ -60,8 +65,7 @@ def test_labels_are_those_of_predict_and_each_process_loads_the_model_once(
     (tmp_path / "sitecustomize.py").write_text(COUNTING)
 
     program = readme_block("python", "spark_udf").replace("/path/to/videos", str(videos))
-    # A task for each file, so that every process has several.
-    options = " ".join(f"--conf {name}={value}" for name, value in FILES_A_TASK.items())
+    options = " ".join(f"--conf {name}={value}" for name, value in OPTIONS.items())
     subprocess.run(
         [sys.executable, "-c", program],
         env=environment(

@@ -14,7 +14,7 @@ from vjepa_mlflow.data.drawing import draw_films, expose
 from vjepa_mlflow.video import read_clip, read_info
 from vjepa_mlflow.video.sampling import choose_stretch
 
-DRAWN = {"train": 16, "val": 4, "test": 12}
+DRAWN = {"train": 8, "val": 2, "test": 12}
 """Videos of each class that `conftest.py` has drawn."""
 
 

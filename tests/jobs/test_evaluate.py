@@ -23,7 +23,7 @@ MODEL = "models:/motions/1"
 @pytest.fixture(scope="module")
 def trained(module_tracking: Path, demo_set: Path) -> TrainingResult:
     """Registers `models:/motions/1`, which knows the demo's motions."""
-    return train(Recipe(epochs=4, views=1, learning_rate=3e-4, registered_model_name="motions"))
+    return train(Recipe(epochs=5, views=1, learning_rate=1e-3, registered_model_name="motions"))
 
 
 def artifact(run_id: str, name: str, folder: Path) -> Path:

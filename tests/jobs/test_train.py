@@ -16,7 +16,6 @@ from runs import check_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vjepa_mlflow import Recipe, UserError, flavor, train
-from vjepa_mlflow.data import draw_clip
 from vjepa_mlflow.tracking import FAILURE_TAG
 
 
@@ -54,12 +53,12 @@ def test_the_logged_model_is_the_best_epochs(tracking: str, recipe: Recipe, smal
     assert accuracy == pytest.approx(result.metrics["test_accuracy"])
 
 
-def test_missing_splits_are_drawn_and_told(tracking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for motion in ("up_clockwise", "down_clockwise"):
-        for seed in range(6):
-            path = tmp_path / "classes" / motion / f"{seed}.mp4"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(draw_clip(motion, seed=seed))
+def test_missing_splits_are_drawn_and_told(
+    tracking: str, small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in (small_data / "train").iterdir():
+        shutil.copytree(folder, tmp_path / "classes" / folder.name)
+        shutil.copy(small_data / "val" / folder.name / "5.mp4", tmp_path / "classes" / folder.name)
     result = train(Recipe(data=str(tmp_path / "classes"), model="tiny", epochs=1))
     params = MlflowClient().get_run(result.run_id).data.params
     assert (params["train_videos"], params["val_videos"], params["test_videos"]) == ("8", "2", "2")

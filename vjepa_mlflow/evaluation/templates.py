@@ -1,5 +1,6 @@
 """The texts that evaluations are poured into: `report.html` and `card.md`."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,13 +20,19 @@ def fill(name: str, evaluation: Evaluation, *, filters: Mapping[str, Callable[..
         filters: by the names that the template has for them.
         **values: what else it names.
     """
-    environment = Environment(
+    environment = _environment(name)
+    environment.filters |= filters
+    return environment.get_template(name).render(
+        evaluation=evaluation, factors=FACTORS, titles=TITLES, meanings=MEANINGS, error_rate=ERROR_RATE, **values
+    )
+
+
+@functools.cache
+def _environment(name: str) -> Environment:
+    """Of a template, which it compiles once."""
+    return Environment(
         loader=PackageLoader("vjepa_mlflow", "evaluation"),
         autoescape=name.endswith(".html"),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
-    )
-    environment.filters |= filters
-    return environment.get_template(name).render(
-        evaluation=evaluation, factors=FACTORS, titles=TITLES, meanings=MEANINGS, error_rate=ERROR_RATE, **values
     )
