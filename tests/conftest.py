@@ -43,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under nohup, and in all that is started from there
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it would look for a network
     config.option.loadscopereorder = False  # pytest-xdist would begin with the files that have most tests
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ["OMP_NUM_THREADS"] = "1"  # which PyTorch reads when it is imported

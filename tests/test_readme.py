@@ -9,7 +9,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from click.testing import CliRunner
-from helpers import README, environment, free_port, readme_block, server
+from helpers import README, free_port, readme_block, server
 
 from vjepa_mlflow import flavor
 from vjepa_mlflow.cli import commands
@@ -50,7 +50,9 @@ def registered(tracking: str, clip: bytes) -> Path:
     return Path.cwd()
 
 
-def test_serving_with_curl_and_loading_with_transformers_agree(registered: Path) -> None:
+def test_serving_with_curl_and_loading_with_transformers_agree(
+    registered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     port = free_port()
     promotion, serving = readme_block("bash", "promote models:/motions/1").splitlines()
     assert CliRunner().invoke(commands, promotion.split()[1:]).exit_code == 0
@@ -64,9 +66,7 @@ def test_serving_with_curl_and_loading_with_transformers_agree(registered: Path)
     assert prediction.keys() == shown.keys()
     assert [pair.keys() for pair in prediction["top_k"]] == [pair.keys() for pair in shown["top_k"]]
 
-    program = readme_block("python", "from_pretrained")
-    printed = subprocess.run(
-        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
-    ).stdout
-    scores = eval(printed.splitlines()[-1])
+    capsys.readouterr()
+    exec(readme_block("python", "from_pretrained"), {})
+    scores = eval(capsys.readouterr().out.splitlines()[-1])
     assert {pair["label"]: pair["score"] for pair in prediction["top_k"]} == pytest.approx(scores, abs=1e-6)

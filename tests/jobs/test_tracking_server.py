@@ -2,13 +2,15 @@
 
 import os
 import re
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,9 +32,12 @@ from vjepa_mlflow.tracking import FAILURE_TAG, STATE_TAG, TRIAL_TAG, Undelivered
 
 
 @pytest.fixture(scope="module")
-def proxy(module_tracking: Path, postgresql: Callable[[], str]) -> Iterator[Proxy]:
-    """Before a server on PostgreSQL, which is the tracking server."""
-    with mlflow_server(module_tracking, postgresql()) as address, pytest.MonkeyPatch.context() as patch:
+def proxy(module_tracking: Path, empty_store: Path) -> Iterator[Proxy]:
+    """Before a server, which is the tracking server. Its database is MLflow's matter; that of studies is PostgreSQL."""
+    shutil.copy(empty_store, module_tracking / "server.db")
+    with closing(sqlite3.connect(module_tracking / "server.db")) as store, store:
+        store.execute("UPDATE experiments SET artifact_location = 'mlflow-artifacts:/0'")  # by way of the server
+    with mlflow_server(module_tracking, "sqlite:///server.db") as address, pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "10")  # soon one after the other
         patch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
         proxy = Proxy(address)
