@@ -155,7 +155,7 @@ def test_pruning_takes_what_killed_writers_left_and_empty_spaces(store: FeatureS
 
 
 WRITERS = """
-import os, random, signal, time
+import itertools, os, random, signal, time
 import torch
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.store import FeatureStore
@@ -164,9 +164,9 @@ torch.set_num_threads(1)
 values = [torch.randn(512, 256, generator=torch.Generator().manual_seed(number)) for number in range(12)]
 
 
-def write():
+def write(rounds):
     store = FeatureStore(FeatureSpace("backbone", "processor", 16, 4, "fp32", "transformers"))
-    for _ in range(2):
+    for _ in rounds:
         for number in random.sample(range(12), 12):
             store.write(f"{number:064x}", values[number])
     store.finish()
@@ -177,10 +177,10 @@ for seed in range(16):
     writers.append(os.fork())
     if writers[-1] == 0:
         random.seed(seed)
-        write()
+        write(range(2) if seed else itertools.repeat(None))  # the first one until it is killed
         os._exit(0)
 time.sleep(random.uniform(0.05, 0.5))
-os.kill(random.choice(writers), signal.SIGKILL)
+os.kill(writers[0], signal.SIGKILL)
 print(sorted(os.waitstatus_to_exitcode(os.waitpid(writer, 0)[1]) for writer in writers))
 """
 
