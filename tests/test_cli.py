@@ -161,7 +161,9 @@ def test_a_mistake_is_told_before_anything_heavy_is_imported(small_data: Path, t
         ([*sweep, "--data", "/nowhere"], "data=/nowhere: no such folder or table"),
     ]
     program = EARLY % [arguments for arguments, _ in mistakes]
-    done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
     assert len(lines) == len(mistakes)

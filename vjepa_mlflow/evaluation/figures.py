@@ -1,5 +1,6 @@
 """What one looks at after a run. Figures are narrow, so that a phone shows them as they are."""
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -57,7 +58,7 @@ def plot_curves(epochs: Sequence[dict[str, float]], *, best_epoch: int, test_acc
         best_epoch: whose head was tested.
         test_accuracy: of that head.
     """
-    figure = _plot(height=5.2)
+    figure = _plot(height=5.2, left=0.85)
     figure.subplots_adjust(hspace=0.08)
     steps = range(1, len(epochs) + 1)
     for axes, name in zip(figure.subplots(2, 1, sharex=True), ("loss", "accuracy"), strict=True):
@@ -73,6 +74,7 @@ def plot_curves(epochs: Sequence[dict[str, float]], *, best_epoch: int, test_acc
     accuracy.xaxis.set_major_locator(MaxNLocator(integer=True))
     accuracy.plot([best_epoch], [test_accuracy], "*", color=RIGHT, markersize=13, label=f"test, {test_accuracy:.2f}")
     accuracy.legend(frameon=False)
+    figure.align_ylabels()
     return figure
 
 
@@ -176,7 +178,9 @@ def _plot(*, height: float, left: float = 0.65, bottom: float = 0.55) -> Figure:
 def _width(texts: Sequence[str], *, size: float) -> float:
     """Of the longest text, in inches."""
     font = FontProperties(size=size)
-    widths = [text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] for text in texts]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of glyphs that a font lacks, which drawing tells of as well
+        widths = [text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] for text in texts]
     return max(widths, default=0) / POINTS_PER_INCH
 
 
