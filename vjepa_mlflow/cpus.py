@@ -15,8 +15,8 @@ GROUPS_OF_THIS_PROCESS = Path("/proc/self/cgroup")
 SPIN_COUNT = "1000"
 """Turns that an idle thread of GNU's OpenMP, which PyTorch's wheels have, waits before it sleeps; by itself 300,000.
 
-On two cores, two trainings of the demo side by side took 1.3 times as long as one; without this, 2.1 times. One alone
-took as long as before, and with fewer turns longer."""
+On two cores, two trainings of the demo side by side took 1.1 to 1.3 times as long as one; without this, 2.1 to 2.9.
+What it costs a training that is alone has not been told from noise yet."""
 
 
 def usable_cpus() -> int:
