@@ -145,7 +145,7 @@ def _wait(address: str, process: Popen, log: str, seconds: float = 120) -> None:
 
 
 @contextmanager
-def gpu_memory_left(gib: int) -> Iterator[None]:
+def gpu_memory_left(gib: float) -> Iterator[None]:
     """Lets this process take only so much more of the GPU's memory inside the block."""
     import torch
 

@@ -1,6 +1,8 @@
 """The head's gradient at the real size on a CUDA GPU."""
 
 import copy
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,10 @@ from helpers import gpu_memory_left
 from torch.nn import functional as F
 from transformers import VJEPA2ForVideoClassification
 
-from vjepa_mlflow.features import LabelledFeatures
+from vjepa_mlflow import Recipe, UserError
+from vjepa_mlflow.features import Clip, LabelledFeatures
 from vjepa_mlflow.model import Head, from_folder, load_classifier, matmul_precision
+from vjepa_mlflow.training import fit
 from vjepa_mlflow.training.gradient import WindowGradient
 
 pytestmark = [
@@ -37,6 +41,21 @@ def make_window(count: int, dtype: torch.dtype) -> list[LabelledFeatures]:
         LabelledFeatures(torch.randn(2048, 1024, device=DEVICE, generator=generator).to(dtype), index % 3)
         for index in range(count)
     ]
+
+
+class Window:
+    """A set whose features are on the GPU already."""
+
+    clips: Sequence[Clip] = ()
+
+    def __init__(self, kept: list[LabelledFeatures]):
+        self._kept, self.labels = kept, [clip.label for clip in kept]
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def read(self, *_: object, **__: object) -> Iterator[LabelledFeatures]:
+        return iter(self._kept)
 
 
 def make_gradient(model: VJEPA2ForVideoClassification, precision: str, window_size: int) -> WindowGradient:
@@ -76,6 +95,22 @@ def test_full_and_partial_windows_have_transformers_gradient(
             predictions = gradient.compute(window)
             assert predictions.logits.shape == (count, 3)
             check_gradients(large, reference, window, tolerance)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_whatever_memory_is_left_a_training_ends_or_says_that_it_is_too_small(
+    large: VJEPA2ForVideoClassification, precision: str
+) -> None:
+    recipe = Recipe(precision=precision, epochs=1, gradient_accumulation_steps=16)  # type: ignore[arg-type]
+    clips = Window(make_window(20, torch.float32))
+    ended = 0
+    with matmul_precision(precision):
+        for left in (0.3, 1, 1.7, 2.4, 3.1, 3.8):
+            head = copy.deepcopy(Head(large))
+            with gpu_memory_left(left), suppress(UserError):
+                fit(head, large.config, train=clips, val=clips, recipe=recipe, on_epoch=lambda _: None)  # type: ignore[arg-type]
+                ended += 1
+    assert 0 < ended < 6
 
 
 def test_large_windows_add_up(large: VJEPA2ForVideoClassification, reference: Head) -> None:

@@ -72,8 +72,7 @@ def fit(
     gradient = WindowGradient(
         head, config, precision=recipe.precision, window_size=window_size, class_weights=class_weights
     )
-    # One kernel for all parameters, where PyTorch by itself would take many.
-    optimizer = torch.optim.Adam(head.parameters(), lr=recipe.learning_rate, fused=device.type == "cuda" or None)
+    optimizer = _adam(head, recipe.learning_rate)
     steps = recipe.epochs * math.ceil(len(train) / window_size)
     scheduler = get_scheduler(recipe.scheduler, optimizer, num_warmup_steps=0, num_training_steps=steps)
     state = TrainingState(head, optimizer, scheduler)
@@ -128,6 +127,19 @@ def fit(
         on_epoch(state)
 
     return state
+
+
+def _adam(head: Head, learning_rate: float) -> torch.optim.Adam:
+    """Adam, in one kernel for all parameters where there is one, with the moments that it makes by itself at its first
+    step: by then, as many clips as fit have taken the memory."""
+    parameters = list(head.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=parameters[0].is_cuda or None)
+    moments = {
+        index: {"step": torch.zeros(()), "exp_avg": torch.zeros_like(each), "exp_avg_sq": torch.zeros_like(each)}
+        for index, each in enumerate(parameters)
+    }
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    return optimizer
 
 
 def _check_loss(name: str, loss: float, state: TrainingState, recipe: Recipe) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features import Clip, EvaluationSet, LabelledFeatures
 from vjepa_mlflow.iteration import batches, progress
-from vjepa_mlflow.model import Head, autocast
+from vjepa_mlflow.model import Head, autocast, is_out_of_memory
 
 EVALUATION_BATCH = 16
 
@@ -49,9 +49,20 @@ def predict(
         on_batch()
         features, labels = collate(batch, device)
         with autocast(device, precision):
-            outputs.append(Predictions(head(features.float()), labels))
+            outputs.append(Predictions(_logits(head, features), labels))
     head.train()
     return gather(outputs)
+
+
+def _logits(head: Head, features: Tensor) -> Tensor:
+    """Of all clips at once, or where that is too much for the memory of each half."""
+    try:
+        return head(features.float())
+    except (RuntimeError, MemoryError) as error:
+        if len(features) == 1 or not is_out_of_memory(error):
+            raise
+    torch.cuda.empty_cache()
+    return torch.cat([_logits(head, half) for half in features.tensor_split(2)])
 
 
 def collate(batch: Sequence[LabelledFeatures], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ class BestHead:
     Attributes:
         epoch: counted from 1.
         metrics: that epoch's.
-        weights: a copy of the head's state dict.
+        weights: a copy of the head's state dict, which the next best one of the same training overwrites.
     """
 
     epoch: int
@@ -77,6 +77,11 @@ class TrainingState:
     steps: int = 0
     begun: OpenEpoch = field(default_factory=OpenEpoch)
     _best: BestHead | None = None
+    _best_weights: dict[str, Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Memory for the best head is taken before training takes all there is.
+        self._best_weights = {name: torch.empty_like(tensor) for name, tensor in self.head.state_dict().items()}
 
     @property
     def best(self) -> BestHead:
@@ -97,7 +102,12 @@ class TrainingState:
         self.epochs.append(metrics)
         self.begun = OpenEpoch()
         if self._best is None or rank(metrics, metric) > rank(self._best.metrics, metric):
-            self._best = BestHead(len(self.epochs), metrics, _copies(self.head.state_dict()))
+            self._best = BestHead(len(self.epochs), metrics, self._keep(self.head.state_dict()))
+
+    def _keep(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        for name, tensor in weights.items():
+            self._best_weights[name].copy_(tensor)
+        return self._best_weights
 
     def snapshot(self) -> "Snapshot":
         """A copy of everything, with the random states, in the host's memory."""
@@ -143,8 +153,8 @@ class TrainingState:
         self.epochs, self.steps = about["epochs"], about["steps"]
         outputs = {name: value.to(device) for name, value in kept.part("outputs").items()}
         self.begun = OpenEpoch(**about["begun"], outputs=[Predictions(**outputs)] if outputs else [])
-        weights = {name: value.to(device) for name, value in kept.part("best").items()}
-        self._best = _best(about, weights) if weights else None
+        weights = kept.part("best")
+        self._best = _best(about, self._keep(weights)) if weights else None
         _set_random_states(kept.part("random"), device)
 
     def save_best(self, path: Path) -> None:
@@ -215,10 +225,6 @@ def load_best(path: Path) -> tuple[BestHead, list[dict[str, float]]]:
 
 def _best(about: Mapping[str, Any], weights: dict[str, Tensor]) -> BestHead:
     return BestHead(about["best_epoch"], about["epochs"][about["best_epoch"] - 1], weights)
-
-
-def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
 def _random_states(device: torch.device) -> dict[str, Tensor]:
