@@ -1,5 +1,6 @@
 """Videos, a cache, a tracking store and a database server of the tests' own. Nothing here is mocked."""
 
+import gc
 import os
 import shutil
 import signal
@@ -44,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under nohup, and in all that is started from there
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it would look for a network
+    gc.disable()  # until all tests are imported
     config.option.loadscopereorder = False  # pytest-xdist would begin with the files that have most tests
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ["OMP_NUM_THREADS"] = "1"  # which PyTorch reads when it is imported
@@ -52,6 +54,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: place for place, name in enumerate(SLOW_FILES)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: each search for garbage would go through all of it."""
+    gc.freeze()
+    gc.enable()
 
 
 MOTIONS = ("left_clockwise", "right_clockwise")
@@ -125,6 +133,16 @@ def module_tracking(tmp_path_factory: pytest.TempPathFactory, empty_store: Path)
     folder = tmp_path_factory.mktemp("tracking")
     with tracked_in(folder, empty_store):
         yield folder
+
+
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """Figures are white, for tests that do not look at them: drawing was a tenth of what all tests did."""
+    from matplotlib.figure import Figure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "draw", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="session")

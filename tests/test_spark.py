@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlparse
 import pandas as pd
 import pytest
 from helpers import environment, readme_block
+from import_hooks import write_import_hook
 
 from vjepa_mlflow import flavor, predict, promote
 from vjepa_mlflow.model import load_classifier, load_processor, locate
@@ -25,33 +26,18 @@ OPTIONS = {
 }
 
 COUNTING = """
-import importlib.util, os, sys
+import os
 
-class Counting:
-    def find_spec(self, name, path, target=None):
-        if name != "vjepa_mlflow.flavor.video_classifier":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        run = spec.loader.exec_module
+make = module.VideoClassifier.__init__
 
-        def exec_module(module):
-            run(module)
-            make = module.VideoClassifier.__init__
+def counted(*arguments, **named):
+    with open(os.environ["LOADS"], "a") as loads:
+        loads.write(f"{os.getpid()}\\n")
+    make(*arguments, **named)
 
-            def counted(*arguments, **named):
-                with open(os.environ["LOADS"], "a") as loads:
-                    loads.write(f"{os.getpid()}\\n")
-                make(*arguments, **named)
-
-            module.VideoClassifier.__init__ = counted
-
-        spec.loader.exec_module = exec_module
-        return spec
-
-sys.meta_path.insert(0, Counting())
+module.VideoClassifier.__init__ = counted
 """
-"""Python imports this at its start, in Spark's processes too: it notes in which of them a model is made."""
+"""Notes in which process a model is made."""
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="needs Java: apt-get install openjdk-17-jre-headless")
@@ -63,9 +49,9 @@ def test_labels_are_those_of_predict_and_each_process_loads_the_model_once(
     flavor.log_model(classifier, load_processor(checkpoint), stride=4, registered_model_name="motions")
     promote("models:/motions/1", "champion")
     videos = tmp_path / "videos"
-    shutil.copytree(small_data, videos)
+    shutil.copytree(small_data / "val", videos)
     (videos / "a bad one.mp4").write_bytes(b"\0no video")
-    (tmp_path / "sitecustomize.py").write_text(COUNTING)
+    write_import_hook(tmp_path, "vjepa_mlflow.flavor.video_classifier", COUNTING)
 
     program = readme_block("python", "spark_udf").replace("/path/to/videos", str(videos))
     options = " ".join(f"--conf {name}={value}" for name, value in OPTIONS.items())
@@ -84,7 +70,7 @@ def test_labels_are_those_of_predict_and_each_process_loads_the_model_once(
     rows = pd.read_parquet("predictions")
     found = {unquote(urlparse(row.path).path): row for row in rows.itertuples()}
     expected = list(predict("models:/motions@champion", [videos]))
-    assert len(rows) == len(found) == len(expected) == 19
+    assert len(rows) == len(found) == len(expected) == 5
     for row in expected:
         assert (found[row["path"]].label, found[row["path"]].error) == (row["label"], row["error"])
         if not row["error"]:

@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print its result."""
 
 import dataclasses
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs a command; what a user can put right ends in one line on stderr and a status that is not zero."""
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow asks for the commit; a machine may have no git
     let_idle_threads_sleep()
+    gc.set_threshold(20_000)  # imports alone make 700,000 objects, all of which stay: garbage is looked for less often
     try:
         commands.main(arguments, prog_name="vjepa-mlflow", standalone_mode=False)
     except (UserError, click.ClickException) as error:

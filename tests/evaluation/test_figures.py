@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from evaluations import outcomes_of_hits, random_outcomes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vjepa_mlflow.evaluation import (
@@ -41,7 +42,7 @@ def test_the_sheet_takes_labels_of_any_kind() -> None:
         Prediction("2.mp4", wide, true="a", scores=[("a", 1.0)]),
     ]
     figure = prediction_sheet(rows)
-    figure.canvas.draw()
+    FigureCanvasAgg(figure).draw()
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert isinstance(figure, Figure)
     assert texts == ["a\\b{  0.50", "true: $x_", "a  1.00", "true: a"]
@@ -51,7 +52,7 @@ def test_the_sheet_takes_labels_of_any_kind() -> None:
 def test_a_confusion_matrix_has_room_for_its_classes(classes: int) -> None:
     outcomes = random_outcomes(videos=300, classes=classes)
     figure = plot_confusion(outcomes)
-    figure.canvas.draw()
+    FigureCanvasAgg(figure).draw()
     (axes,) = figure.axes
     assert axes.images[0].get_array().shape == (classes, classes)
     assert len(axes.get_xticklabels()) == (classes if classes <= 40 else 0)

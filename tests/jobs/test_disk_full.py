@@ -13,6 +13,8 @@ from mlflow import MlflowClient
 from vjepa_mlflow import Recipe, UserError, train, upload
 from vjepa_mlflow.tracking import FAILURE_TAG, UndeliveredError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 Resize = Callable[[str], None]
 
 

@@ -13,6 +13,8 @@ from vjepa_mlflow.cli import commands
 from vjepa_mlflow.jobs.promote import Promotion
 from vjepa_mlflow.model import load_classifier, load_processor, locate
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 LABELS = ["left_clockwise", "right_clockwise"]
 
 

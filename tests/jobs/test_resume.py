@@ -22,7 +22,7 @@ from vjepa_mlflow.data import list_samples
 from vjepa_mlflow.jobs import train as job
 from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, run_log, unfinished
 
-pytestmark = pytest.mark.usefixtures("module_tracking")
+pytestmark = pytest.mark.usefixtures("module_tracking", "undrawn")
 
 
 @pytest.fixture(scope="module")

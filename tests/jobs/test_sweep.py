@@ -26,6 +26,8 @@ from vjepa_mlflow.jobs import sweep as job
 from vjepa_mlflow.sweep.board import Board
 from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, STATE_TAG, TRIAL_TAG
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 PICTURES = {"optimization_history.png", "search_space.png", "param_importances.png", "intermediate_values.png"}
 SPACE = {
     "learning_rate": {"low": 1e-6, "high": 1e-2, "log": True},

@@ -30,6 +30,8 @@ from vjepa_mlflow.cli import main
 from vjepa_mlflow.sweep import SharedStudy, study
 from vjepa_mlflow.tracking import FAILURE_TAG, STATE_TAG, TRIAL_TAG, UndeliveredError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def proxy(module_tracking: Path, empty_store: Path) -> Iterator[Proxy]:
@@ -139,7 +141,7 @@ def test_a_registry_that_refuses_costs_no_model(
     assert client.get_model_version("motions", "1").tags["test_accuracy"] == str(run.data.metrics["test_accuracy"])
 
 
-ENDLESS = 60
+ENDLESS = 30
 """Trials that no sweep of these tests comes to the end of."""
 
 FOR_EVER = ["--workers", "2", "--trials", str(ENDLESS)]

@@ -18,6 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from vjepa_mlflow import Recipe, UserError, flavor, train
 from vjepa_mlflow.tracking import FAILURE_TAG
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture
 def recipe(small_data: Path) -> Recipe:

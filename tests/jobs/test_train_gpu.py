@@ -1,8 +1,9 @@
-"""The main job on a CUDA GPU, with random weights: at the real size, or with few layers where they show as much."""
+"""The main job and the sweep on a CUDA GPU with random weights, at the real size, or with few layers where these do."""
 
 import gc
 import signal
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,14 @@ from pathlib import Path
 import mlflow
 import pytest
 import torch
+import yaml
+from beside import Job, pretraining
 from helpers import REPOSITORY, points, without_times
 from mlflow import MlflowClient
 
 from vjepa_mlflow import Recipe, SweepResult, TrainingResult, UserError, evaluate, flavor, run_sweep, train, training
+from vjepa_mlflow.data import list_samples
+from vjepa_mlflow.tracking import STATE_TAG
 
 pytestmark = [
     pytest.mark.gpu,
@@ -35,6 +40,53 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def recipe(small_data: Path, vit_short: Path) -> Recipe:
     return Recipe(data=str(small_data), model=str(vit_short), epochs=2, learning_rate=1e-4, scheduler="cosine")
+
+
+@pytest.fixture(scope="module")
+def rates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The baseline's search, for learning rates alone: each size of window would be compiled in both processes."""
+    search = yaml.safe_load(SWEEP.read_text())
+    del search["space"]["gradient_accumulation_steps"]
+    file = tmp_path_factory.mktemp("sweep") / "rates.yaml"
+    file.write_text(yaml.safe_dump(search))
+    return file
+
+
+@pytest.fixture(scope="module", autouse=True)
+def beside(
+    request: pytest.FixtureRequest, recipe: Recipe, rates: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Job | Future[list[str]]]]:
+    """What is at work beside the first tests: a sweep in two processes, the main job in TF32, and the pretraining of a
+    test of tools/, if that test is to run."""
+    options = ["--data", recipe.data, "--model", recipe.model]
+    search = ["sweep", str(rates), "--trials", "4", "--workers", "2", "--epochs", "2", "--precision", "bf16"]
+    jobs = {
+        "sweep": Job(tmp_path_factory.mktemp("sweep"), *search, *options),
+        "tf32": Job(tmp_path_factory.mktemp("tf32"), "train", "--precision", "tf32", "--epochs", "1", *options),
+    }
+    others = {}
+    if any(item.path.name == "test_pretrain_tiny.py" for item in request.session.items):
+        others["pretraining"] = pretraining()
+    yield {**jobs, **others}
+    for job in jobs.values():
+        job.end()
+
+
+@pytest.fixture(scope="module")
+def sweep_of_two(beside: dict[str, Job]) -> Job:
+    return beside["sweep"]
+
+
+@pytest.fixture(scope="module")
+def tf32_job(beside: dict[str, Job]) -> Job:
+    return beside["tf32"]
+
+
+@pytest.fixture
+def nothing_beside(beside: dict[str, Job | Future[list[str]]]) -> None:
+    """All of them have what they need of the GPU's memory, and have ended."""
+    for each in beside.values():
+        each.wait() if isinstance(each, Job) else each.result()
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +124,10 @@ def test_the_main_job_runs_at_the_real_size_and_evaluation_finds_what_it_found(
     assert found == pytest.approx({name: trained.metrics[name] for name in found}, abs=1e-6)
 
 
-def test_the_main_job_runs_in_tf32(recipe: Recipe, clip: bytes) -> None:
-    trained = train(replace(recipe, precision="tf32", epochs=1))
-    answer = mlflow.pyfunc.load_model(trained.model_uri).predict(flavor.example_input(clip))
+def test_the_main_job_runs_in_tf32(tf32_job: Job, clip: bytes) -> None:
+    model_uri = tf32_job.wait()
+    with tf32_job.store():
+        answer = mlflow.pyfunc.load_model(model_uri).predict(flavor.example_input(clip))
     assert answer["label"][0] in ("left_clockwise", "right_clockwise")
 
 
@@ -147,6 +200,22 @@ def test_a_trial_that_is_interrupted_and_goes_on_is_the_run_of_its_recipe(
     assert MlflowClient().get_run(resumed.run_id).info.status == "FINISHED"
 
 
+def test_a_sweep_runs_in_two_processes(sweep_of_two: Job, recipe: Recipe, rates: Path) -> None:
+    model_uri = sweep_of_two.wait()
+    with sweep_of_two.store():
+        served = mlflow.pyfunc.load_model(model_uri)
+        found = Recipe(data=recipe.data, model=recipe.model, epochs=2, precision="bf16")
+        result = run_sweep(rates, found, trials=4)  # finds nothing left to do
+        runs = mlflow.search_runs(output_format="list", filter_string=f"tags.`mlflow.parentRunId` = '{result.run_id}'")
+    assert [(run.info.status, run.data.tags[STATE_TAG]) for run in runs] == [("FINISHED", "COMPLETE")] * 4
+    values = [run.data.metrics["best_val_accuracy"] for run in runs]
+    assert result.metrics["val_accuracy"] == pytest.approx(max(values))
+    validated = [sample for sample in list_samples(recipe.data) if sample.split == "val"]
+    answers = [served.predict(flavor.example_input(sample.path.read_bytes()))["label"][0] for sample in validated]
+    hits = [answer == sample.label for answer, sample in zip(answers, validated, strict=True)]
+    assert sum(hits) / len(hits) == pytest.approx(result.metrics["val_accuracy"])
+
+
 @contextmanager
 def memory_held(left: float) -> Iterator[None]:
     """Holds the GPU's memory but for so many GiB, as another process would."""
@@ -161,11 +230,12 @@ def memory_held(left: float) -> Iterator[None]:
         torch.cuda.empty_cache()
 
 
+@pytest.mark.usefixtures("nothing_beside")
 def test_where_another_holds_the_memory_fewer_clips_go_at_once_or_the_run_says_so(
     alone: dict[str, TrainingResult], recipe: Recipe, vit_large: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = replace(recipe, precision="bf16")
-    large = replace(recipe, model=str(vit_large), cache="off", epochs=1, gradient_accumulation_steps=16)
+    large = replace(recipe, model=str(vit_large), cache="off", epochs=1, gradient_accumulation_steps=8)
     expected = train(large)
     with memory_held(5.5):
         found = train(large)

@@ -1,4 +1,6 @@
-"""CUDA graphs where memory is short."""
+"""CUDA graphs where memory is short, and where they go."""
+
+from threading import Thread
 
 import pytest
 import torch
@@ -55,6 +57,31 @@ def test_when_memory_runs_out_there_is_as_much_as_before() -> None:
         assert torch.equal(captured(small), expected)
         assert torch.cuda.current_stream() == torch.cuda.default_stream()
         del captured
+    done.net.zero_grad()
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() <= before + 64 * 2**20  # cuBLAS has taken some for good
+
+
+def test_graphs_may_go_while_another_is_recorded() -> None:
+    done = Pass()
+    inputs = torch.randn(8192, 1024, device="cuda")
+    expected = done(inputs)
+    done.net.zero_grad()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    others = [Captured(done, inputs) for _ in range(4)]
+
+    def forget_two(inputs: Tensor) -> Tensor:
+        others.pop()
+        thread = Thread(target=others.pop)
+        thread.start()
+        thread.join()
+        return done(inputs)
+
+    captured = Captured(forget_two, inputs)  # which calls it for the rehearsal and for the recording
+    assert not others
+    assert torch.equal(captured(inputs), expected)
+    del captured
     done.net.zero_grad()
     torch.cuda.empty_cache()
     assert torch.cuda.memory_reserved() <= before + 64 * 2**20  # cuBLAS has taken some for good

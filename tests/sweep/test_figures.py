@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from sweep.conftest import PLAN
 
 from vjepa_mlflow import Recipe
@@ -94,6 +95,16 @@ def test_every_trials_epochs_are_drawn(ended: TrialQueue, plan: SweepPlan) -> No
     assert len(axes.lines) == 6
     named = {str(line.get_label()): list(line.get_ydata()) for line in axes.lines if "trial" in str(line.get_label())}
     assert named == {"baseline (trial 0)": [0.3, 0.4], "best (trial 2)": [0.3, 0.8]}
+
+
+def test_each_is_laid_out_within_its_picture(ended: TrialQueue, plan: SweepPlan) -> None:
+    slots = ended.slots()
+    drawings = (plot_history(slots, plan), plot_pair(slots, plan), plot_importances(slots, ended.study))
+    for figure in (*drawings, plot_epochs(slots, plan)):
+        FigureCanvasAgg(figure).draw()
+        inside = figure.get_tightbbox().get_points() / figure.get_size_inches()
+        assert (inside >= 0).all()
+        assert (inside <= 1).all()
 
 
 def test_the_tables(ended: TrialQueue, plan: SweepPlan) -> None:

@@ -1,10 +1,54 @@
 """CUDA graphs: launching the kernels of a pass one by one can take longer than running them."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from threading import Lock
 
 import torch
 from torch import Tensor
+
+
+class _Recordings:
+    """The recordings under way, and the graphs that nobody needs any more, with their memory.
+
+    PyTorch ends the process where the memory of a graph is given back while that of another one is taken
+    (https://github.com/pytorch/pytorch/pull/182062). A graph may go at any time and in any thread, since Python
+    collects garbage when it sees fit: until nothing is recorded, it is kept.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._under_way = 0
+        self._gone: deque[tuple[torch.cuda.CUDAGraph, torch.cuda.MemPool]] = deque()
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        with self._lock:
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
+            self._free()
+
+    def give_back(self, graph: torch.cuda.CUDAGraph, memory: torch.cuda.MemPool) -> None:
+        self._gone.append((graph, memory))
+        self._free()
+
+    def _free(self) -> None:
+        # Who has the lock either looks again or is recording: nobody who forgets a graph waits.
+        while self._gone and self._lock.acquire(blocking=False):
+            try:
+                if self._under_way or not self._gone:
+                    return
+                graph, memory = self._gone.popleft()
+                graph.reset()  # PyTorch insists that nobody uses the memory any more when it goes
+                del memory
+            finally:
+                self._lock.release()
 
 
 class Captured:
@@ -23,6 +67,8 @@ class Captured:
         torch.OutOfMemoryError: the graph does not fit the GPU's memory.
     """
 
+    _recordings = _Recordings()
+
     def __init__(self, function: Callable[..., Tensor], *inputs: Tensor):
         self._graph = torch.cuda.CUDAGraph()
         self._memory = torch.cuda.MemPool()
@@ -31,7 +77,7 @@ class Captured:
         stream.wait_stream(torch.cuda.current_stream())
         torch.cuda.empty_cache()  # which is not done by itself where the memory of a graph is short
         # With a thread of its own, a backward pass would take its memory elsewhere.
-        with torch.autograd.set_multithreading_enabled(False):
+        with self._recordings.one_more(), torch.autograd.set_multithreading_enabled(False):
             with torch.cuda.stream(stream), torch.cuda.use_mem_pool(self._memory):
                 function(*self._inputs)
             with torch.cuda.graph(
@@ -51,7 +97,7 @@ class Captured:
         return self._output
 
     def __del__(self) -> None:
-        self._graph.reset()  # PyTorch insists that nobody uses the memory any more when it goes
+        self._recordings.give_back(self._graph, self._memory)
 
 
 @cache

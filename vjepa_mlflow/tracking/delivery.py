@@ -3,13 +3,16 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
@@ -68,12 +71,12 @@ def _log_input(client: MlflowClient, run_id: str, _: Path, *, dataset: Mapping[s
 
 def _log_files(client: MlflowClient, run_id: str, entry: Path, *, name: str, replace: bool = False) -> None:
     if replace:
-        _delete(client, run_id, name)
+        _delete(run_id, name)
     _log_as(client, run_id, entry, name)
 
 
 def _log_table(client: MlflowClient, run_id: str, entry: Path, *, name: str) -> None:
-    _delete(client, run_id, name)  # MLflow would append to it
+    _delete(run_id, name)  # MLflow would append to it
     frame = pd.DataFrame(**json.loads(content_path(entry, name).read_text()))
     client.log_table(run_id, frame, name)
 
@@ -83,11 +86,11 @@ def _log_checkpoint(client: MlflowClient, run_id: str, entry: Path, *, name: str
     older = [artifact.path for artifact in client.list_artifacts(run_id, folder) if artifact.path != name]
     _log_as(client, run_id, entry, name)
     for path in older:  # afterwards: an upload may break off
-        _delete(client, run_id, path)
+        _delete(run_id, path)
 
 
-def _delete_folder(client: MlflowClient, run_id: str, _: Path, *, name: str) -> None:
-    _delete(client, run_id, name)
+def _delete_folder(_: MlflowClient, run_id: str, __: Path, *, name: str) -> None:
+    _delete(run_id, name)
 
 
 def _log_as(client: MlflowClient, run_id: str, entry: Path, name: str) -> None:
@@ -98,12 +101,18 @@ def _log_as(client: MlflowClient, run_id: str, entry: Path, name: str) -> None:
         client.log_artifact(run_id, str(content), name.rpartition("/")[0] or None)
 
 
-def _delete(client: MlflowClient, run_id: str, name: str) -> None:
-    repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri)
+def _delete(run_id: str, name: str) -> None:
+    repository = _artifacts(mlflow.get_tracking_uri(), run_id)
     there = [artifact.path for artifact in repository.list_artifacts(name.rpartition("/")[0] or None)]
     if name in there:
         with suppress(NotImplementedError):  # some stores never delete
             repository.delete_artifacts(name)
+
+
+@lru_cache(maxsize=16)
+def _artifacts(tracking_uri: str, run_id: str) -> ArtifactRepository:
+    """Where a run's artifacts are: for ever the same place, which MLflow tells with all else that it has of the run."""
+    return get_artifact_repository(MlflowClient(tracking_uri).get_run(run_id).info.artifact_uri)
 
 
 _WAYS: dict[str, Callable[..., None]] = {

@@ -11,7 +11,7 @@ from transformers import VJEPA2Config, get_scheduler
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features import Clip, EvaluationSet, TrainingSet
 from vjepa_mlflow.iteration import batches, progress
-from vjepa_mlflow.model import Head
+from vjepa_mlflow.model import Head, is_out_of_memory
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.training.gradient import WindowGradient
 from vjepa_mlflow.training.metrics import classification_metrics
@@ -72,10 +72,8 @@ def fit(
     gradient = WindowGradient(
         head, config, precision=recipe.precision, window_size=window_size, class_weights=class_weights
     )
-    optimizer = _adam(head, recipe.learning_rate)
-    steps = recipe.epochs * math.ceil(len(train) / window_size)
-    scheduler = get_scheduler(recipe.scheduler, optimizer, num_warmup_steps=0, num_training_steps=steps)
-    state = TrainingState(head, optimizer, scheduler)
+    state = _begin(head, recipe, steps=recipe.epochs * math.ceil(len(train) / window_size))
+    optimizer, scheduler = state.optimizer, state.scheduler
     if resume is not None:
         state.load(resume)
 
@@ -127,6 +125,18 @@ def fit(
         on_epoch(state)
 
     return state
+
+
+def _begin(head: Head, recipe: Recipe, *, steps: int) -> TrainingState:
+    try:
+        optimizer = _adam(head, recipe.learning_rate)
+        scheduler = get_scheduler(recipe.scheduler, optimizer, num_warmup_steps=0, num_training_steps=steps)
+        return TrainingState(head, optimizer, scheduler)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        device = next(head.parameters()).device
+        raise UserError(f"device={device}: its memory is too small to train the head: expected more") from None
 
 
 def _adam(head: Head, learning_rate: float) -> torch.optim.Adam:

@@ -47,28 +47,28 @@ def predict(
     bar = progress(clips.read(following), total=len(clips), description=name, unit="clip")
     for batch in batches(bar, EVALUATION_BATCH):
         on_batch()
-        features, labels = collate(batch, device)
-        with autocast(device, precision):
-            outputs.append(Predictions(_logits(head, features), labels))
+        outputs += _predict(head, batch, device, precision)
     head.train()
     return gather(outputs)
 
 
-def _logits(head: Head, features: Tensor) -> Tensor:
+def _predict(head: Head, batch: Sequence[LabelledFeatures], device: torch.device, precision: str) -> list[Predictions]:
     """Of all clips at once, or where that is too much for the memory of each half."""
     try:
-        return head(features.float())
+        features = torch.stack([clip.features for clip in batch])
+        labels = torch.tensor([clip.label for clip in batch]).to(device, non_blocking=True)
+        with autocast(device, precision):
+            return [Predictions(head(features.float()), labels)]
     except (RuntimeError, MemoryError) as error:
-        if len(features) == 1 or not is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
+        if len(batch) == 1:
+            raise UserError(
+                f"device={device}: its memory is too small for the head with one clip at once: expected more"
+            ) from None
     torch.cuda.empty_cache()
-    return torch.cat([_logits(head, half) for half in features.tensor_split(2)])
-
-
-def collate(batch: Sequence[LabelledFeatures], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Features of shape (clips, tokens, hidden size) and class indices of shape (clips,)."""
-    features = torch.stack([clip.features for clip in batch])
-    return features, torch.tensor([clip.label for clip in batch]).to(device, non_blocking=True)
+    middle = len(batch) // 2
+    return [output for half in (batch[:middle], batch[middle:]) for output in _predict(head, half, device, precision)]
 
 
 def gather(outputs: Sequence[Predictions]) -> Predictions:
