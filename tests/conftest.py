@@ -22,17 +22,20 @@ if TYPE_CHECKING:
 SLOW_FILES = (
     "test_tracking_server.py",
     "test_sweep.py",
-    "test_train.py",
+    "test_evaluate.py",
+    "test_resume.py",
     "test_serving.py",
     "test_spark.py",
-    "test_project.py",
-    "test_predict.py",
-    "test_resume.py",
-    "test_evaluate.py",
-    "test_queue.py",
-    "test_readme.py",
     "test_extract.py",
+    "test_queue.py",
+    "test_predict.py",
+    "test_project.py",
+    "test_train.py",
+    "test_workers.py",
+    "test_decoders.py",
     "test_disk_full.py",
+    "test_flavor.py",
+    "test_memory.py",
 )
 """The slowest first, so that at the end no process waits long for the other."""
 

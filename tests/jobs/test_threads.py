@@ -5,8 +5,6 @@ from mlflow import MlflowClient
 from vjepa_mlflow.jobs.threads import CPU_THREADS, threads_of_run
 from vjepa_mlflow.tracking import resumed_log, run_log
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 def test_they_are_logged_and_the_callers_are_left_alone(tracking: str) -> None:
     before = torch.get_num_threads()
