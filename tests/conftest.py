@@ -1,4 +1,4 @@
-"""Videos, a cache, a tracking store and a database server of the tests' own. Nothing here is mocked."""
+"""Videos, a cache, a tracking store and a database server of the tests' own."""
 
 import gc
 import os

@@ -144,6 +144,8 @@ def test_a_mistake_is_told_before_anything_heavy_is_imported(small_data: Path, t
         (["train", "--registered-model-name", "a/b"], "registered_model_name=a/b: expected a name without / and :"),
         (["train", "--save-steps", "-1"], "save_steps=-1: expected a whole number of at least 0"),
         (["train", "--data", "/nowhere"], "data=/nowhere: no such folder or table"),
+        (["train", "--data", "~no-such-user/a"], "data=~no-such-user/a: its ~ stands for no folder"),
+        (["train", *good, "--model", "~no-such-user/a"], "model=~no-such-user/a: its ~ stands for no folder"),
         (["train", "--data", str(tmp_path / "empty")], f"data={tmp_path}/empty: no videos found"),
         (["train", "--data", str(tmp_path / "rows.csv")], f"data={tmp_path}/rows.csv, line 3: 1 cells: expected 2"),
         (["train", "--data", str(tmp_path / "one.csv")], f"data={tmp_path}/one.csv: only one class, 'a'"),

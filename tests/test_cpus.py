@@ -16,7 +16,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(cpus, "CPUS", tmp_path / "cpus")
     monkeypatch.setattr(cpus, "CONTROL_GROUPS", tmp_path / "groups")
     monkeypatch.setattr(cpus, "GROUPS_OF_THIS_PROCESS", tmp_path / "self")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(cpus, "AFFINITY", set(range(8)))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for cpu in range(8):
         siblings = tmp_path / "cpus" / f"cpu{cpu}" / "topology" / "thread_siblings_list"
@@ -60,6 +60,7 @@ VERSION_1 = "5:cpu,cpuacct:/jobs/one\n2:cpuset:/jobs/other\n1:name=systemd:/\n"
         ({"self": VERSION_1, "groups/cpuset/jobs/other/cpu.max": "100000 100000\n"}, 8),
         ({"self": "no such thing", "groups/cpu.max": "100000 100000\n"}, 8),
         ({"self": "0::/\n", "groups/cpu.max": "what\n"}, 8),
+        ({"self": "0::/\n", "groups/cpu.max": "inf 100000\n"}, 8),
     ],
 )
 def test_a_quota_bounds_the_cpus(machine: Path, files: dict[str, str], expected: int) -> None:
@@ -73,7 +74,7 @@ def test_threads_are_as_many_as_cores_divided_among_processes(machine: Path, mon
     assert [thread_count(processes) for processes in (1, 2, 3, 9)] == [4, 2, 1, 1]
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert thread_count() == 2
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 4, 1})
+    monkeypatch.setattr(cpus, "AFFINITY", {0, 4, 1})
     assert (usable_cpus(), thread_count(1)) == (3, 2)
 
 
@@ -87,7 +88,7 @@ def test_a_user_may_order_the_threads(
 
 def test_affinity_bounds_the_cpus() -> None:
     (cpu, *_) = os.sched_getaffinity(0)
-    program = f"import os; from vjepa_mlflow import cpus; os.sched_setaffinity(0, [{cpu}]); "
+    program = f"import os; os.sched_setaffinity(0, [{cpu}]); from vjepa_mlflow import cpus; "
     program += "print(cpus.usable_cpus(), cpus.thread_count())"
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment(OMP_NUM_THREADS=""), capture_output=True, text=True, check=True

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from vjepa_mlflow.paths import expand
+
 Note = TypeVar("Note")
 
 
@@ -16,7 +18,7 @@ def cache_folder() -> Path:
     """`$VJEPA_MLFLOW_CACHE`, or `vjepa-mlflow` in the user's cache folder."""
     named = os.environ.get("VJEPA_MLFLOW_CACHE")
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(named).expanduser() if named else user_cache / "vjepa-mlflow"
+    return expand("VJEPA_MLFLOW_CACHE", named) if named else user_cache / "vjepa-mlflow"
 
 
 TEMPORARY_PREFIX = ".writing-"

@@ -12,6 +12,9 @@ CPUS = Path("/sys/devices/system/cpu")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 GROUPS_OF_THIS_PROCESS = Path("/proc/self/cgroup")
 
+AFFINITY: Collection[int] = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+"""The CPUs that this process was given. OpenMP, told to bind threads, binds the one that loads it to one of them."""
+
 SPIN_COUNT = "1000"
 """Turns that an idle thread of GNU's OpenMP, which PyTorch's wheels have, waits before it sleeps; by itself 300,000.
 
@@ -24,7 +27,7 @@ def usable_cpus() -> int:
 
     A part of a CPU counts as one. In a container these are often fewer than the machine has.
     """
-    return _within_quota(len(_affinity()))
+    return _within_quota(len(AFFINITY))
 
 
 def thread_count(processes: int | None = None) -> int:
@@ -34,15 +37,15 @@ def thread_count(processes: int | None = None) -> int:
     computes. Results depend on the count in their last bits, since sums of other parts round differently.
 
     Args:
-        processes: that share the cores; by default those that `torchrun` started.
+        processes: that share the cores; by default those that a launcher started on this machine.
 
     Returns:
-        `OMP_NUM_THREADS` where the user sets it, otherwise the usable cores divided among the processes.
+        `OMP_NUM_THREADS` where it is set, as `torchrun` does, otherwise the usable cores divided among the processes.
     """
     ordered = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if ordered.isdecimal() and int(ordered) > 0:
         return int(ordered)
-    cores = _within_quota(len({_siblings(cpu) for cpu in _affinity()}))
+    cores = _within_quota(len({_siblings(cpu) for cpu in AFFINITY}))
     return max(1, cores // (processes or local_world_size()))
 
 
@@ -53,10 +56,6 @@ def let_idle_threads_sleep() -> None:
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
-
-
-def _affinity() -> Collection[int]:
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
 
 
 def _siblings(cpu: int) -> str:
@@ -73,10 +72,10 @@ def _within_quota(count: int) -> int:
 def _quotas() -> Iterator[float]:
     """How many CPUs each control group of this process is held to, as far as it is."""
     for group in _groups():
-        with suppress(OSError, ValueError, ZeroDivisionError):  # it has none, or another system's words
-            quota, period = _quota_and_period(group)
-            if float(quota) > 0:
-                yield float(quota) / float(period)
+        with suppress(OSError, ValueError, ArithmeticError):  # it has none, or another system's words
+            quota, period = map(float, _quota_and_period(group))
+            if 0 < quota / period < math.inf:
+                yield quota / period
 
 
 def _quota_and_period(group: Path) -> list[str]:

@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext
 from types import ModuleType
 
+VIDEO = ("vjepa_mlflow.video.preflight", "vjepa_mlflow.video.reader")
+"""What most processes work at."""
+
 
 def fork_server() -> ForkServerContext:
     """Starts processes from one that never held a GPU, a decoder or a lock: what is held at a fork may hang a child."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "vjepa_mlflow.workers", "vjepa_mlflow.video"])
+    context.set_forkserver_preload(["torch", "vjepa_mlflow.workers", *VIDEO])
     return context
 
 

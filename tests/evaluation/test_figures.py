@@ -48,6 +48,16 @@ def test_the_sheet_takes_labels_of_any_kind() -> None:
     assert texts == ["a\\b{  0.50", "true: $x_", "a  1.00", "true: a"]
 
 
+@pytest.mark.parametrize("loss", [1e-5, 0.7, 1e7])
+def test_curves_have_room_for_losses_of_any_size(loss: float) -> None:
+    epochs = [{"train_loss": loss, "val_loss": 2 * loss, "train_accuracy": 0.5, "val_accuracy": 0.5}] * 3
+    figure = plot_curves(epochs, best_epoch=1, test_accuracy=0.5)
+    FigureCanvasAgg(figure).draw()
+    inside = figure.get_tightbbox().get_points() / figure.get_size_inches()
+    assert (inside >= 0).all()
+    assert (inside <= 1).all()
+
+
 @pytest.mark.parametrize("classes", [2, 30, 60])
 def test_a_confusion_matrix_has_room_for_its_classes(classes: int) -> None:
     outcomes = random_outcomes(videos=300, classes=classes)

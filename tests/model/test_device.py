@@ -1,8 +1,10 @@
+import threading
+
 import pytest
 import torch
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.model import autocast, choose_device, is_out_of_memory, matmul_precision
+from vjepa_mlflow.model import autocast, choose_device, cpu_threads, is_out_of_memory, matmul_precision
 
 
 def test_auto_takes_the_gpu_where_there_is_one() -> None:
@@ -56,3 +58,31 @@ def test_only_bf16_casts(precision: str, dtype: torch.dtype) -> None:
 )
 def test_memory_that_ran_out_is_recognised(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
+
+
+def test_threads_that_compute_at_once_leave_the_count_as_it_was() -> None:
+    before = torch.get_num_threads()
+    inside, leave = threading.Event(), threading.Event()
+    found = []
+
+    def other() -> None:
+        with cpu_threads(before + 1):
+            inside.set()
+            leave.wait(60)
+            found.append(torch.get_num_threads())
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    inside.wait(60)
+    with cpu_threads(before + 2):
+        leave.set()
+        thread.join()
+        with cpu_threads(before + 3):
+            found.append(torch.get_num_threads())
+        found.append(torch.get_num_threads())
+    assert found == [before + 1, before + 3, before + 2]
+    assert torch.get_num_threads() == before
+    started = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    started.start()
+    started.join()
+    assert found[-1] == before

@@ -22,6 +22,7 @@ from vjepa_mlflow.training import (
     fit,
     gradient,
     load_best,
+    loop,
     predict,
     read_snapshot,
 )
@@ -407,3 +408,37 @@ def test_the_same_seed_gives_the_same_numbers(precision: str) -> None:
     assert runs[0][0] == runs[1][0]
     assert all(torch.equal(runs[0][1][name], runs[1][1][name]) for name in runs[0][1])
     assert {tensor.dtype for tensor in runs[0][1].values()} == {torch.float32}
+
+
+class Narrow(torch.nn.Module):
+    """A head in a memory that so many clips fit."""
+
+    def __init__(self, head: Head, most: int):
+        super().__init__()
+        self.head, self.most = head, most
+
+    def forward(self, features: Tensor) -> Tensor:
+        if len(features) > self.most:
+            raise MemoryError
+        return self.head(features)
+
+
+def test_validation_takes_as_many_clips_at_once_as_fit() -> None:
+    model = tiny_model()
+    clips: Any = Evaluation(Clips(model))
+    expected = predict(Head(model), clips, precision="fp32", name="whole")
+    found = predict(Narrow(Head(model), 3), clips, precision="fp32", name="parts")  # type: ignore[arg-type]
+    assert torch.equal(found.labels, expected.labels)
+    assert torch.allclose(found.logits, expected.logits, atol=1e-6)
+    with pytest.raises(UserError, match=r"^device=cpu: its memory is too small for the head with one clip at once"):
+        predict(Narrow(Head(model), 0), clips, precision="fp32", name="none")  # type: ignore[arg-type]
+
+
+def test_memory_that_is_too_small_for_the_optimizer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_much(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(loop, "_adam", too_much)
+    model = tiny_model()
+    with pytest.raises(UserError, match=r"^device=cpu: its memory is too small to train the head: expected more"):
+        run(model, Clips(model), Clips(model))

@@ -7,6 +7,7 @@ from vjepa_mlflow.data.samples import Sample
 from vjepa_mlflow.data.splits import check_samples
 from vjepa_mlflow.data.tables import TABLE_SUFFIXES, find_split_lists, read_table
 from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.paths import expand
 
 DEMO = "demo"
 
@@ -39,7 +40,7 @@ def read_samples(data: str) -> list[Sample]:
 def locate_data(data: str) -> Path:
     """The folder or table that `data` names; the demo is drawn on first use."""
     if data != DEMO:
-        return Path(data).expanduser()
+        return expand("data", data)
     from vjepa_mlflow.data import demo  # it draws with PyTorch
 
     return demo.folder()

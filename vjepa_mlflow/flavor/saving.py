@@ -179,7 +179,7 @@ def log_model(
         step: metrics that the run has logged with this step are attached to the model.
         run_id: the run to log it to, instead of the active one.
         tags: of the logged model.
-        **kwargs: are passed to `save_model`.
+        **kwargs: are passed to `save_model`. The example is not tried.
     """
     return Model.log(
         artifact_path=None,

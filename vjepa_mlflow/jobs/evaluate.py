@@ -10,6 +10,7 @@ from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.errors import UserError, one_line, printable
 from vjepa_mlflow.jobs.assess import LabelledSet, assess, notes_folder
 from vjepa_mlflow.jobs.prepare import URI_SCHEMES, check_videos, log_faults, log_left_out
+from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.recipe import EVALUATED, EVALUATED_SPLITS, Recipe
 
 
@@ -44,7 +45,11 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
         raise UserError(f"split={split}: expected one of {', '.join(EVALUATED_SPLITS)}")
     flavor.check_num_clips(num_clips)
     samples = data.read_samples(recipe.data)
-    with tracking.run_log() as log, model.cpu_threads(thread_count()), model.matmul_precision(recipe.precision):
+    with (
+        tracking.run_log() as log,
+        threads_of_run(log, thread_count()),
+        model.matmul_precision(recipe.precision),
+    ):
         used = {name: getattr(recipe, name) for name in EVALUATED}
         log.params({"model_uri": model_uri, "split": split, "num_clips": num_clips, **used})
         device = model.use_device(recipe.device)

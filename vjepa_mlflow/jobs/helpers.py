@@ -130,16 +130,20 @@ class Team:
 
 
 @contextmanager
-def helpers(assignment: Assignment) -> Iterator[Team]:
-    """Starts the processes of ranks 1, 2, ...; rank 0 is this one. What goes wrong in the block ends them."""
-    world_size = assignment.share.world_size
+def helpers(whole: Assignment, world_size: int) -> Iterator[Team]:
+    """Starts the processes of ranks 1, 2, ...; rank 0 is this one. What goes wrong in the block ends them.
+
+    Args:
+        whole: what all of them are to do.
+        world_size: how many there are, with this one.
+    """
     context = fork_server()
     go = context.Event()
     encoded = [context.Event() for _ in range(1, world_size)]
     pipes = [context.Pipe(duplex=False) for _ in encoded]
     surroundings = Surroundings(dict(os.environ), Path.cwd())
     processes = [
-        context.Process(target=_help, args=(assignment.for_process(rank, world_size), surroundings, event, go, pipe[1]))
+        context.Process(target=_help, args=(whole.for_process(rank, world_size), surroundings, event, go, pipe[1]))
         for rank, (event, pipe) in enumerate(zip(encoded, pipes, strict=True), start=1)
     ]
     with without_main():

@@ -17,6 +17,7 @@ from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.jobs.finish import finish, test_videos
 from vjepa_mlflow.jobs.helpers import Assignment, helpers
 from vjepa_mlflow.jobs.prepare import check_names, log_faults, log_preparation
+from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.jobs.trials import HEAD_FILE, PAUSE, Workshop
 from vjepa_mlflow.recipe import Recipe
 
@@ -78,7 +79,7 @@ def run_sweep(
             if run_id is None:
                 shared.set_run_id(log.run_id)
             _log_plan(log, shared, plan, recipe, file)
-            assignment = Assignment(
+            whole = Assignment(
                 plan=plan,
                 recipe=recipe,
                 encoded=replace(recipe, epochs=plan.space.most("epochs", recipe)),
@@ -87,9 +88,10 @@ def run_sweep(
                 study=name,
                 run_id=log.run_id,
                 tracking_uri=mlflow.get_tracking_uri(),
-            ).for_process(0, workers)
-            with model.cpu_threads(assignment.threads):
-                return _Sweep(log, shared, assignment, meter).run()
+            )
+            own = whole.for_process(0, workers)
+            with threads_of_run(log, own.threads):
+                return _Sweep(log, shared, own, whole, meter).run()
 
 
 def _log_plan(
@@ -107,8 +109,15 @@ def _log_plan(
 class _Sweep:
     """One process's part in a study, from its trials to the best head."""
 
-    def __init__(self, log: tracking.RunLog, shared: sweep.SharedStudy, assignment: Assignment, meter: Meter):
-        self._log, self._shared, self._meter = log, shared, meter
+    def __init__(
+        self,
+        log: tracking.RunLog,
+        shared: sweep.SharedStudy,
+        assignment: Assignment,
+        whole: Assignment,
+        meter: Meter,
+    ):
+        self._log, self._shared, self._whole, self._meter = log, shared, whole, meter
         self._assignment, self._plan, self._recipe = assignment, assignment.plan, assignment.recipe
         self._workshop = Workshop(assignment.share, lambda faults: log_faults(log, faults))
         self._queue = assignment.queue(shared)
@@ -139,7 +148,7 @@ class _Sweep:
         tracking.end_left_runs(self._log.run_id, {slot.number: slot.state for slot in self._queue.slots()})
 
     def _do_trials(self) -> None:
-        with helpers(self._assignment) as team:
+        with helpers(self._whole, self._assignment.share.world_size) as team:
             bench = self._workshop.bench(self._assignment.encoded)
             log_preparation(self._log, bench.prepared, self._recipe)
             self._workshop.encode(self._assignment.encoded)

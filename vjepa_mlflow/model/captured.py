@@ -2,9 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ class _Recordings:
     def __init__(self) -> None:
         self._lock = Lock()
         self._under_way = 0
-        self._gone: deque[tuple[torch.cuda.CUDAGraph, torch.cuda.MemPool]] = deque()
+        self._gone: deque[dict[str, Any]] = deque()
 
     @contextmanager
     def one_more(self) -> Iterator[None]:
@@ -34,19 +35,21 @@ class _Recordings:
                 self._under_way -= 1
             self._free()
 
-    def give_back(self, graph: torch.cuda.CUDAGraph, memory: torch.cuda.MemPool) -> None:
-        self._gone.append((graph, memory))
+    def give_back(self, used: dict[str, Any]) -> None:
+        """Empties what holds a graph and its memory, so that they go here and nowhere else."""
+        self._gone.append(dict(used))
+        used.clear()
         self._free()
 
     def _free(self) -> None:
         # Who has the lock either looks again or is recording: nobody who forgets a graph waits.
         while self._gone and self._lock.acquire(blocking=False):
             try:
-                if self._under_way or not self._gone:
+                if self._under_way:
                     return
-                graph, memory = self._gone.popleft()
-                graph.reset()  # PyTorch insists that nobody uses the memory any more when it goes
-                del memory
+                with suppress(IndexError):  # another thread was faster
+                    self._gone[0]["_graph"].reset()  # PyTorch insists that nobody uses its memory when that goes
+                    del self._gone[0]
             finally:
                 self._lock.release()
 
@@ -97,7 +100,7 @@ class Captured:
         return self._output
 
     def __del__(self) -> None:
-        self._recordings.give_back(self._graph, self._memory)
+        self._recordings.give_back(self.__dict__)
 
 
 @cache

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.paths import expand
 
 AUTO = "auto"
 TINY = "tiny"
@@ -47,7 +48,7 @@ def check_name(model: str) -> None:
     Raises:
         UserError: says what is wrong with it.
     """
-    folder = Path(model).expanduser()
+    folder = expand("model", model)
     if folder.is_dir() and model != TINY:
         find_weights(model, folder)
     elif model.startswith((".", "/", "~")) or "\\" in model:
@@ -63,7 +64,7 @@ def locate(model: str) -> Checkpoint:
     check_name(model)
     if model == TINY:
         return from_folder(TINY, TINY_FOLDER)
-    folder = Path(model).expanduser()
+    folder = expand("model", model)
     if folder.is_dir():
         return from_folder(model, folder)
     snapshot = _download(model)

@@ -1,5 +1,6 @@
 """Where and in which numeric format the model computes."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -72,15 +73,41 @@ def matmul_precision(precision: str) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before[1]
 
 
+class _ThreadCounts(threading.local):
+    """What each thread in blocks of `cpu_threads` returns to: what PyTorch says there may come from another's block."""
+
+    lock = threading.Lock()
+    blocks = 0
+    outside = 0
+
+    def __init__(self) -> None:
+        self.before: list[int] = []
+
+    def enter(self) -> None:
+        with self.lock:
+            if not _ThreadCounts.blocks:
+                _ThreadCounts.outside = torch.get_num_threads()
+            _ThreadCounts.blocks += 1
+        self.before.append(torch.get_num_threads() if self.before else _ThreadCounts.outside)
+
+    def leave(self) -> int:
+        with self.lock:
+            _ThreadCounts.blocks -= 1
+        return self.before.pop()
+
+
+_THREAD_COUNTS = _ThreadCounts()
+
+
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """Has PyTorch compute with so many threads inside the block."""
-    before = torch.get_num_threads()
+    """Has PyTorch compute with so many threads inside the block, in this thread of Python's."""
+    _THREAD_COUNTS.enter()
     torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(_THREAD_COUNTS.leave())
 
 
 @contextmanager

@@ -104,7 +104,7 @@ class RunLog:
         png = _draw(figure)
         self._put(FILES, content=png, name=name)
         width, height = Image.open(io.BytesIO(png)).size
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
         value = Summary.Value(tag=name.removesuffix(".png"), image=image)
         self._events._get_file_writer().add_summary(Summary(value=[value]), step)  # add_image would encode it anew
         return png

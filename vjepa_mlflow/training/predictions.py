@@ -55,10 +55,7 @@ def predict(
 def _predict(head: Head, batch: Sequence[LabelledFeatures], device: torch.device, precision: str) -> list[Predictions]:
     """Of all clips at once, or where that is too much for the memory of each half."""
     try:
-        features = torch.stack([clip.features for clip in batch])
-        labels = torch.tensor([clip.label for clip in batch]).to(device, non_blocking=True)
-        with autocast(device, precision):
-            return [Predictions(head(features.float()), labels)]
+        return [_predict_at_once(head, batch, device, precision)]
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -69,6 +66,15 @@ def _predict(head: Head, batch: Sequence[LabelledFeatures], device: torch.device
     torch.cuda.empty_cache()
     middle = len(batch) // 2
     return [output for half in (batch[:middle], batch[middle:]) for output in _predict(head, half, device, precision)]
+
+
+def _predict_at_once(
+    head: Head, batch: Sequence[LabelledFeatures], device: torch.device, precision: str
+) -> Predictions:
+    features = torch.stack([clip.features for clip in batch])
+    labels = torch.tensor([clip.label for clip in batch]).to(device, non_blocking=True)
+    with autocast(device, precision):
+        return Predictions(head(features.float()), labels)
 
 
 def gather(outputs: Sequence[Predictions]) -> Predictions:
