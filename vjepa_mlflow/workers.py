@@ -122,10 +122,10 @@ def end_workers() -> None:
 
 
 def _prepare_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends to all; the consumer decides
     import torch
 
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends to all; the consumer decides
     end_with_the_parent()
 
 
