@@ -18,8 +18,8 @@ AFFINITY: Collection[int] = os.sched_getaffinity(0) if hasattr(os, "sched_getaff
 SPIN_COUNT = "1000"
 """Turns that an idle thread of GNU's OpenMP, which PyTorch's wheels have, waits before it sleeps; by itself 300,000.
 
-On two cores, two trainings of the demo side by side took 1.3 to 1.4 times as long as one; without this, 2.2 to 5.4. What
-it costs a training that is alone was not told from noise."""
+On two cores, two trainings of the demo side by side took 1.3 to 1.4 times as long as one; without this, 2.2 to 5.4.
+What it costs a training that is alone was not told from noise."""
 
 
 def usable_cpus() -> int:
