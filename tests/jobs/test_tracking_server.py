@@ -224,6 +224,7 @@ def test_two_workers_are_interrupted_and_killed_and_lose_or_double_no_trial(
         main([*sweep.arguments, *FOR_EVER])
     said = capsys.readouterr().err
     assert stopped.value.code == 130, said
+    assert "Stopping after this epoch; once more stops at once" in said
     told = re.search(rf"Error: interrupted: (\d+) of {ENDLESS} trials have ended; the same command goes on\n", said)
     assert told is not None, said
     assert sweep.count("RUNNING") == 0
