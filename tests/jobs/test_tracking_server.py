@@ -211,7 +211,7 @@ def test_two_workers_are_interrupted_and_killed_and_lose_or_double_no_trial(
     small_data: Path,
     postgresql: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     sweep = Command(small_data, postgresql())
 
@@ -222,7 +222,7 @@ def test_two_workers_are_interrupted_and_killed_and_lose_or_double_no_trial(
     threading.Thread(target=interrupt).start()
     with pytest.raises(SystemExit) as stopped:
         main([*sweep.arguments, *FOR_EVER])
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert stopped.value.code == 130, said
     assert "Stopping after this epoch; once more stops at once" in said
     told = re.search(rf"Error: interrupted: (\d+) of {ENDLESS} trials have ended; the same command goes on\n", said)
@@ -238,8 +238,8 @@ def test_two_workers_are_interrupted_and_killed_and_lose_or_double_no_trial(
     assert not all(trial.state.is_finished() for trial in sweep.study().trials)
 
     ended, trials = sweep.count("COMPLETE"), len(sweep.slots())
-    capsys.readouterr()
+    capfd.readouterr()
     monkeypatch.setattr(study, "GRACE_PERIOD", 4)  # nobody else is there to be taken for dead too soon
     main([*sweep.arguments, "--trials", str(trials)])
-    assert f"The study goes on: {ended} of {trials} trials have ended" in capsys.readouterr().out
+    assert f"The study goes on: {ended} of {trials} trials have ended" in capfd.readouterr().out
     sweep.check(trials=trials)
