@@ -7,8 +7,6 @@ from helpers import README, readme_block
 
 from vjepa_mlflow.cli import commands
 
-LABELS = ["left_clockwise", "right_clockwise"]
-
 
 @pytest.mark.parametrize("ending", ["mlflow run . --env-manager local -P epochs=5", "pytest -n 2 --dist loadfile"])
 def test_the_two_commands_are_one_line_each(ending: str) -> None:

@@ -140,8 +140,10 @@ def _begin(head: Head, recipe: Recipe, *, steps: int) -> TrainingState:
 
 
 def _adam(head: Head, learning_rate: float) -> torch.optim.Adam:
-    """Adam, in one kernel for all parameters where there is one, with the moments that it makes by itself at its first
-    step: by then, as many clips as fit have taken the memory."""
+    """Adam, in one kernel for all parameters where there is one, with its moments.
+
+    By itself it makes them at its first step: by then, as many clips as fit have taken the memory.
+    """
     parameters = list(head.parameters())
     optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=parameters[0].is_cuda or None)
     moments = {
