@@ -1,3 +1,4 @@
+import functools
 import multiprocessing
 import os
 import signal
@@ -162,6 +163,12 @@ def test_a_script_without_a_main_guard_runs_once(tmp_path: Path) -> None:
         [sys.executable, "script.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True
     )
     assert done.stdout.split() == ["once", "64"], done.stderr
+
+
+def test_workers_leave_interrupts_to_their_consumer_from_their_birth_on() -> None:
+    blocked = WorkerPool(functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK)).map([frozenset()])
+    assert signal.SIGINT in next(blocked)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 BUSY = """

@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext
 from types import ModuleType
 
@@ -17,6 +19,7 @@ def fork_server() -> ForkServerContext:
     """Starts processes from one that never held a GPU, a decoder or a lock: what is held at a fork may hang a child."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "vjepa_mlflow.workers", *VIDEO])
+    resource_tracker.ensure_running()  # whose start would end a block of `deaf_to_interrupts`
     return context
 
 
@@ -29,6 +32,24 @@ def without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Processes that start in the block get no SIGINT, which a terminal sends to all: this process decides for them.
+
+    Were it left to them to ignore it, one that has only just begun would die of it, with a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def hear_interrupts() -> None:
+    """In a process that was started deaf: what has been sent meanwhile interrupts it now."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def end_with_the_parent() -> None:

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import socket
 import struct
 import threading
@@ -29,6 +30,12 @@ def decoders() -> Decoders:
 def decoder_of(decoders: Decoders) -> psutil.Process:
     (idle,) = decoders._idle.queue
     return psutil.Process(idle._process.pid)
+
+
+def test_one_that_has_only_just_started_is_not_interrupted(tmp_path: Path) -> None:
+    started = Decoders(1, num_frames=16, stride=4, limits=Limits())
+    decoder_of(started).send_signal(signal.SIGINT)
+    assert started.read(write_video(tmp_path / "a.mp4"), 0.5).clip.shape == (16, 48, 64, 3)
 
 
 @pytest.mark.parametrize(

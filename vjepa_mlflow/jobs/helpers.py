@@ -19,7 +19,13 @@ from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.jobs.trials import TrialRunner, Workshop
-from vjepa_mlflow.processes import end_with_the_parent, fork_server, without_main
+from vjepa_mlflow.processes import (
+    deaf_to_interrupts,
+    end_with_the_parent,
+    fork_server,
+    hear_interrupts,
+    without_main,
+)
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.workers import end_workers
@@ -146,7 +152,7 @@ def helpers(whole: Assignment, world_size: int) -> Iterator[Team]:
         context.Process(target=_help, args=(whole.for_process(rank, world_size), surroundings, event, go, pipe[1]))
         for rank, (event, pipe) in enumerate(zip(encoded, pipes, strict=True), start=1)
     ]
-    with without_main():
+    with without_main(), deaf_to_interrupts():
         for process in processes:
             process.start()
     try:
@@ -185,6 +191,7 @@ def _help(assignment: Assignment, surroundings: Surroundings, encoded: Event, go
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, it is this process's until its end
     sys.stderr = _no_terminal(sys.stderr)
     try:
+        hear_interrupts()
         _encode_and_work(assignment, encoded, go)
     except KeyboardInterrupt:
         sys.exit(130)

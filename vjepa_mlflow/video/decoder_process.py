@@ -13,7 +13,6 @@ import json
 import os
 import pkgutil
 import resource
-import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -88,7 +87,6 @@ def decode_request(message: bytes) -> Request:
 
 def main() -> None:
     av.logging.set_level(None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends to all; the parent decides
     _import_all_of(av)
     with socket.socket(fileno=sys.stdin.fileno()) as requests, STATM.open("rb", buffering=0) as statm:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 import vjepa_mlflow
+from vjepa_mlflow.processes import deaf_to_interrupts
 from vjepa_mlflow.video import decoder_process
 from vjepa_mlflow.video.decoder_process import Answer, Request
 from vjepa_mlflow.video.error import VideoError
@@ -90,7 +91,7 @@ class _Process:
     def _start(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         path = os.pathsep.join([str(Path(vjepa_mlflow.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
-        with theirs:
+        with theirs, deaf_to_interrupts():
             self._process = subprocess.Popen(
                 [sys.executable, "-m", decoder_process.__name__],
                 stdin=theirs.fileno(),
