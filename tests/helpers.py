@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import STDOUT, Popen
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -19,6 +20,8 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+Result = TypeVar("Result")
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text()
@@ -144,14 +147,31 @@ def _wait(address: str, process: Popen, log: str, seconds: float = 120) -> None:
     raise RuntimeError(f"{address} did not answer: {Path(log).read_text()[-2000:]}")
 
 
+def reserved() -> int:
+    """Bytes of the GPU's memory that PyTorch holds and could not give back."""
+    import torch
+
+    torch.cuda.empty_cache()
+    return torch.cuda.memory_reserved()
+
+
+def gpu_memory_needed(work: Callable[[], Result]) -> tuple[Result, float]:
+    """What some work returns, and the GiB of the GPU's memory that it took."""
+    import torch
+
+    before = reserved()
+    torch.cuda.reset_peak_memory_stats()
+    result = work()
+    return result, (torch.cuda.max_memory_reserved() - before) / 2**30
+
+
 @contextmanager
 def gpu_memory_left(gib: float) -> Iterator[None]:
     """Lets this process take only so much more of the GPU's memory inside the block."""
     import torch
 
-    torch.cuda.empty_cache()
     _, total = torch.cuda.mem_get_info()
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + gib * 2**30) / total)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (reserved() + gib * 2**30) / total))
     try:
         yield
     finally:

@@ -141,15 +141,6 @@ def test_a_run_without_a_store_is_the_run_that_filled_it(alone: dict[str, Traini
     check_same(train(replace(recipe, precision="bf16", cache="off")), alone["bf16"])
 
 
-def test_the_gpu_agrees_with_the_cpu(recipe: Recipe) -> None:
-    tiny = replace(recipe, model="tiny", learning_rate=1e-3, scheduler="constant")
-    # The tiny checkpoint's shapes are nobody else's, and compiling for them takes longer than all the rest.
-    with torch.compiler.set_stance("force_eager"):
-        on_gpu, on_cpu = (train(replace(tiny, device=device)) for device in ("cuda", "cpu"))
-    for name in ("train_loss", "val_loss", "test_loss"):
-        assert on_gpu.metrics[name] == pytest.approx(on_cpu.metrics[name], abs=1e-3)
-
-
 @pytest.mark.parametrize(("precision", "resumed_on"), [("bf16", "cuda"), ("fp32", "cuda, elsewhere")])
 def test_a_run_that_is_stopped_between_two_steps_goes_on_with_the_same_bits(
     alone: dict[str, TrainingResult],
@@ -247,3 +238,13 @@ def test_where_another_holds_the_memory_fewer_clips_go_at_once_or_the_run_says_s
     (run, *_) = mlflow.search_runs(output_format="list")
     assert run.info.status == "FAILED"
     check_same(train(recipe, resume=run.info.run_id), alone["bf16"])
+
+
+@pytest.mark.usefixtures("nothing_beside")
+def test_the_gpu_agrees_with_the_cpu(recipe: Recipe) -> None:
+    tiny = replace(recipe, model="tiny", learning_rate=1e-3, scheduler="constant")
+    # The tiny checkpoint's shapes are nobody else's, and compiling for them takes longer than all the rest.
+    with torch.compiler.set_stance("force_eager"):
+        on_gpu, on_cpu = (train(replace(tiny, device=device)) for device in ("cuda", "cpu"))
+    for name in ("train_loss", "val_loss", "test_loss"):
+        assert on_gpu.metrics[name] == pytest.approx(on_cpu.metrics[name], abs=1e-3)

@@ -4,7 +4,7 @@ from threading import Thread
 
 import pytest
 import torch
-from helpers import gpu_memory_left
+from helpers import gpu_memory_left, reserved
 from torch import Tensor, nn
 
 from vjepa_mlflow.model import Captured
@@ -29,6 +29,11 @@ class Pass:
         self.reserved.append(torch.cuda.memory_reserved())
         return outputs.detach()
 
+    def memory(self) -> int:
+        """Bytes that PyTorch has where there are no gradients."""
+        self.net.zero_grad()
+        return reserved()
+
 
 def test_it_does_what_the_function_does_and_records_without_taking_memory() -> None:
     done = Pass()
@@ -46,9 +51,7 @@ def test_when_memory_runs_out_there_is_as_much_as_before() -> None:
     done = Pass()
     small = torch.randn(1024, 1024, device="cuda")
     expected = done(small)
-    done.net.zero_grad()
-    torch.cuda.empty_cache()
-    before = torch.cuda.memory_reserved()
+    before = done.memory()
     with gpu_memory_left(2):
         for _ in range(3):
             with pytest.raises(torch.OutOfMemoryError):
@@ -57,18 +60,14 @@ def test_when_memory_runs_out_there_is_as_much_as_before() -> None:
         assert torch.equal(captured(small), expected)
         assert torch.cuda.current_stream() == torch.cuda.default_stream()
         del captured
-    done.net.zero_grad()
-    torch.cuda.empty_cache()
-    assert torch.cuda.memory_reserved() <= before + 64 * 2**20  # cuBLAS has taken some for good
+    assert done.memory() <= before + 64 * 2**20  # cuBLAS has taken some for good
 
 
 def test_graphs_may_go_while_another_is_recorded() -> None:
     done = Pass()
     inputs = torch.randn(8192, 1024, device="cuda")
     expected = done(inputs)
-    done.net.zero_grad()
-    torch.cuda.empty_cache()
-    before = torch.cuda.memory_reserved()
+    before = done.memory()
     others = [Captured(done, inputs) for _ in range(4)]
 
     def forget_two(inputs: Tensor) -> Tensor:
@@ -82,6 +81,4 @@ def test_graphs_may_go_while_another_is_recorded() -> None:
     assert not others
     assert torch.equal(captured(inputs), expected)
     del captured
-    done.net.zero_grad()
-    torch.cuda.empty_cache()
-    assert torch.cuda.memory_reserved() <= before + 64 * 2**20  # cuBLAS has taken some for good
+    assert done.memory() <= before + 64 * 2**20  # cuBLAS has taken some for good
