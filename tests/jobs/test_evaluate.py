@@ -160,18 +160,20 @@ def test_bad_videos_are_left_out_when_told(tracking: str, untrained: str, small_
 
 
 @pytest.mark.parametrize(
-    ("uri", "changes", "reason"),
+    ("uri", "device", "changes", "reason"),
     [
-        ("models:/nobody/1", {}, "models:/nobody/1: .*: expected a model that this project logged"),
-        ("", {"split": "dev"}, "split=dev: expected one of train, val, test, all"),
-        ("", {"num_clips": 0}, "num_clips=0: expected a whole number from 1 to 32"),
+        ("models:/nobody/1", "auto", {}, "models:/nobody/1: .*: expected a model that this project logged"),
+        ("", "cuda:7", {}, "device=cuda:7: this machine has"),
+        ("", "auto", {"split": "dev"}, "split=dev: expected one of train, val, test, all"),
+        ("", "auto", {"num_clips": 0}, "num_clips=0: expected a whole number from 1 to 32"),
     ],
 )
-def test_mistakes_are_named(
-    tracking: str, untrained: str, small_data: Path, uri: str, changes: dict, reason: str
+def test_mistakes_are_named_and_start_no_run(
+    tracking: str, untrained: str, small_data: Path, uri: str, device: str, changes: dict, reason: str
 ) -> None:
     with pytest.raises(UserError, match=reason):
-        evaluate(uri or untrained, Recipe(data=str(small_data)), **changes)
+        evaluate(uri or untrained, Recipe(data=str(small_data), device=device), **changes)
+    assert not mlflow.search_runs(output_format="list")
 
 
 def test_a_class_that_the_model_does_not_know_is_named(

@@ -45,6 +45,8 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
         raise UserError(f"split={split}: expected one of {', '.join(EVALUATED_SPLITS)}")
     flavor.check_num_clips(num_clips)
     samples = data.read_samples(recipe.data)
+    device = model.use_device(recipe.device)
+    loaded = _load(model_uri)
     with (
         tracking.run_log() as log,
         threads_of_run(log, thread_count()),
@@ -52,8 +54,6 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
     ):
         used = {name: getattr(recipe, name) for name in EVALUATED}
         log.params({"model_uri": model_uri, "split": split, "num_clips": num_clips, **used})
-        device = model.use_device(recipe.device)
-        loaded = _load(model_uri)
         classifier = loaded.model.to(device)
         print(f"Model: {model_uri} on {model.describe_device(device)}")
         recipe = replace(recipe, stride=loaded.stride)

@@ -38,14 +38,17 @@ def check_names(recipe: Recipe) -> list[data.Sample]:
     """Lists the videos that a recipe names, and refuses what else it names that is not there.
 
     For mistakes to be told at once: whatever can be known without PyTorch, transformers and MLflow, which take seconds
-    to import.
+    to import, comes first.
 
     Raises:
         UserError: something is not as expected; no run needs to begin.
     """
     check_country(recipe.country)
     model.check_name(recipe.model)
-    return data.list_samples(recipe.data)
+    samples = data.list_samples(recipe.data)
+    if recipe.device not in ("auto", "cpu"):
+        model.choose_device(recipe.device)  # the last of them, since it imports PyTorch
+    return samples
 
 
 def prepare(

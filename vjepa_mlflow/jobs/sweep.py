@@ -68,7 +68,6 @@ def run_sweep(
     samples = check_names(recipe)
     import mlflow  # no sooner, so that mistakes are told at once
 
-    model.choose_device(recipe.device)
     name = study or f"{file.stem}-{data.locate_data(recipe.data).resolve().stem}"
     shared = sweep.SharedStudy(storage or sweep.default_storage(mlflow.get_tracking_uri()), name)
     tracking.wake_tracking()
