@@ -7,18 +7,21 @@ import threading
 import pytest
 from helpers import wait_until
 
-from vjepa_mlflow.interrupts import gentle_interrupts, terminations_as_interrupts
+from vjepa_mlflow import interrupts
+from vjepa_mlflow.interrupts import gentle_interrupts, orderly_interrupts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_one_asks_and_the_second_one_interrupts(
-    number: signal.Signals, capfd: pytest.CaptureFixture[str]
+    number: signal.Signals, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = signal.getsignal(number)
     with gentle_interrupts("Stopping soon") as asked:
         assert not asked()
         signal.raise_signal(number)
         assert asked()
+        signal.raise_signal(number)  # a key pressed twice
+        monkeypatch.setattr(interrupts, "TOGETHER", 0)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
     assert signal.getsignal(number) == before
@@ -46,11 +49,34 @@ def test_in_a_thread_nothing_is_asked() -> None:
     assert found == [False]
 
 
-def test_a_termination_interrupts_while_the_block_lasts() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), terminations_as_interrupts():
-        signal.raise_signal(signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) == before
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_ends_because_of_an_interrupt_is_not_interrupted_again_but_by_the_patient(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(number)
+    for _ in range(2):  # the second block hears its own
+        with orderly_interrupts():
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(number)
+            signal.raise_signal(number)
+    with orderly_interrupts():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        monkeypatch.setattr(interrupts, "PATIENCE", 0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) == before
+
+
+def test_nor_is_what_ends_after_it_was_asked_to_stop() -> None:
+    ended = False
+    with orderly_interrupts():
+        with gentle_interrupts() as asked:
+            signal.raise_signal(signal.SIGINT)
+        assert asked()
+        signal.raise_signal(signal.SIGINT)
+        ended = True
+    assert ended
 
 
 def _gone() -> int:

@@ -1,6 +1,8 @@
 from contextlib import nullcontext
 from dataclasses import asdict
+from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import _validate_model_name
@@ -44,6 +46,39 @@ def test_values_out_of_range_are_refused_by_name(name: str, value: object, expec
     with pytest.raises(UserError) as caught:
         Recipe(**{name: value})  # type: ignore[arg-type]
     assert str(caught.value) == f"{name}={value}: expected {expected}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("epochs", "3", "a whole number of at most 4294967295"),
+        ("epochs", 2.0, "a whole number of at most 4294967295"),
+        ("epochs", True, "a whole number of at most 4294967295"),
+        ("epochs", None, "a whole number of at most 4294967295"),
+        ("seed", 2**32, "a whole number of at most 4294967295"),
+        ("learning_rate", "x", "a number"),
+        ("learning_rate", False, "a number"),
+        ("horizontal_flip", "no", "true or false"),
+        ("horizontal_flip", 0, "true or false"),
+        ("data", 3, "a text"),
+        ("model", None, "a text"),
+        ("data", "", "a folder or table of labelled videos, or demo"),
+        ("model", " ", "a Hub id, a checkpoint's folder, a model URI, tiny or auto"),
+    ],
+)
+def test_values_of_another_type_are_refused_before_they_mean_something_else(
+    name: str, value: object, expected: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        Recipe(**{name: value})  # type: ignore[arg-type]
+    assert str(caught.value) in (f"{name}={value}: expected {expected}", f"{name}={value!r}: expected {expected}")
+
+
+def test_numpys_numbers_and_paths_are_taken() -> None:
+    recipe = Recipe(data=Path("a") / "b", epochs=np.int64(3), learning_rate=np.float32(0.5))  # type: ignore[arg-type]
+    assert recipe.data == "a/b"
+    assert recipe == Recipe(data="a/b", epochs=3, learning_rate=0.5)
+    assert recipe.lessons() == Recipe(data="a/b", epochs=3, learning_rate=0.5).lessons()
 
 
 @pytest.mark.parametrize(

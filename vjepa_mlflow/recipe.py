@@ -5,8 +5,10 @@ and MLflow logs them as parameters under these names.
 """
 
 import math
+import os
 import re
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any
 
 from vjepa_mlflow.errors import UserError
@@ -15,6 +17,8 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 BAD_VIDEOS = ("stop", "skip")
 CLASS_WEIGHTS = ("none", "balanced")
 CACHES = ("disk", "memory", "off")
+LARGEST = 2**32 - 1
+"""The largest whole number that PyTorch, NumPy and Optuna all take, as a seed above all."""
 SCHEDULERS = ("constant", "linear", "cosine")
 
 
@@ -27,7 +31,8 @@ class Recipe:
     """What to train on, and how. The defaults are those of the model card that the project follows.
 
     Raises:
-        UserError: a value is out of its range; the message names the field, the value and what was expected.
+        UserError: a value is of another type, or out of its range; the message names the field, the value and what was
+            expected.
     """
 
     data: str = _option("demo", "Folder or table of labelled videos, or 'demo': a small set drawn on the spot.")
@@ -67,8 +72,16 @@ class Recipe:
     registered_model_name: str = _option("", "Register the model under this name; empty: do not.")
 
     def __post_init__(self) -> None:
+        for name in ("data", "model"):
+            if isinstance(getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fspath(getattr(self, name)))
         for option in fields(self):
+            _check_type(option.name, getattr(self, option.name), option.type)
             _check(option.name, getattr(self, option.name), option.metadata["choices"], option.metadata["minimum"])
+        if not self.data.strip():
+            raise UserError(f"data={self.data}: expected a folder or table of labelled videos, or demo")
+        if not self.model.strip():
+            raise UserError(f"model={self.model}: expected a Hub id, a checkpoint's folder, a model URI, tiny or auto")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UserError(f"learning_rate={self.learning_rate}: expected a number greater than 0")
         if not (math.isfinite(self.cache_budget) and self.cache_budget >= 0):
@@ -105,6 +118,23 @@ EVALUATED_SPLITS = ("train", "val", "test", "all")
 
 EVALUATED = ("data", "precision", "seed", "device", "bad_videos", "cache", "cache_budget")
 """The fields that the evaluation of a trained model depends on: all that `evaluate` asks for."""
+
+
+TYPES: dict[Any, tuple[Any, str]] = {
+    int: (Integral, f"a whole number of at most {LARGEST}"),
+    float: (Real, "a number"),
+    bool: (bool, "true or false"),
+    str: (str, "a text"),
+}
+"""By a field's type, what its values may be, NumPy's numbers among them, and how that is called."""
+
+
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    taken, text = TYPES[kind]
+    if not isinstance(value, taken) or (isinstance(value, bool) and kind is not bool):
+        raise UserError(f"{name}={value!r}: expected {text}")
+    if kind is int and value > LARGEST:
+        raise UserError(f"{name}={value}: expected {text}")
 
 
 def _check(name: str, value: Any, choices: tuple[str, ...] | None, minimum: int | None) -> None:

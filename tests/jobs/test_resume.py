@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE, Popen
+from typing import Any
 
 import mlflow
 import pytest
@@ -15,12 +16,12 @@ import torch
 from helpers import environment, points
 from mlflow import MlflowClient
 
-from vjepa_mlflow import Recipe, TrainingResult, UserError, flavor, train
+from vjepa_mlflow import Recipe, TrainingResult, UserError, flavor, interrupts, train
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.data import list_samples
 from vjepa_mlflow.jobs import train as job
-from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, run_log, unfinished
+from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, RunLog, run_log, unfinished
 
 pytestmark = pytest.mark.usefixtures("module_tracking", "undrawn")
 
@@ -121,14 +122,41 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(recipe: Recipe, alo
     check_same(resumed, alone)
 
 
-def test_a_second_signal_stops_at_once(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    def twice(*_: object) -> None:
+def test_a_second_signal_stops_at_once_and_later_ones_do_not_stop_what_ends_the_run(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*_: object) -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(job, "_print_epoch", twice)
+    end_run = mlflow.end_run
+
+    def end(status: str) -> None:
+        press()
+        end_run(status)
+
+    monkeypatch.setattr(interrupts, "TOGETHER", 0)
+    monkeypatch.setattr(job, "_print_epoch", press)
+    monkeypatch.setattr(RunLog, "events", press)
+    monkeypatch.setattr(mlflow, "end_run", end)
     with pytest.raises(KeyboardInterrupt, match=r"^interrupted: the same command with --resume"):
         train(recipe)
+    assert mlflow.search_runs(output_format="list")[0].info.status == "KILLED"
+
+
+@pytest.mark.usefixtures("tracking")
+def test_an_interrupt_waits_until_the_run_has_begun(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_run = MlflowClient.create_run
+
+    def press_and_create(*arguments: Any, **named: Any) -> mlflow.entities.Run:
+        signal.raise_signal(signal.SIGINT)
+        return create_run(*arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_run", press_and_create)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe)
+    (run,) = mlflow.search_runs(output_format="list")
+    assert run.info.status == "KILLED"
 
 
 def test_auto_takes_the_last_such_run_or_begins_one(recipe: Recipe) -> None:

@@ -52,9 +52,12 @@ def test_entries_are_read(entry: dict[str, Any], expected: str) -> None:
         ({"epochs": {"choices": [5, 5]}}, "space.epochs.choices: [5, 5]: expected every value once"),
         ({"epochs": {"choices": [5], "low": 1}}, "space.epochs.low: unknown key: expected choices"),
         ({"scheduler": {"choices": ["step"]}}, "space.scheduler.choices: scheduler=step: expected one of constant"),
-        ({"scheduler": {"choices": [1]}}, "space.scheduler.choices: 1: expected a text"),
+        ({"scheduler": {"choices": [1]}}, "space.scheduler.choices: scheduler=1: expected a text"),
         ({"scheduler": {"low": 1, "high": 2}}, "space.scheduler: it is no number: expected choices"),
-        ({"horizontal_flip": {"choices": ["yes"]}}, "space.horizontal_flip.choices: 'yes': expected a true or false"),
+        (
+            {"horizontal_flip": {"choices": ["yes"]}},
+            "space.horizontal_flip.choices: horizontal_flip='yes': expected true or false",
+        ),
     ],
 )
 def test_a_mistake_is_named(entries: Any, sentence: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from vjepa_mlflow import data, evaluation, features, flavor, model, tracking
 from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.errors import UserError, one_line, printable
+from vjepa_mlflow.interrupts import orderly_interrupts
 from vjepa_mlflow.jobs.assess import LabelledSet, assess, notes_folder
 from vjepa_mlflow.jobs.prepare import URI_SCHEMES, check_videos, log_faults, log_left_out
 from vjepa_mlflow.jobs.threads import threads_of_run
@@ -48,6 +49,7 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
     device = model.use_device(recipe.device)
     loaded = _load(model_uri)
     with (
+        orderly_interrupts(),
         tracking.run_log() as log,
         threads_of_run(log, thread_count()),
         model.matmul_precision(recipe.precision),

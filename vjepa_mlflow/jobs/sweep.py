@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from vjepa_mlflow import data, model, sweep, tracking, training
 from vjepa_mlflow.energy import Meter, metering
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.interrupts import gentle_interrupts
+from vjepa_mlflow.interrupts import gentle_interrupts, orderly_interrupts
 from vjepa_mlflow.jobs.finish import finish, test_videos
 from vjepa_mlflow.jobs.helpers import Assignment, helpers
 from vjepa_mlflow.jobs.prepare import check_names, log_faults, log_preparation
@@ -71,7 +71,7 @@ def run_sweep(
     name = study or f"{file.stem}-{data.locate_data(recipe.data).resolve().stem}"
     shared = sweep.SharedStudy(storage or sweep.default_storage(mlflow.get_tracking_uri()), name)
     tracking.wake_tracking()
-    with shared.answering():
+    with orderly_interrupts(), _going_on(), shared.answering():
         is_new = shared.create(plan, sweep.define(plan, recipe, samples))
         run_id = None if is_new else shared.wait_for_run()
         with tracking.resumed_log(run_id) if run_id else tracking.run_log() as log, metering(recipe.country) as meter:
@@ -91,6 +91,14 @@ def run_sweep(
             own = whole.for_process(0, workers)
             with threads_of_run(log, own.threads):
                 return _Sweep(log, shared, own, whole, meter).run()
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(str(interrupt) or "interrupted: the same command goes on") from interrupt
 
 
 def _log_plan(

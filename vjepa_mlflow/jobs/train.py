@@ -12,7 +12,7 @@ from vjepa_mlflow import data, features, model, tracking, training
 from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.energy import metering
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.interrupts import gentle_interrupts, terminations_as_interrupts
+from vjepa_mlflow.interrupts import gentle_interrupts, orderly_interrupts
 from vjepa_mlflow.jobs.checkpoints import Checkpoints
 from vjepa_mlflow.jobs.finish import finish, test_videos
 from vjepa_mlflow.jobs.prepare import Preparation, check_names, log_faults, log_preparation, prepare
@@ -59,7 +59,7 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         raise UserError(f"save_steps={save_steps}: expected a whole number of at least 0")
     samples = check_names(recipe)
     with (
-        terminations_as_interrupts(),
+        orderly_interrupts(),
         _log_of_training(recipe, samples, resume) as log,
         metering(recipe.country) as meter,
         threads_of_run(log, thread_count()),
@@ -120,6 +120,7 @@ def _log_of_training(recipe: Recipe, samples: Sequence[data.Sample], resume: str
 
 
 def _find_run(definition: Mapping[str, str], resume: str) -> str | None:
+    tracking.wake_tracking()
     run_id = tracking.find_unfinished(definition) if resume == AUTO else resume
     if run_id is None:
         print("No run of this recipe and data was stopped: a new one begins (resume=auto)")

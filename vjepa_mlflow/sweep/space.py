@@ -163,8 +163,6 @@ def _read_value(where: str, name: str, value: Any) -> Any:
     kind = FIELDS[name].type
     if kind in (int, float):
         value = _read_number(where, kind, value)
-    elif type(value) is not kind:
-        raise UserError(f"{where}: {value!r}: expected a {'text' if kind is str else 'true or false'}")
     try:
         dataclasses.replace(Recipe(), **{name: value})
     except UserError as error:

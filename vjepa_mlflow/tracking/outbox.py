@@ -29,6 +29,9 @@ END = "end.json"
 RETRY_INTERVAL = 2.0
 """Seconds from one attempt that the server does not answer to the next, beside the retries that MLflow makes itself."""
 
+SECONDS_TO_CLOSE = 5
+"""For which the end of a run waits for a delivery that it was told not to wait for."""
+
 
 @dataclass(frozen=True)
 class Address:
@@ -131,11 +134,11 @@ class Outbox:
         self._write(self.folder / END, asdict(End(status, int(time.time() * 1000))))
 
     def close(self) -> None:
-        """Ends the thread. What has not been delivered stays in the folder."""
+        """Ends the thread. What has not been delivered stays in the folder; what is under way may still get there."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.join(SECONDS_TO_CLOSE)
 
     def _work(self) -> None:
         while (entry := self._next()) is not None:

@@ -30,6 +30,7 @@ from torch.utils.tensorboard import SummaryWriter
 from vjepa_mlflow.data import SPLITS, VideoDataset
 from vjepa_mlflow.datasets import dataset_of_split
 from vjepa_mlflow.errors import UserError, one_line, reason, remark
+from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE, deliver
 from vjepa_mlflow.tracking.outbox import End, Outbox, UndeliveredError, locked, open_outbox, read_address, read_end
 from vjepa_mlflow.tracking.setting import setting
@@ -239,6 +240,15 @@ def list_files(run_id: str, folder: str) -> list[str]:
     return [artifact.path.rpartition("/")[2] for artifact in found if not artifact.is_dir]
 
 
+@contextmanager
+def _in_one_go() -> Iterator[None]:
+    """Has an interrupt wait for what would else leave a store's tables, or a run that nobody ends, half made."""
+    with gentle_interrupts("Stopping once the tracking store has answered; once more stops at once") as stopping:
+        yield
+    if stopping():
+        raise KeyboardInterrupt
+
+
 def wake_tracking() -> None:
     """Asks the tracking store for something, so that its first use, which makes tables, is behind us.
 
@@ -246,7 +256,8 @@ def wake_tracking() -> None:
         UserError: it does not answer as one.
     """
     try:
-        MlflowClient().search_experiments(max_results=1)
+        with _in_one_go():
+            MlflowClient().search_experiments(max_results=1)
     except MlflowException as error:
         raise UserError(f"tracking URI {mlflow.get_tracking_uri()}: it does not answer: {one_line(error)}") from error
 
@@ -329,12 +340,18 @@ def _end_left_run(run_id: str, end: End | None) -> None:
 
 
 def _start_run(run_id: str | None = None) -> mlflow.ActiveRun:
+    before = mlflow.active_run()
     try:
-        return mlflow.start_run(run_id=run_id, nested=run_id is not None, log_system_metrics=True)
+        with _in_one_go():
+            return mlflow.start_run(run_id=run_id, nested=run_id is not None, log_system_metrics=True)
     except MlflowException as error:
         raise UserError(
             f"tracking URI {mlflow.get_tracking_uri()}: no run can be started: {one_line(error)}"
         ) from error
+    except KeyboardInterrupt as interrupt:
+        if mlflow.active_run() is not before:  # which MLflow would end as FINISHED
+            _end_run(_status(interrupt))
+        raise
 
 
 @contextmanager
@@ -357,9 +374,9 @@ def open_log(run_id: str, *, owned: bool = False, continued: bool = False) -> It
             run = MlflowClient().get_run(run_id)
             points = _points(run) if continued else set()
             log = RunLog(run, outbox, opened.enter_context(tempfile.TemporaryDirectory()), points)
-        except BaseException:
+        except BaseException as error:
             if owned:
-                _end_run("FAILED")
+                _end_run(_status(error))
             raise
         try:
             log.params(library_versions())
@@ -394,7 +411,10 @@ def _points(run: Run) -> set[Point]:
 def _end(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned: bool) -> None:
     """Has everything delivered and ends the run, or leaves both to `vjepa-mlflow upload`."""
     status = _status(failure)
-    error = outbox.settle() or (failure if isinstance(failure, UndeliveredError) else None)
+    try:
+        error = outbox.settle() or (failure if isinstance(failure, UndeliveredError) else None)
+    except KeyboardInterrupt:
+        error = InterruptedError("interrupted before it had")
     if error is None:
         error = _end_run(status) if owned else None
     if error is None:
