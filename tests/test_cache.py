@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vjepa_mlflow import UserError
 from vjepa_mlflow.cache import build_once, cache_folder, write_atomically
 
 
@@ -41,6 +42,13 @@ def test_a_build_that_fails_leaves_nothing() -> None:
     with pytest.raises(RuntimeError):
         build_once("thing", build)
     assert list(cache_folder().iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere", "/dev/null"])
+def test_a_place_where_nothing_can_be_built_is_named(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", place)
+    with pytest.raises(UserError, match=rf"^{place}/thing: cannot be made \(.*VJEPA_MLFLOW_CACHE names another folder"):
+        build_once("thing", lambda _: None)
 
 
 def test_builds_at_once_end_in_one_whole_folder() -> None:

@@ -63,7 +63,6 @@ def test_values_out_of_range_are_refused_by_name(name: str, value: object, expec
         ("data", 3, "a text"),
         ("model", None, "a text"),
         ("data", "", "a folder or table of labelled videos, or demo"),
-        ("model", " ", "a Hub id, a checkpoint's folder, a model URI, tiny or auto"),
     ],
 )
 def test_values_of_another_type_are_refused_before_they_mean_something_else(

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.paths import expand
 
 Note = TypeVar("Note")
@@ -78,13 +79,26 @@ def build_once(name: str, build: Callable[[Path], None]) -> Path:
 
     The folder appears in one rename when it is complete, so an interrupted or concurrent build leaves nothing half
     done.
+
+    Raises:
+        UserError: there is no place for it.
     """
     folder = cache_folder() / name
-    if folder.is_dir():
-        return folder
+    if not folder.is_dir():
+        try:
+            _build(folder, build)
+        except OSError as error:
+            raise UserError(
+                f"{folder}: cannot be made ({one_line(error)}): expected room, and the right to write there; "
+                f"VJEPA_MLFLOW_CACHE names another folder"
+            ) from error
+    return folder
+
+
+def _build(folder: Path, build: Callable[[Path], None]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as temporary:
-        complete = Path(temporary) / name
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        complete = Path(temporary) / folder.name
         complete.mkdir()
         build(complete)
         try:
@@ -92,4 +106,3 @@ def build_once(name: str, build: Callable[[Path], None]) -> Path:
         except OSError:
             if not folder.is_dir():  # not another process that was faster
                 raise
-    return folder

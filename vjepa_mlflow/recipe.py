@@ -80,8 +80,6 @@ class Recipe:
             _check(option.name, getattr(self, option.name), option.metadata["choices"], option.metadata["minimum"])
         if not self.data.strip():
             raise UserError(f"data={self.data}: expected a folder or table of labelled videos, or demo")
-        if not self.model.strip():
-            raise UserError(f"model={self.model}: expected a Hub id, a checkpoint's folder, a model URI, tiny or auto")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UserError(f"learning_rate={self.learning_rate}: expected a number greater than 0")
         if not (math.isfinite(self.cache_budget) and self.cache_budget >= 0):

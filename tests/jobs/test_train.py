@@ -128,6 +128,8 @@ def test_a_joined_run_takes_everything_and_goes_on(tracking: str, recipe: Recipe
     [
         ({"data": "nowhere"}, "data=nowhere: no such folder or table"),
         ({"model": "./nowhere"}, "model=./nowhere: no such folder"),
+        ({"model": ""}, "model=: no name: expected a Hub id"),
+        ({"model": "models:/motions"}, "model=models:/motions: of no version: expected models:/NAME/VERSION"),
         ({"country": "Atlantis"}, "country=Atlantis: expected an ISO 3166 alpha-3 code"),
         ({"device": "cuda:7"}, "device=cuda:7: this machine has"),
     ],

@@ -1,6 +1,7 @@
 """What `model` names, as a folder that `from_pretrained` reads."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +44,15 @@ def choose(model: str, *, demo: bool) -> str:
 
 
 def check_name(model: str) -> None:
-    """Refuses a folder that is not there or holds no V-JEPA 2, before anything depends on it.
+    """Refuses what cannot be a name, and a folder that is not there or holds no V-JEPA 2, before anything needs it.
 
     Raises:
         UserError: says what is wrong with it.
     """
+    if not model.strip():
+        raise UserError(f"model={model}: no name: {EXPECTED}")
+    if re.fullmatch(r"models:/+(?!m-)[^/@]+/*", model):
+        raise UserError(f"model={model}: of no version: expected models:/NAME/VERSION or models:/NAME@ALIAS")
     folder = expand("model", model)
     if folder.is_dir() and model != TINY:
         find_weights(model, folder)
