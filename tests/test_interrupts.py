@@ -71,12 +71,16 @@ def test_what_ends_because_of_an_interrupt_is_not_interrupted_again_but_by_the_p
 def test_nor_is_what_ends_after_it_was_asked_to_stop() -> None:
     ended = False
     with orderly_interrupts():
-        with gentle_interrupts() as asked:
-            signal.raise_signal(signal.SIGINT)
-        assert asked()
+        with pytest.raises(KeyError), gentle_interrupts():
+            _ask_and_leave()
         signal.raise_signal(signal.SIGINT)
         ended = True
     assert ended
+
+
+def _ask_and_leave() -> None:
+    signal.raise_signal(signal.SIGINT)
+    raise KeyError
 
 
 def _gone() -> int:

@@ -1,10 +1,8 @@
 """The command line: parse, call one function, print its result."""
 
-import atexit
 import dataclasses
 import gc
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,8 +38,6 @@ def main(arguments: list[str] | None = None) -> None:
         if is_out_of_memory(error):
             _fail(f"memory ran out ({one_line(error)}): expected more of it, or smaller videos", status=1)
         raise
-    finally:  # all is said and done: Ctrl-C while Python takes itself down would only make noise
-        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def _fail(reason: str, *, status: int) -> None:

@@ -72,9 +72,10 @@ def gentle_interrupts(notice: str = "", forward_to: Sequence[int] = ()) -> Itera
     with _handling(handle):
         try:
             yield lambda: asked_at != NEVER
-        finally:
+        except BaseException:
             if asked_at != NEVER:
                 _Interrupted.now()
+            raise
 
 
 def _interrupt() -> None:

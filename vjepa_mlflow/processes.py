@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
 from types import ModuleType
 
@@ -19,8 +19,14 @@ def fork_server() -> ForkServerContext:
     """Starts processes from one that never held a GPU, a decoder or a lock: what is held at a fork may hang a child."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "vjepa_mlflow.workers", *VIDEO])
-    resource_tracker.ensure_running()  # whose start would end a block of `deaf_to_interrupts`
     return context
+
+
+def start_fork_server() -> None:
+    """Starts the fork server, which is deaf to interrupts, as its children are then, and returns before it is ready."""
+    resource_tracker.ensure_running()  # whose start would end the block
+    with deaf_to_interrupts():
+        forkserver.ensure_running()
 
 
 @contextmanager
@@ -40,8 +46,9 @@ def deaf_to_interrupts() -> Iterator[None]:
 
     Were it left to them to ignore it, one that has only just begun would die of it, with a traceback.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

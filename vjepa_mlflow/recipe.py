@@ -77,6 +77,8 @@ class Recipe:
                 object.__setattr__(self, name, os.fspath(getattr(self, name)))
         for option in fields(self):
             _check_type(option.name, getattr(self, option.name), option.type)
+            if option.type in (int, float):  # NumPy's may be, which neither PyTorch nor JSON takes
+                object.__setattr__(self, option.name, option.type(getattr(self, option.name)))
             _check(option.name, getattr(self, option.name), option.metadata["choices"], option.metadata["minimum"])
         if not self.data.strip():
             raise UserError(f"data={self.data}: expected a folder or table of labelled videos, or demo")
@@ -119,7 +121,7 @@ EVALUATED = ("data", "precision", "seed", "device", "bad_videos", "cache", "cach
 
 
 TYPES: dict[Any, tuple[Any, str]] = {
-    int: (Integral, f"a whole number of at most {LARGEST}"),
+    int: (Integral, "a whole number"),
     float: (Real, "a number"),
     bool: (bool, "true or false"),
     str: (str, "a text"),
@@ -131,8 +133,8 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
     taken, text = TYPES[kind]
     if not isinstance(value, taken) or (isinstance(value, bool) and kind is not bool):
         raise UserError(f"{name}={value!r}: expected {text}")
-    if kind is int and value > LARGEST:
-        raise UserError(f"{name}={value}: expected {text}")
+    if isinstance(value, Integral) and value > LARGEST:
+        raise UserError(f"{name}={value}: expected {text} of at most {LARGEST}")
 
 
 def _check(name: str, value: Any, choices: tuple[str, ...] | None, minimum: int | None) -> None:

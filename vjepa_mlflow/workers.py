@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+import signal
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.errors import UserError, one_line, remark
-from vjepa_mlflow.processes import deaf_to_interrupts, end_with_the_parent, fork_server, without_main
+from vjepa_mlflow.processes import end_with_the_parent, fork_server, start_fork_server, without_main
 from vjepa_mlflow.ranks import local_world_size
 
 Item = TypeVar("Item", bound=Hashable)
@@ -86,9 +87,8 @@ class WorkerPool(Generic[Item, Result]):
 
     def _submit(self, item: Item) -> "Future[Result]":
         try:
-            workers = _workers()
-            with without_main(), deaf_to_interrupts():
-                result = workers.submit(self._function, item)
+            with without_main():
+                result = _workers().submit(self._function, item)
         except BrokenProcessPool as error:
             raise _death(error) from error
         return self._pinning.submit(_pinned, result) if self._pinning else result
@@ -111,7 +111,9 @@ def _workers() -> Executor:
     count = _count_workers()
     if count == 0:
         return ThreadPoolExecutor(1)
-    return ProcessPoolExecutor(count, mp_context=fork_server(), initializer=_prepare_worker)
+    context = fork_server()
+    start_fork_server()
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_prepare_worker)
 
 
 def end_workers() -> None:
@@ -122,6 +124,7 @@ def end_workers() -> None:
 
 
 def _prepare_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where the user's own fork server was there first
     import torch
 
     torch.set_num_threads(1)

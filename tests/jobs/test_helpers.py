@@ -40,6 +40,7 @@ def test_each_has_a_gpu_of_its_own_as_far_as_there_are_enough(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     started = Processes()
     monkeypatch.setattr(helpers, "fork_server", lambda: started)
+    monkeypatch.setattr(helpers, "start_fork_server", lambda: None)
     recipe = Recipe(device=device)
     about = {"storage": "", "study": "", "run_id": "", "tracking_uri": ""}
     whole = helpers.Assignment(plan=read_plan(SWEEP), recipe=recipe, encoded=recipe, count=1, **about)

@@ -20,10 +20,10 @@ from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.jobs.trials import TrialRunner, Workshop
 from vjepa_mlflow.processes import (
-    deaf_to_interrupts,
     end_with_the_parent,
     fork_server,
     hear_interrupts,
+    start_fork_server,
     without_main,
 )
 from vjepa_mlflow.ranks import Share
@@ -152,7 +152,9 @@ def helpers(whole: Assignment, world_size: int) -> Iterator[Team]:
         context.Process(target=_help, args=(whole.for_process(rank, world_size), surroundings, event, go, pipe[1]))
         for rank, (event, pipe) in enumerate(zip(encoded, pipes, strict=True), start=1)
     ]
-    with without_main(), deaf_to_interrupts():
+    if processes:
+        start_fork_server()
+    with without_main():
         for process in processes:
             process.start()
     try:

@@ -71,10 +71,14 @@ def run_sweep(
     name = study or f"{file.stem}-{data.locate_data(recipe.data).resolve().stem}"
     shared = sweep.SharedStudy(storage or sweep.default_storage(mlflow.get_tracking_uri()), name)
     tracking.wake_tracking()
-    with orderly_interrupts(), _going_on(), shared.answering():
+    with orderly_interrupts(), shared.answering():
         is_new = shared.create(plan, sweep.define(plan, recipe, samples))
         run_id = None if is_new else shared.wait_for_run()
-        with tracking.resumed_log(run_id) if run_id else tracking.run_log() as log, metering(recipe.country) as meter:
+        with (
+            tracking.resumed_log(run_id) if run_id else tracking.run_log() as log,
+            metering(recipe.country) as meter,
+            _going_on(),
+        ):
             if run_id is None:
                 shared.set_run_id(log.run_id)
             _log_plan(log, shared, plan, recipe, file)

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.data.dataset import Dataset
 from mlflow.entities import Run
-from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.exceptions import MlflowException
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -245,8 +245,8 @@ def _in_one_go() -> Iterator[None]:
     """Has an interrupt wait for what would else leave a store's tables, or a run that nobody ends, half made."""
     with gentle_interrupts("Stopping once the tracking store has answered; once more stops at once") as stopping:
         yield
-    if stopping():
-        raise KeyboardInterrupt
+        if stopping():
+            raise KeyboardInterrupt
 
 
 def wake_tracking() -> None:
@@ -413,19 +413,23 @@ def _end(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned: b
     status = _status(failure)
     try:
         error = outbox.settle() or (failure if isinstance(failure, UndeliveredError) else None)
+        if error is None:
+            error = _end_run(status) if owned else None
     except KeyboardInterrupt:
         error = InterruptedError("interrupted before it had")
-    if error is None:
-        error = _end_run(status) if owned else None
     if error is None:
         return
     outbox.close()
     if owned:
         outbox.leave_end(status)
-        with setting(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "0"):
-            with suppress(MlflowException):
+        with setting(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "0"), setting(MLFLOW_HTTP_REQUEST_TIMEOUT.name, "5"):
+            with suppress(MlflowException, KeyboardInterrupt):
                 MlflowClient().set_tag(log.run_id, FAILURE_TAG, reason(error))
-            _end_run("FAILED")  # without an answer it is the active one no more all the same
+            if _is_active(log.run_id):
+                with suppress(KeyboardInterrupt):
+                    _end_run("FAILED")  # without an answer it is the active one no more all the same
+    if failure is None and isinstance(error, InterruptedError):
+        raise KeyboardInterrupt(str(log.undelivered(error)))
     if failure is None:
         raise log.undelivered(error) from error
     if not isinstance(failure, UndeliveredError):  # which says it already
@@ -436,6 +440,11 @@ def _status(failure: BaseException | None) -> str:
     if failure is None or isinstance(failure, UndeliveredError):
         return "FINISHED"
     return "KILLED" if isinstance(failure, KeyboardInterrupt) else "FAILED"
+
+
+def _is_active(run_id: str) -> bool:
+    run = mlflow.active_run()
+    return run is not None and run.info.run_id == run_id
 
 
 def _end_run(status: str) -> Exception | None:
