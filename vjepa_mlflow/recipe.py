@@ -133,7 +133,7 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
     taken, text = TYPES[kind]
     if not isinstance(value, taken) or (isinstance(value, bool) and kind is not bool):
         raise UserError(f"{name}={value!r}: expected {text}")
-    if isinstance(value, Integral) and value > LARGEST:
+    if isinstance(value, Integral) and int(value) > LARGEST:
         raise UserError(f"{name}={value}: expected {text} of at most {LARGEST}")
 
 
