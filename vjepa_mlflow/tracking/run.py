@@ -428,12 +428,11 @@ def _end(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned: b
             if _is_active(log.run_id):
                 with suppress(KeyboardInterrupt):
                     _end_run("FAILED")  # without an answer it is the active one no more all the same
-    if failure is None and isinstance(error, InterruptedError):
-        raise KeyboardInterrupt(str(log.undelivered(error)))
+    undelivered = log.undelivered(error)
     if failure is None:
-        raise log.undelivered(error) from error
+        raise KeyboardInterrupt(str(undelivered)) if isinstance(error, InterruptedError) else undelivered from error
     if not isinstance(failure, UndeliveredError):  # which says it already
-        remark(str(log.undelivered(error)))
+        remark(str(undelivered))
 
 
 def _status(failure: BaseException | None) -> str:
