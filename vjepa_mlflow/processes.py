@@ -24,7 +24,7 @@ def fork_server() -> ForkServerContext:
 
 def start_fork_server() -> None:
     """Starts the fork server, which is deaf to interrupts, as its children are then, and returns before it is ready."""
-    resource_tracker.ensure_running()  # whose start would end the block
+    resource_tracker.ensure_running()  # which the fork server would start, and whose start has SIGINT heard again
     with deaf_to_interrupts():
         forkserver.ensure_running()
 
@@ -46,7 +46,7 @@ def deaf_to_interrupts() -> Iterator[None]:
 
     Were it left to them to ignore it, one that has only just begun would die of it, with a traceback.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])  # apart, since an interrupt may come out of the next one
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield

@@ -99,6 +99,7 @@ def run_sweep(
 
 @contextmanager
 def _going_on() -> Iterator[None]:
+    """Has an interrupt of the block say that nothing is lost, where it says nothing else."""
     try:
         yield
     except KeyboardInterrupt as interrupt:

@@ -30,7 +30,7 @@ RETRY_INTERVAL = 2.0
 """Seconds from one attempt that the server does not answer to the next, beside the retries that MLflow makes itself."""
 
 SECONDS_TO_CLOSE = 5
-"""For which the end of a run waits for a delivery that it was told not to wait for."""
+"""For which the end of a run that gave delivery up waits: for what is under way, and for each last answer."""
 
 
 @dataclass(frozen=True)

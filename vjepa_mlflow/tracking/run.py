@@ -32,7 +32,16 @@ from vjepa_mlflow.datasets import dataset_of_split
 from vjepa_mlflow.errors import UserError, one_line, reason, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE, deliver
-from vjepa_mlflow.tracking.outbox import End, Outbox, UndeliveredError, locked, open_outbox, read_address, read_end
+from vjepa_mlflow.tracking.outbox import (
+    SECONDS_TO_CLOSE,
+    End,
+    Outbox,
+    UndeliveredError,
+    locked,
+    open_outbox,
+    read_address,
+    read_end,
+)
 from vjepa_mlflow.tracking.setting import setting
 from vjepa_mlflow.tracking.versions import library_versions
 
@@ -422,7 +431,8 @@ def _end(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned: b
     outbox.close()
     if owned:
         outbox.leave_end(status)
-        with setting(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "0"), setting(MLFLOW_HTTP_REQUEST_TIMEOUT.name, "5"):
+        seconds = str(SECONDS_TO_CLOSE)
+        with setting(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "0"), setting(MLFLOW_HTTP_REQUEST_TIMEOUT.name, seconds):
             with suppress(MlflowException, KeyboardInterrupt):
                 MlflowClient().set_tag(log.run_id, FAILURE_TAG, reason(error))
             if _is_active(log.run_id):
