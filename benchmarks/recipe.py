@@ -129,7 +129,7 @@ class Benchmark:
         labels = self.dataset.label_ids("train")
         epochs = []
         for epoch in range(1, self.recipe.epochs + 1):
-            order = training_order(len(samples), self.recipe, epoch)
+            order = training_order(samples, self.recipe, epoch, order=self.dataset.order)
             clips = training_clips([samples[index] for index in order], self.recipe, epoch)
             epochs.append(self._card_clips(clips, [labels[index] for index in order], reader))
         sets = {

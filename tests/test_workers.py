@@ -152,7 +152,7 @@ from pathlib import Path
 from vjepa_mlflow.video import inspect_videos
 
 print("once", flush=True)
-print(len(inspect_videos([Path("clip.mp4")], num_frames=16, stride=4)[0].digest))
+print(len(inspect_videos([Path("clip.mp4")], num_frames=16, stride=4)[0].finding.digest))
 """
 
 

@@ -10,6 +10,7 @@ from vjepa_mlflow.lazy import load_when_used
 if TYPE_CHECKING:
     from vjepa_mlflow.errors import UserError
     from vjepa_mlflow.flavor import load_model, log_model, save_model
+    from vjepa_mlflow.jobs.check import Survey, check
     from vjepa_mlflow.jobs.evaluate import EvaluationResult, evaluate
     from vjepa_mlflow.jobs.extract import ExtractionResult, extract
     from vjepa_mlflow.jobs.predict import predict, predict_to_file
@@ -26,10 +27,12 @@ __all__ = [
     "ExtractionResult",
     "Promotion",
     "Recipe",
+    "Survey",
     "SweepResult",
     "TrainingResult",
     "UploadResult",
     "UserError",
+    "check",
     "evaluate",
     "extract",
     "load_model",

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from vjepa_mlflow import __version__
 from vjepa_mlflow.cpus import let_idle_threads_sleep
-from vjepa_mlflow.errors import UserError, one_line, printable
-from vjepa_mlflow.recipe import EVALUATED, EVALUATED_SPLITS, EXTRACTED, Recipe
+from vjepa_mlflow.errors import UserError, one_line, printable, printable_lines
+from vjepa_mlflow.recipe import CHECKED, EVALUATED, EVALUATED_SPLITS, EXTRACTED, Recipe
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -103,6 +103,23 @@ def train(resume: str, save_steps: int, **options: Any) -> None:
 
 
 @commands.command()
+@click.argument("data")
+@recipe_options(*(name for name in CHECKED if name != "data"))
+def check(**options: Any) -> None:
+    """Show what DATA is understood as, and what a training on it would take, without opening a model.
+
+    Every video is opened, as before a training. With one that cannot be used the command fails in the end, unless bad
+    videos are to be skipped.
+    """
+    recipe = Recipe(**options)
+    from vjepa_mlflow.jobs.check import check
+
+    result = check(recipe)
+    print(printable_lines(result.text()))
+    result.refuse_faults()
+
+
+@commands.command()
 @recipe_options(*EXTRACTED)
 def extract(**options: Any) -> None:
     """Encode every clip that a training run with these options reads, and keep the features for it.
@@ -155,16 +172,22 @@ def sweep(file: Path, trials: str, workers: int, study: str, storage: str, **opt
     type=click.Choice(EVALUATED_SPLITS),
     default="test",
     show_default=True,
-    help="Which of the data's videos; a split that it does not give is drawn as in training.",
+    help="Which of the data's videos; of a split that it does not give, what the model knows in it.",
 )
 @click.option("--num-clips", type=click.IntRange(min=1), default=1, show_default=True, help="Clips to average.")
+@click.option(
+    "--unseen-by",
+    default="",
+    metavar="MODEL_URI",
+    help="Leave out videos that this or the other model was trained on: to compare the two.",
+)
 @recipe_options(*EVALUATED)
-def evaluate(model_uri: str, split: str, num_clips: int, **options: Any) -> None:
+def evaluate(model_uri: str, split: str, num_clips: int, unseen_by: str, **options: Any) -> None:
     """Evaluate a logged or registered model on labelled videos: figures with intervals, weak spots, a report."""
     recipe = Recipe(**options)
     from vjepa_mlflow.jobs.evaluate import evaluate
 
-    result = evaluate(model_uri, recipe, split=split, num_clips=num_clips)
+    result = evaluate(model_uri, recipe, split=split, num_clips=num_clips, unseen_by=unseen_by)
     print(f"\n{result.evaluation.summary()}")
     print(f"\nRun    {result.run_id}   (mlflow ui; report.html among its artifacts)")
 

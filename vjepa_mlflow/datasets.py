@@ -43,9 +43,9 @@ class VideoDatasetSource(DatasetSource):
         """
         import pandas as pd
 
-        from vjepa_mlflow.data import read_samples
+        from vjepa_mlflow.data import read_data
 
-        rows = [(str(sample.path), sample.label, sample.split, sample.group) for sample in read_samples(self.path)]
+        rows = [(str(sample.path), sample.label, sample.split, sample.group) for sample in read_data(self.path).samples]
         return pd.DataFrame(rows, columns=["path", "label", "split", "group"])
 
     def to_dict(self) -> dict[str, str]:
@@ -157,7 +157,7 @@ def from_video_table(
 def _from_path(
     path: Path, kind: str, there: bool, split: str | None, name: str | None, digest: str | None
 ) -> LabelledVideos:
-    from vjepa_mlflow.data import SPLITS, locate_data, read_samples
+    from vjepa_mlflow.data import SPLITS, locate_data, read_data
     from vjepa_mlflow.errors import UserError
     from vjepa_mlflow.iteration import map_ahead, progress
 
@@ -165,7 +165,7 @@ def _from_path(
         raise UserError(f"{path}: no such {kind} (looked in {Path.cwd()})")
     if split not in (None, *SPLITS):
         raise UserError(f"split={split}: expected one of {', '.join(SPLITS)}, or None")
-    samples = [sample for sample in read_samples(str(path)) if split in (None, sample.split)]
+    samples = [sample for sample in read_data(str(path)).samples if split in (None, sample.split)]
     if not samples:
         raise UserError(f"{path}: no video of split {split}: expected at least one")
     bar = progress(map_ahead(_read, samples), total=len(samples), description="Reading videos", unit="video")

@@ -32,6 +32,11 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
+def printable_lines(text: str) -> str:
+    """A text of several lines, each as `printable` has it."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def remark(sentence: str) -> None:
     """Tells the user on stderr what goes otherwise than expected but goes on."""
     tqdm.write(printable(sentence), file=sys.stderr)

@@ -7,6 +7,7 @@ and MLflow logs them as parameters under these names.
 import math
 import os
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
@@ -59,6 +60,7 @@ class Recipe:
     bad_videos: str = _option(
         "stop", "What unreadable videos do: stop the run before training, or be skipped.", choices=BAD_VIDEOS
     )
+    min_videos: int = _option(1, "Leave out classes with fewer videos; 1 leaves out none.", minimum=1)
     cache: str = _option(
         "disk",
         "Where the backbone's features are kept: on disk, for later runs too, in memory, or nowhere.",
@@ -94,6 +96,23 @@ class Recipe:
         """The values that say how a head is learnt, by field: what may not change where a run goes on."""
         return {name: str(value) for name, value in asdict(self).items() if name not in SURROUNDINGS}
 
+    @property
+    def distinct_views(self) -> int:
+        """How many views of a training video a run reads."""
+        return min(self.epochs, self.views or self.epochs)
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[tuple[str, str | None, str | None]]:
+    """Where two descriptions of what is learnt differ: the name, the one and the other.
+
+    A field of the recipe that one of them does not have counts as its default: it was not there then.
+    """
+    defaults = Recipe().lessons()
+    for name in sorted({*before, *now}):
+        one, other = (values.get(name, defaults.get(name)) for values in (before, now))
+        if one != other:
+            yield name, one, other
+
 
 EXTRACTED = (
     "data",
@@ -106,17 +125,30 @@ EXTRACTED = (
     "seed",
     "device",
     "bad_videos",
+    "min_videos",
     "cache_budget",
 )
 """The fields that the features of a run depend on, or how they are made: all that `extract` asks for."""
 
-SURROUNDINGS = ("data", "device", "bad_videos", "cache", "cache_budget", "country", "registered_model_name")
+CHECKED = tuple(name for name in EXTRACTED if name not in ("device", "cache_budget"))
+"""The fields that the clips of a run depend on: all that `check` asks for."""
+
+SURROUNDINGS = (
+    "data",
+    "device",
+    "bad_videos",
+    "min_videos",
+    "cache",
+    "cache_budget",
+    "country",
+    "registered_model_name",
+)
 """The fields that say on what and where a run is made; the others say how a head is learnt."""
 
 EVALUATED_SPLITS = ("train", "val", "test", "all")
 """What `evaluate` may be asked for: a split of the data, or all of its videos."""
 
-EVALUATED = ("data", "precision", "seed", "device", "bad_videos", "cache", "cache_budget")
+EVALUATED = ("data", "precision", "seed", "device", "bad_videos", "min_videos", "cache", "cache_budget")
 """The fields that the evaluation of a trained model depends on: all that `evaluate` asks for."""
 
 

@@ -1,9 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.data import find_videos, list_samples
+from vjepa_mlflow.data import find_videos, list_samples, read_data
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -60,6 +61,21 @@ def test_videos_are_found_in_a_fixed_order(tmp_path: Path) -> None:
         (["val/a/1.mp4", "val/b/1.mp4"], "no videos in the train split"),
         (["train/a/1.mp4", "train/b/1.mp4", "val/c/1.mp4"], "class 'c' is in val .* not in train"),
         (["train/a/1.mp4", "train/b/x.txt", "val/b/1.mp4"], "class folder .*train/b holds no videos"),
+        (["train/a/1.mp4", "train/b/1.mp4", "jump/1.mp4"], "in two ways: train as splits, and jump as nothing; or all"),
+        (["train/x/1.mp4", "bus/1.mp4", "car/1.mp4"], "train as splits, and bus, car as nothing; or all of them as cl"),
+        (["train/a/1.mp4", "train/b/1.mp4", "dev/a/1.mp4"], "in two ways: train as splits, and dev as nothing"),
+        (["train/a/1.mp4", "train/b/1.mp4", "val/1.mp4"], r"1 videos lie in val itself, in no class folder \(1.mp4\)"),
+        (["train/1.mp4", "test/1.mp4"], "if test is a class, another name of it, or a table"),
+        (["train/a/1.mp4", "train/b/1.mp4", "val/a/1.mp4", "valid/b/1.mp4"], "folders val and valid are both val"),
+        (["a/train/1.mp4", "a/test/1.mp4", "b/train/1.mp4"], "test, train in a as splits of a class, or as folders"),
+        (["a/1.mp4", "b/1.mp4", "more/a/1.mp4"], "more as a class, or as a set of its own with the classes a"),
+        (["train_256/a/1.mp4", "val_256/a/1.mp4"], "train_256, val_256 as splits, or as classes"),
+        (["all/a/1.mp4", "all/b/1.mp4"], "its only folder, all, would be the only class: did you mean data=.*/all"),
+        (["train/Run/1.mp4", "train/walk/1.mp4", "val/run/1.mp4"], "'Run' .* and 'run' .* are one name in two spell"),
+        (["1/1.mp4", "01/1.mp4", "2/1.mp4"], "classes '01' .* and '1' .* are one name"),
+        (["jump rope/1.mp4", "jump_rope/1.mp4"], "'jump rope' .* and 'jump_rope' .* are one name"),
+        (["caf\u00e9/1.mp4", "cafe\u0301/1.mp4"], r"'cafe\\u0301' .* and 'caf\\xe9' .* are one name"),
+        (["a\x0bb/1.mp4", "c/1.mp4"], r"class 'a\\x0bb' .*: expected a name on one line"),
     ],
 )
 def test_folders_that_cannot_be_trained_on_are_refused(tmp_path: Path, names: list[str], reason: str) -> None:
@@ -68,6 +84,135 @@ def test_folders_that_cannot_be_trained_on_are_refused(tmp_path: Path, names: li
         list_samples(str(tmp_path))
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "left_out"),
+    [
+        (["a/1.mp4", "b/1.mp4", "loose.mp4"], {"videos in no class folder": ["loose.mp4"]}),
+        (
+            ["train/a/1.mp4", "train/b/1.mp4", "val/a/1.mp4", "val/x.mp4", "notes/x.txt"],
+            {"videos in no class folder": ["val/x.mp4"], "folders without videos": ["notes"]},
+        ),
+        (
+            ["a/1.mp4", "a/2.y4m", "b/1.mp4", "b/.2.mp4", ".git/x"],
+            {
+                "files without a video's suffix": ["a/2.y4m"],
+                "hidden files and folders": [".git", "b/.2.mp4"],
+            },
+        ),
+    ],
+)
+def test_what_is_not_used_is_named(tmp_path: Path, names: list[str], left_out: dict[str, list[str]]) -> None:
+    listing = read_data(str(touch(tmp_path, *names)))
+    assert listing.left_out == left_out
+    assert len(listing.samples) == sum(name.count("/1.mp4") for name in names)
+
+
+def test_classes_may_be_negative_or_named_like_splits(tmp_path: Path) -> None:
+    touch(tmp_path, "1/1.mp4", "-1/1.mp4", "test tube/1.mp4")
+    assert {sample.label for sample in list_samples(str(tmp_path))} == {"1", "-1", "test tube"}
+
+
+@pytest.mark.parametrize("link", ["a/up", "a/deep/up", "b/sub"])
+def test_links_are_followed_once_and_named(tmp_path: Path, link: str) -> None:
+    """A folder above and one below would make samples without end, or twice as many."""
+    root = touch(tmp_path / "in", "a/1.mp4", "a/deep/2.mp4", "b/1.mp4", "b/deep/2.mp4")
+    (root / link).symlink_to(root if link.endswith("up") else root / "b" / "deep")
+    listing = read_data(str(root))
+    assert len(listing.samples) == 4
+    ((name,),) = listing.left_out.values()
+    assert name.startswith(f"{link} (leads to ")
+    assert len(list(find_videos(root))) == 4
+
+
+def test_folders_that_link_to_all_others_are_gone_through_once(tmp_path: Path) -> None:
+    folders = [touch(tmp_path / str(number), "1.mp4") for number in range(30)]
+    for folder in folders:
+        for other in folders:
+            (folder / f"to {other.name}").symlink_to(other)
+    assert len(list(find_videos(tmp_path))) == 30
+
+
+def test_classes_may_lie_elsewhere(tmp_path: Path) -> None:
+    touch(tmp_path, "in/b/1.mp4", "store/1.mp4", "store/deep/2.mp4")
+    (tmp_path / "in" / "a").symlink_to(tmp_path / "store")
+    assert [(one.name, one.label) for one in list_samples(str(tmp_path / "in"))] == [
+        ("a/1.mp4", "a"),
+        ("a/deep/2.mp4", "a"),
+        ("b/1.mp4", "b"),
+    ]
+
+
+@pytest.mark.parametrize(("link", "target"), [("c", "a"), ("b/x", "a"), ("b/x.mp4", "a/1.mp4")])
+def test_what_is_in_two_classes_is_refused(tmp_path: Path, link: str, target: str) -> None:
+    touch(tmp_path, "a/1.mp4", "b/1.mp4")
+    (tmp_path / link).symlink_to(tmp_path / target)
+    with pytest.raises(UserError, match=rf"{link}.* the same f"):
+        list_samples(str(tmp_path))
+
+
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a/1.mp4", "a/locked/2.mp4", "b/1.mp4")
+    scan = os.scandir
+
+    def refuse(folder: Path) -> object:  # of the tests' user, who may be root, nothing is refused
+        if Path(folder).name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"a/locked: this folder cannot be read \(Permission denied\)"):
+        list_samples(str(tmp_path))
+
+
+def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.mp4", "b/1.mp4")
+    folder = os.open(tmp_path / "a", os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("x" * 250, dir_fd=folder)
+        inner = os.open("x" * 250, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    with pytest.raises(UserError, match="File name too long") as caught:
+        list_samples(str(tmp_path))
+    assert len(str(caught.value)) < 500
+
+
+def test_videos_that_were_cut_from_one_are_a_group(tmp_path: Path) -> None:
+    names = [f"{label}/v_{label}_g{group:02}_c{cut:02}.avi" for label in "ab" for group in (1, 2) for cut in (1, 2)]
+    listing = read_data(str(touch(tmp_path, *names)))
+    assert [one.group for one in listing.samples] == [
+        "a g01",
+        "a g01",
+        "a g02",
+        "a g02",
+        "b g01",
+        "b g01",
+        "b g02",
+        "b g02",
+    ]
+    assert "UCF101" in listing.notes[0]
+    assert {one.group for one in read_data(str(touch(tmp_path, "a/other.avi"))).samples} == {None}
+
+
+def test_the_working_directory_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "small/a/1.mp4", "small/b/1.mp4")
+    monkeypatch.chdir(tmp_path)
+    samples = list_samples("small")
+    monkeypatch.chdir("/")
+    assert all(sample.path.is_file() for sample in samples)
+
+
+@pytest.mark.parametrize(
+    "data", ["s3://bucket/videos", "gs://b/x.csv", "https://host/x", "dbfs:/x", Path("s3://bucket")]
+)
+def test_addresses_are_refused_with_the_way(data: str | Path) -> None:
+    with pytest.raises(
+        UserError, match=r"data=\w+:/.*: an address: expected a path on this machine; copy it here, or mo"
+    ):
+        list_samples(str(data))
 
 
 def test_a_folder_that_is_not_there_is_named() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.data import list_samples
+from vjepa_mlflow.data import list_samples, read_data
 
 
 @pytest.fixture
@@ -28,7 +28,11 @@ def listed(table: Path) -> list[tuple[str, str, str | None, str | None]]:
             "path\tlabel\tsplit\tgroup\nclips/1.mp4\ta\ttrain\tx\nclips/2.mp4\tb\ttrain\t\n",
             [("1", "a", "train", "x"), ("2", "b", "train", None)],
         ),
-        ("t.csv", "path,label,split\nclips/1.mp4,a,train\nclips/2.mp4,b,train\nclips/2.mp4,b,validation\n", None),
+        (
+            "t.csv",
+            "path,label,split\nclips/1.mp4,a,Train\nclips/2.mp4,b,training\nclips/with space.mp4,b,validation\n",
+            [("1", "a", "train", None), ("2", "b", "train", None), ("with space", "b", "val", None)],
+        ),
         (
             "t.csv",
             'path,label\n"clips/comma, here.mp4",a b\nclips/2.mp4,b\n',
@@ -41,15 +45,61 @@ def listed(table: Path) -> list[tuple[str, str, str | None, str | None]]:
             [("with space", "0", None, None), ("2", "1", None, None)],
         ),
         ("list.csv", "clips/1.mp4,run\nclips/2.mp4,walk\n", [("1", "run", None, None), ("2", "walk", None, None)]),
+        (
+            "list.csv",
+            "clips/1.mp4,group\nclips/2.mp4,label\n",
+            [("1", "group", None, None), ("2", "label", None, None)],
+        ),
+        ("list.csv", '"clips/1.mp4","a b"\n"clips/2.mp4","b"\n', [("1", "a b", None, None), ("2", "b", None, None)]),
+        (
+            "list.txt",
+            "clips/comma, here.mp4 0\nclips/2.mp4 1\n",
+            [("comma, here", "0", None, None), ("2", "1", None, None)],
+        ),
+        *(
+            (name, text, [("1", "a", None, None), ("2", "b", None, None)])
+            for name, text in [
+                ("quoted.csv", '"path","label"\n"clips/1.mp4","a"\n"clips/2.mp4","b"\n'),
+                ("blank.csv", "\n\npath,label\nclips/1.mp4,a\nclips/2.mp4,b\n"),
+                ("comment.csv", '# "by hand\n#\npath,label\nclips/1.mp4,a\nclips/2.mp4,b\n'),
+                ("tabs.csv", "path\tlabel\nclips/1.mp4\ta\nclips/2.mp4\tb\n"),
+                ("commas.tsv", "path,label\nclips/1.mp4,a\nclips/2.mp4,b\n"),
+                ("semicolons.csv", "path;label\nclips/1.mp4;a\nclips/2.mp4;b\n"),
+                ("blanks.csv", 'path, label\nclips/1.mp4, "a"\nclips/2.mp4, b\n'),
+                ("mac.csv", "path,label\rclips/1.mp4,a\rclips/2.mp4,b\r"),
+                ("bom.csv", "\ufeffpath,label\r\nclips/1.mp4,a\r\nclips/2.mp4,b\r\n"),
+                ("excel.csv", "path,label,,\nclips/1.mp4,a,,\nclips/2.mp4,b,,\n"),
+                ("twice.csv", "path,label\nclips/1.mp4,a\n./clips/1.mp4,a\nclips/2.mp4,b\nclips/1.mp4,a\n"),
+                ("comment.txt", "# made by hand\nclips/1.mp4 a\nclips/2.mp4 b\n"),
+            ]
+        ),
     ],
 )
-def test_tables_are_read(root: Path, name: str, text: str, expected: list | None) -> None:
+def test_tables_are_read(root: Path, name: str, text: str, expected: list) -> None:
+    (root / name).write_text(text, newline="")
+    assert listed(root / name) == [(f"clips/{stem}.mp4", *rest) for stem, *rest in expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "left_out"),
+    [
+        ("t.csv", "path,label,fold\nclips/1.mp4,a,0\nclips/2.mp4,b,1\n", {"columns without a meaning here": ["fold"]}),
+        (
+            "t.csv",
+            '"","path","label"\n"1","clips/1.mp4","a"\n"2","clips/2.mp4","b"\n',
+            {"columns without a meaning here": ["(one without a name)"]},
+        ),
+        (
+            "t.csv",
+            "path,label\nclips/1.mp4,a\nclips/1.mp4,a\nclips/2.mp4,b\n",
+            {"files that are named before": ["clips/1.mp4"]},
+        ),
+        ("t.txt", "# old\nclips/1.mp4 a\nclips/2.mp4 b\n", {"lines that begin with #": ["line 1"]}),
+    ],
+)
+def test_what_is_not_used_of_a_table_is_named(root: Path, name: str, text: str, left_out: dict) -> None:
     (root / name).write_text(text)
-    found = listed(root / name)
-    if expected is None:
-        assert [row[2] for row in found] == ["train", "train", "val"]
-    else:
-        assert found == [(f"clips/{stem}.mp4", *rest) for stem, *rest in expected]
+    assert read_data(str(root / name)).left_out == left_out
 
 
 def test_a_folder_of_lists_gives_their_splits(root: Path) -> None:
@@ -69,11 +119,35 @@ def test_a_folder_of_lists_gives_their_splits(root: Path) -> None:
         ("t.csv", "file,label\nclips/1.mp4,a\n", "no column 'path'"),
         ("t.csv", "path,label\nclips/1.mp4,a\nclips/9.mp4,b\n", r"1 of 2 files are not there: clips/9.mp4 \(line 3\)"),
         ("t.csv", "path,label,split\nclips/1.mp4,a,dev\n", "line 2: split 'dev': expected train, val or test"),
+        ("t.csv", "path,label,split\nclips/1.mp4,a,\n", "line 2: split '': expected train, val or test"),
         ("t.csv", "path,label\nclips/1.mp4\n", "line 2: 1 cells: expected 2"),
         ("t.csv", "path,label\nclips/1.mp4,\n", "line 2: expected both a path and a label"),
         ("t.txt", "clips/1.mp4\n", "line 1: 'clips/1.mp4': expected 'path label'"),
         ("t.csv", "", "no videos found"),
         ("t.json", "{}", "expected a folder, or a table ending in .csv, .tsv, .txt"),
+        ("t.csv", "path,label,start,end\nclips/1.mp4,a,0,1\n", "columns start, end: rows are whole videos here"),
+        ("t.csv", "path,label,time_start\nclips/1.mp4,a,0\n", "columns time_start: rows are whole videos"),
+        ("t.csv", "path,label,splt\nclips/1.mp4,a,train\n", "column 'splt' is none of .*: expected 'split' if that"),
+        ("t.csv", "path,label,gruop\nclips/1.mp4,a,x\n", "column 'gruop' is none of .*: expected 'group' if that"),
+        ("t.csv", "path,label,usage\nclips/1.mp4,a,train\n", "column 'usage' holds train: expected the name 'split'"),
+        ("t.csv", "path,label,label\nclips/1.mp4,a,b\n", "2 columns 'label' in the header path,label,label"),
+        ("t.csv", "path,lable\nclips/1.mp4,a\n", "no column 'label' in the header path,lable"),
+        ("t.csv", "path,label\nclips/1.mp4,a\nclips/1.mp4,b\n", "clips/1.mp4 has label b, and before a: expected ever"),
+        ("t.csv", "path,label,split\nclips/1.mp4,a,train\n./clips/1.mp4,a,val\n", "the same file, train: expected ev"),
+        (
+            "t.csv",
+            "path,label,split,group\nclips/1.mp4,a,train,g\nclips/2.mp4,b,test,g\n",
+            r"group 'g' is in train \(clips/1.mp4\) and in test \(clips/2.mp4\)",
+        ),
+        ("t.csv", 'path,label\nclips/1.mp4,"a\nb"\n', r"class 'a\\nb' \(clips/1.mp4\): expected a name on one line"),
+        *(("t.csv", f"path,label\nclips/1.mp4,a{one}\n", "expected a name on one") for one in "\0\x0b\x85\u2028"),
+        ("t.csv", f"path,label\nclips/1.mp4,{'a' * 131073}\n", "line 2: field larger than field limit"),
+        ("t.csv", f"path,label\n{'x/' * 2500}1.mp4,a\n", r"1 of 1 files are not there: .*\.\.\..* \(line 2\)"),
+        ("t.csv", f"path,label\n{'x' * 300}.mp4,a\n", "1 of 1 files are not there"),
+        ("t.csv", 'path,label\nclips/1.mp4,"a\nclips/2.mp4,b\n', "line 2: unexpected end of data: expected cells"),
+        ("t.csv", "path,label\ns3://b/1.mp4,a\n", "line 2: path=s3://b/1.mp4: an address: expected a path"),
+        ("t.csv", "path,label\nclips,a\n", r"1 of 1 files are not there: clips \(line 2\)"),
+        ("t.txt", "file class\nclips/1.mp4 a\n", "line 1 may be a header: expected path,label"),
     ],
 )
 def test_faulty_tables_are_refused_with_the_line(root: Path, name: str, text: str, reason: str) -> None:
@@ -81,6 +155,36 @@ def test_faulty_tables_are_refused_with_the_line(root: Path, name: str, text: st
     with pytest.raises(UserError, match=reason) as caught:
         list_samples(str(root / name))
     assert name in str(caught.value)
+
+
+def test_lists_beside_class_folders_are_read_if_they_have_all(root: Path) -> None:
+    for name in ("run/1.mp4", "run/2.mp4", "walk/1.mp4", "walk/2.mp4"):
+        (root / "clips" / name).parent.mkdir(exist_ok=True)
+        (root / "clips" / name).touch()
+    (root / "clips" / "train.txt").write_text("run/1.mp4 0\nwalk/1.mp4 1\n")
+    for name in ("1.mp4", "2.mp4", "with space.mp4", "comma, here.mp4"):
+        (root / "clips" / name).unlink()
+    with pytest.raises(UserError, match="in two ways: by train.txt, which leave out 2 videos such as run/2.mp4, or by"):
+        read_data(str(root / "clips"))
+    (root / "clips" / "val.txt").write_text("run/2.mp4 0\nwalk/2.mp4 1\n")
+    listing = read_data(str(root / "clips"))
+    assert [(one.name, one.label, one.split) for one in listing.samples] == [
+        ("run/1.mp4", "0", "train"),
+        ("walk/1.mp4", "1", "train"),
+        ("run/2.mp4", "0", "val"),
+        ("walk/2.mp4", "1", "val"),
+    ]
+    assert listing.notes == ["Read by its lists train.txt, val.txt"]
+
+
+def test_a_table_that_cannot_be_read_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> bytes:  # of the tests' user, who may be root, nothing is refused
+        raise PermissionError(13, "Permission denied")
+
+    (root / "t.csv").touch()
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match=r"t.csv: cannot be read \(Permission denied\)"):
+        list_samples(str(root / "t.csv"))
 
 
 def test_a_binary_table_is_refused(root: Path) -> None:

@@ -15,7 +15,7 @@ def dataset(small_data: Path) -> VideoDataset:
     inspections = inspect_videos([sample.path for sample in samples], num_frames=16, stride=4)
     return make_dataset(
         "small",
-        [replace(sample, digest=found.digest) for sample, found in zip(samples, inspections, strict=True)],
+        [replace(sample, digest=found.finding.digest) for sample, found in zip(samples, inspections, strict=True)],
         seed=0,
     )
 

@@ -57,7 +57,7 @@ def test_a_saved_model_is_self_contained_and_holds_no_pickle(saved: Path) -> Non
     assert not [name for name in files if Path(name).suffix in {".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc"}]
     assert [name for name in files if name.endswith(".safetensors")] == ["checkpoint/model.safetensors"]
     configuration = yaml.safe_load((saved / "MLmodel").read_text())["flavors"]["vjepa_mlflow"]
-    assert configuration == {"format_version": 2, "checkpoint": "checkpoint", "stride": 4, "code": "code"}
+    assert configuration == {"format_version": 3, "checkpoint": "checkpoint", "stride": 4, "code": "code"}
     requirements = (saved / "requirements.txt").read_text().splitlines()
     assert {line.split("==")[0] for line in requirements} == set(saving._REQUIRED)
     assert all("==" in line and "+" not in line for line in requirements)
@@ -160,8 +160,8 @@ def test_faults_of_the_model_are_not(served, clip: bytes, monkeypatch: pytest.Mo
 def test_a_newer_format_is_refused(saved: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(saved, tmp_path / "newer"))
     text = (copy / "MLmodel").read_text()
-    (copy / "MLmodel").write_text(text.replace("format_version: 2", "format_version: 3"))
-    with pytest.raises(UserError, match="saved in format 3: expected at most 2"):
+    (copy / "MLmodel").write_text(text.replace("format_version: 3", "format_version: 4"))
+    with pytest.raises(UserError, match="saved in format 4: expected at most 3"):
         flavor.load_model(str(copy))
 
 
@@ -193,8 +193,8 @@ def test_a_model_loads_and_predicts_where_the_package_is_not_installed(
 
 @pytest.mark.parametrize("uri", ["models:/no-such-model/1", "runs:/0123456789abcdef0123456789abcdef/model"])
 def test_a_registered_model_that_is_not_there_is_named(tracking: str, uri: str) -> None:
-    with pytest.raises(UserError, match=f"model={uri}: .*expected a model that this project logged"):
-        flavor.fetch_checkpoint(uri)
+    with pytest.raises(UserError, match=f"{uri}: .*expected a model that this project logged"):
+        flavor.fetch_model(uri)
 
 
 def test_a_model_of_another_flavour_is_refused(tracking: str, tmp_path: Path) -> None:
@@ -206,4 +206,4 @@ def test_a_model_of_another_flavour_is_refused(tracking: str, tmp_path: Path) ->
     with mlflow.start_run() as run:
         mlflow.log_artifacts(str(tmp_path / "other"), "other")
     with pytest.raises(UserError, match="expected a model that this project logged"):
-        flavor.fetch_checkpoint(f"runs:/{run.info.run_id}/other")
+        flavor.fetch_model(f"runs:/{run.info.run_id}/other")

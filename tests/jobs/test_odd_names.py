@@ -14,7 +14,7 @@ from vjepa_mlflow.cli import main
 FOLDER = 'it\'s "data" $(touch executed); `touch executed` & <b>'
 LABELS = {
     "left_clockwise": "$(touch executed)'; touch executed; \"",
-    "right_clockwise": "<img src=x onerror=alert(1)>\n\x1b[2Jright,\t{{7*7}}",
+    "right_clockwise": "<img src=x onerror=alert(1)>right,{{7*7}}",
 }
 VIDEOS = (
     "new\nline.mp4",

@@ -15,12 +15,15 @@ import pytest
 import torch
 from helpers import environment, points
 from mlflow import MlflowClient
+from safetensors.torch import load_file, save_file
 
 from vjepa_mlflow import Recipe, TrainingResult, UserError, flavor, interrupts, train
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.cpus import thread_count
-from vjepa_mlflow.data import list_samples
+from vjepa_mlflow.data import SPLITS, Sample, VideoDataset, list_samples
+from vjepa_mlflow.jobs import prepare
 from vjepa_mlflow.jobs import train as job
+from vjepa_mlflow.model import TINY_FOLDER
 from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, RunLog, run_log, unfinished
 
 pytestmark = pytest.mark.usefixtures("module_tracking", "undrawn")
@@ -192,6 +195,46 @@ def test_a_launched_run_names_the_one_that_goes_on(recipe: Recipe, monkeypatch: 
     assert (outer.info.status, outer.data.tags[RESUMED_TAG]) == ("FINISHED", run_id)
 
 
+def test_other_weights_are_refused_before_any_video_is_opened(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(TINY_FOLDER, tmp_path / "model"))
+    recipe = replace(recipe, model=str(folder))
+    run_id, _ = stop(recipe, signal.SIGTERM)
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: weight + 1 for name, weight in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    monkeypatch.setattr(prepare.video, "inspect_videos", None)
+    with pytest.raises(UserError, match=rf"^model={folder}: its weights \(sha256:.*\) are not those that run {run_id}"):
+        train(recipe, resume=run_id)
+
+
+def test_it_goes_on_with_its_own_splits_classes_and_order(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a run does that an older version began, which drew all of them otherwise."""
+    for video in small_data.rglob("*.mp4"):
+        target = tmp_path / "data" / video.parent.name / video.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video, target)
+    recipe = Recipe(data=str(tmp_path / "data"), model="tiny", epochs=3, learning_rate=1e-3)
+
+    def drawn_before(data: str, samples: list[Sample], **_: object) -> VideoDataset:
+        splits = {split: [replace(one, split=split) for one in samples[start::3]] for start, split in enumerate(SPLITS)}
+        return VideoDataset(["right_clockwise", "left_clockwise"], splits, ["val", "test"], order="numpy")
+
+    with monkeypatch.context() as before:
+        before.setattr(prepare.data, "make_dataset", drawn_before)
+        expected = train(recipe)
+        run_id, _ = stop(recipe, signal.SIGTERM)
+    resumed = train(recipe, resume="auto")
+    assert resumed.run_id == run_id
+    check_same(resumed, expected)
+    artifacts = [MlflowClient().download_artifacts(one, "split.csv") for one in (run_id, expected.run_id)]
+    assert Path(artifacts[0]).read_text() == Path(artifacts[1]).read_text()
+    labels = flavor.load_model(resumed.model_uri).model.config.id2label
+    assert list(labels.values()) == ["right_clockwise", "left_clockwise"]
+
+
 def test_another_recipe_other_data_or_a_finished_run_is_refused(
     recipe: Recipe, small_data: Path, tmp_path: Path
 ) -> None:
@@ -203,7 +246,7 @@ def test_another_recipe_other_data_or_a_finished_run_is_refused(
     videos = sorted((data / "train" / "left_clockwise").glob("*.mp4"))
     content = videos[0].read_bytes()
     videos[0].write_bytes((small_data / "train" / "left_clockwise" / "1.mp4").read_bytes() + b"\0")
-    with pytest.raises(UserError, match=rf"^data={data}: the train videos are not those that run {run_id} began with"):
+    with pytest.raises(UserError, match=rf"^data={data}: train/left_.*0.mp4 became another .* since run {run_id}"):
         train(recipe, resume=run_id)
     videos[0].write_bytes(content)
     videos[0].rename(videos[0].with_name("other.mp4"))

@@ -45,8 +45,20 @@ def test_a_study_is_recognised_by_its_definition(url: str, plan: SweepPlan) -> N
     assert not SharedStudy(url, "study").create(plan, {"data": "8 videos", "learning_rate": "1 to 2"})
     with pytest.raises(UserError, match=r"study=study: .* with learning_rate: 1 to 2; here it is 1 to 3"):
         SharedStudy(url, "study").create(plan, {"data": "8 videos", "learning_rate": "1 to 3"})
-    with pytest.raises(UserError, match=r"study=study: .* with stride: None; here it is 4"):
-        SharedStudy(url, "study").create(plan, {"data": "8 videos", "learning_rate": "1 to 2", "stride": "4"})
+    with pytest.raises(UserError, match=r"study=study: .* with stride: 4; here it is 8"):
+        SharedStudy(url, "study").create(plan, {"data": "8 videos", "learning_rate": "1 to 2", "stride": "8"})
+    # A field that the recipe did not have then had its default.
+    assert not SharedStudy(url, "study").create(plan, {"data": "8 videos", "learning_rate": "1 to 2", "stride": "4"})
+
+
+def test_processes_with_other_data_are_refused(url: str, plan: SweepPlan) -> None:
+    shared = SharedStudy(url, "study")
+    shared.create(plan, {"space": "one"})
+    shared.agree("videos", "8 videos (aa)")
+    SharedStudy(url, "study").agree("videos", "8 videos (aa)")
+    with pytest.raises(UserError, match=r"made with the videos 8 videos \(aa\); here it is 8 videos \(bb\)"):
+        SharedStudy(url, "study").agree("videos", "8 videos (bb)")
+    shared.agree("videos", "8 videos (aa)")
 
 
 def test_what_defines_a_study(plan: SweepPlan, small_data: Path) -> None:

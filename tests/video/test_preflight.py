@@ -15,9 +15,11 @@ def test_every_file_is_reported_in_its_place(tmp_path: Path) -> None:
     empty.touch()
     found = inspect_videos([good, empty, tmp_path / "missing.mp4"], num_frames=16, stride=4)
     assert [inspection.path.name for inspection in found] == ["good.mp4", "empty.mp4", "missing.mp4"]
-    assert [inspection.fault is None for inspection in found] == [True, False, False]
-    assert found[0].digest == hashlib.sha256(good.read_bytes()).hexdigest()
-    assert found[0].seconds == pytest.approx(64 / 25)
+    assert [inspection.finding is not None for inspection in found] == [True, False, False]
+    finding = found[0].finding
+    assert finding is not None
+    assert finding.digest == hashlib.sha256(good.read_bytes()).hexdigest()
+    assert finding.seconds == pytest.approx(64 / 25)
 
 
 def video_and_notes(tmp_path: Path) -> tuple[Path, Path]:
@@ -41,8 +43,8 @@ def test_a_file_that_was_noted_is_not_opened_again(tmp_path: Path) -> None:
     first = inspect(path, notes)
     spoil(path)
     assert inspect(path, notes) == first
-    assert inspect(path, None).fault is not None
-    assert inspect(path, notes, stride=2).fault is not None  # which reads other frames
+    assert inspect(path, None).fault
+    assert inspect(path, notes, stride=2).fault  # which reads other frames
 
 
 def test_a_file_that_changed_is_opened_again(tmp_path: Path) -> None:
@@ -50,8 +52,9 @@ def test_a_file_that_changed_is_opened_again(tmp_path: Path) -> None:
     before = inspect(path, notes)
     write_video(path, frames=50)
     after = inspect(path, notes)
-    assert after.fault is None
-    assert after.digest != before.digest
+    assert before.finding
+    assert after.finding
+    assert after.finding.digest != before.finding.digest
 
 
 def test_bad_files_and_bad_notes_are_not_remembered(tmp_path: Path) -> None:
@@ -59,7 +62,10 @@ def test_bad_files_and_bad_notes_are_not_remembered(tmp_path: Path) -> None:
     expected = inspect(path, notes)
     (note,) = (file for file in notes.rglob("*") if file.is_file())
     note.write_text("nonsense")
-    assert inspect(path, notes) == expected
+    again = inspect(path, notes).finding
+    assert again is not None
+    assert expected.finding is not None
+    assert again._replace(pace=0) == expected.finding._replace(pace=0)
     empty = tmp_path / "empty.mp4"
     empty.touch()
     assert inspect(empty, notes).fault == "it is empty"
@@ -71,4 +77,4 @@ def test_every_rank_finds_all_in_their_places(tmp_path: Path, rank: int) -> None
     paths = [write_video(tmp_path / f"{number}.mp4", frames=30 + number) for number in range(5)]
     found = inspect_videos(paths, num_frames=16, stride=4, notes=tmp_path / "notes", share=Share(rank, 3))
     assert [inspection.path for inspection in found] == paths
-    assert len({inspection.digest for inspection in found}) == 5
+    assert len({inspection.finding for inspection in found}) == 5

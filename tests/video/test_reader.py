@@ -34,7 +34,8 @@ def test_what_is_wrong_with_a_file_is_returned_and_the_rest_is_read(tmp_path: Pa
 def test_a_file_that_has_another_version_must_have_the_same_content(tmp_path: Path) -> None:
     kept, other = write_video(tmp_path / "a.mp4", frames=80), write_video(tmp_path / "b.mp4", frames=90)
     (found,) = inspect_videos([kept], num_frames=16, stride=4)
-    request = ClipRequest(kept, 0.5, found.version, found.digest)
+    assert found.finding is not None
+    request = ClipRequest(kept, 0.5, found.version, found.finding.digest)
 
     def read() -> object:
         (frames,) = ClipReader(num_frames=16, stride=4, pin_memory=False).read([request])

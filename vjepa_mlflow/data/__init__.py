@@ -5,10 +5,21 @@ from typing import TYPE_CHECKING
 from vjepa_mlflow.lazy import load_when_used
 
 if TYPE_CHECKING:
+    from vjepa_mlflow.data.beginning import Beginning, split_rows
     from vjepa_mlflow.data.demo import draw_clip
-    from vjepa_mlflow.data.folders import find_videos
-    from vjepa_mlflow.data.listing import DEMO, list_samples, locate_data, read_samples
-    from vjepa_mlflow.data.samples import SPLITS, Sample, describe_samples, label_ids
-    from vjepa_mlflow.data.splits import VideoDataset, make_dataset, undivided_groups
+    from vjepa_mlflow.data.listing import DEMO, list_samples, locate_data, read_data
+    from vjepa_mlflow.data.samples import SPLITS, Listing, Sample, describe_contents, describe_samples, few, label_ids
+    from vjepa_mlflow.data.seen import SeenVideos, read_seen
+    from vjepa_mlflow.data.splits import (
+        ORDER,
+        VideoDataset,
+        check_content,
+        check_samples,
+        draw_missing,
+        leave_out_small,
+        make_dataset,
+        undivided_groups,
+    )
+    from vjepa_mlflow.data.walk import find_videos
 
 __getattr__ = load_when_used(__name__, __file__)

@@ -1,63 +1,190 @@
 """Class folders, with or without split folders above them."""
 
-import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-from vjepa_mlflow.data.samples import SPLIT_NAMES, Sample
+from vjepa_mlflow.data.samples import Listing, Sample, few
+from vjepa_mlflow.data.walk import Entries, Walk, find_videos, in_order
+from vjepa_mlflow.data.words import split_named, split_words
 from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.paths import is_link, text_of
 
-VIDEO_SUFFIXES = frozenset(
-    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
-    | {".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
-)
-
-
-def find_videos(folder: Path) -> Iterator[Path]:
-    """Video files anywhere below a folder, known by their suffix, in a fixed order; hidden ones are passed over."""
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES:
-                yield Path(parent, name)
+EMPTY = "folders without videos"
+LOOSE = "videos in no class folder"
+_UCF101 = re.compile(r"v_.+_(g\d+)_c\d+\.\w+")
+"""Names that say which videos were cut from one, as in UCF101 (Soomro, Zamir and Shah, 2012)."""
 
 
-def has_split_folders(root: Path) -> bool:
-    return bool(_split_folders(root))
+class ClassFolder(NamedTuple):
+    """A folder of one class's videos, and its split."""
+
+    folder: Path
+    split: str | None
 
 
-def read_folder(root: Path) -> list[Sample]:
+def read_folder(root: Path) -> Listing:
     """Reads `root/CLASS/...` or `root/SPLIT/CLASS/...`; a class is named by its folder.
 
     Raises:
-        UserError: there are no videos, or a class folder of the training split is empty.
+        UserError: it can be read in two ways, a folder may not be read, or a class folder of the training split is
+            empty.
     """
-    splits = _split_folders(root)
-    if not splits:
-        return _read_classes(root, root, split=None)
-    return [sample for folder, split in splits for sample in _read_classes(root, folder, split=split)]
+    listing = Listing()
+    walk = Walk(root, listing)
+    top = walk.entries(root)
+    splits = split_folders(top)
+    if splits:
+        _check_splits(walk, top, splits)
+        _leave_out_loose(walk, top.files)
+        classes = []
+        for folder, split in splits.items():
+            found = walk.entries(folder)
+            _leave_out_loose(walk, found.files)
+            classes += [ClassFolder(inner, split) for inner in found.folders]
+    else:
+        _check_classes(walk, top)
+        _leave_out_loose(walk, top.files)
+        classes = [ClassFolder(inner, None) for inner in top.folders]
+    listing.samples = sorted(_read(walk, classes), key=lambda sample: in_order(sample.name))
+    _check_empty(walk, classes)
+    _group_by_names(listing)
+    return listing
 
 
-def _split_folders(root: Path) -> list[tuple[Path, str]]:
-    return [
-        (folder, SPLIT_NAMES[folder.name.lower()]) for folder in _subfolders(root) if folder.name.lower() in SPLIT_NAMES
-    ]
+def split_folders(top: Entries) -> dict[Path, str]:
+    """The folders that are named as splits are, with their splits."""
+    return {folder: split for folder in top.folders if (split := split_named(text_of(folder.name)))}
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _leave_out_loose(walk: Walk, files: list[Path]) -> None:
+    for path in walk.videos_among(files):
+        walk.listing.leave_out(LOOSE, walk.name(path))
 
 
-def _read_classes(root: Path, folder: Path, *, split: str | None) -> list[Sample]:
-    samples = []
-    for class_folder in _subfolders(folder):
-        videos = list(find_videos(class_folder))
-        if not videos and split in (None, "train"):
+def _read(walk: Walk, classes: Iterable[ClassFolder]) -> Iterable[Sample]:
+    """The videos of all classes: first what really lies there, then what links lead to that is nowhere else."""
+    homes = {walk.name(folder): (text_of(folder.name), split) for folder, split in classes}
+    walk.links.extend(folder for folder, _ in classes if is_link(folder))
+    for folder, _ in classes:
+        if not folder.is_symlink():
+            yield from _samples(walk, folder, homes)
+    for link in walk.links:  # which may become more
+        first = walk.known_as(link)
+        if first is None:
+            yield from _samples(walk, link, homes)
+        elif _home(first, homes) in (None, _home(walk.name(link), homes)):
+            walk.leave_out_seen(link, first)
+        else:
             raise UserError(
-                f"data={root}: class folder {class_folder} holds no videos: expected at least one to train on"
+                f"data={walk.root}: {first} and {walk.name(link)} are the same folder: expected every video in one "
+                f"class and one split"
             )
-        samples += [
-            Sample(path=path, name=path.relative_to(root).as_posix(), label=class_folder.name, split=split)
-            for path in videos
+
+
+def _samples(walk: Walk, folder: Path, homes: Mapping[str, tuple[str, str | None]]) -> Iterable[Sample]:
+    home = _home(walk.name(folder), homes)
+    assert home is not None
+    label, split = homes[home]
+    return (Sample(path=path, name=walk.name(path), label=label, split=split) for path in walk.videos(folder))
+
+
+def _home(name: str, homes: Iterable[str]) -> str | None:
+    """The class folder that a folder is or lies in."""
+    while name not in homes and "/" in name:
+        name = name.rpartition("/")[0]
+    return name if name in homes else None
+
+
+def _check_empty(walk: Walk, classes: Iterable[ClassFolder]) -> None:
+    filled = {sample.name.rpartition("/")[0] for sample in walk.listing.samples}
+    filled |= {"/".join(parts[:depth]) for parts in (name.split("/") for name in filled) for depth in (1, 2)}
+    for folder, split in classes:
+        if walk.name(folder) in filled:
+            continue
+        if split in (None, "train"):
+            raise UserError(
+                f"data={walk.root}: class folder {folder} holds no videos: expected at least one to train on, or no "
+                f"such folder"
+            )
+        walk.listing.leave_out(EMPTY, walk.name(folder))
+
+
+def _group_by_names(listing: Listing) -> None:
+    """Keeps together, where splits are to be drawn, what names say was cut from one video."""
+    cut = [_UCF101.fullmatch(sample.path.name) for sample in listing.samples]
+    if cut and all(cut) and all(sample.split is None for sample in listing.samples):
+        listing.samples = [
+            replace(sample, group=f"{sample.label} {match[1]}")
+            for sample, match in zip(listing.samples, cut, strict=True)
+            if match
         ]
-    return samples
+        listing.notes.append("Videos with the same g number in their names, as in UCF101, are taken for a group")
+
+
+def _check_splits(walk: Walk, top: Entries, splits: Mapping[Path, str]) -> None:
+    """Refuses split folders beside which there are others with videos, or which hold no classes."""
+    named: dict[str, Path] = {}
+    for folder, split in splits.items():
+        first = named.setdefault(split, folder)
+        if first != folder:
+            raise UserError(f"data={walk.root}: folders {first.name} and {folder.name} are both {split}: expected one")
+    beside = [folder for folder in top.folders if folder not in splits]
+    others = [folder.name for folder in beside if _has_videos(folder)]
+    if others:
+        names = ", ".join(folder.name for folder in splits)
+        raise UserError(
+            f"data={walk.root}: can be read in two ways: {names} as splits, and {few(others)} as nothing; or all of "
+            f"them as classes: expected either, so move or rename some, or give a table path,label[,split]"
+        )
+    for folder in beside:
+        walk.listing.leave_out(EMPTY, walk.name(folder))
+    for folder in splits:
+        folders, files = Walk(walk.root, Listing()).entries(folder)
+        loose = list(Walk(walk.root, Listing()).videos_among(files))
+        if loose and not any(map(_has_videos, folders)):
+            raise UserError(
+                f"data={walk.root}: {len(loose)} videos lie in {folder.name} itself, in no class folder "
+                f"({loose[0].name}): expected {folder.name}/CLASS/{loose[0].name}; or, if {folder.name} is a class, "
+                f"another name of it, or a table path,label"
+            )
+
+
+def _check_classes(walk: Walk, top: Entries) -> None:
+    """Refuses class folders that might be something else."""
+    inside = {folder: Walk(folder, Listing()).entries(folder) for folder in top.folders}
+    names = {folder.name for folder in top.folders}
+    table = "or give a table path,label[,split]"
+    if len(inside) == 1:
+        (one,) = inside
+        below = [folder for folder in inside[one].folders if _has_videos(folder)]
+        if len(below) > 1 or split_folders(inside[one]):
+            raise UserError(
+                f"data={walk.root}: its only folder, {one.name}, would be the only class: did you mean data={one}?"
+            )
+    for folder, found in inside.items():
+        within = [inner.name for inner in found.folders]
+        if shared := sorted(names & set(within)):
+            raise UserError(
+                f"data={walk.root}: can be read in two ways: {folder.name} as a class, or as a set of its own with the "
+                f"classes {few(shared)}, which lie beside it as well: expected train, val and test folders where there "
+                f"are sets, {table}"
+            )
+        if split_folders(found):
+            raise UserError(
+                f"data={walk.root}: can be read in two ways: {few(within)} in {folder.name} as splits of a class, or "
+                f"as folders of it without a meaning: expected SPLIT/CLASS and not CLASS/SPLIT, {table}"
+            )
+    likely = [folder.name for folder in inside if split_words(text_of(folder.name))]
+    nested = [name for name in likely if inside[walk.root / name].folders]
+    if len(nested) > 1 or (len(likely) > 1 and len(likely) == len(inside)):
+        raise UserError(
+            f"data={walk.root}: can be read in two ways: {few(likely)} as splits, or as classes: expected folders that "
+            f"are called train, val and test where they are splits, {table}"
+        )
+
+
+def _has_videos(folder: Path) -> bool:
+    return next(find_videos(folder), None) is not None

@@ -1,9 +1,9 @@
-"""The labelled video: what every reader of folders and tables returns."""
+"""The labelled video, and the listing: what every reader of folders and tables returns."""
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from vjepa_mlflow.video import FileVersion
 
 SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""The names a split goes by in folders, tables and list files, and what it is called here."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +18,7 @@ class Sample:
     """A labelled video file.
 
     Attributes:
-        path: the file.
+        path: the file, absolute.
         name: the file as the user's data names it, relative to the folder or table; the same on every machine.
         label: its class.
         split: train, val or test; None until one is drawn.
@@ -40,9 +38,46 @@ class Sample:
     version: "FileVersion | None" = None
 
 
+@dataclass
+class Listing:
+    """What a folder or a table was understood as.
+
+    Attributes:
+        samples: its labelled videos.
+        left_out: what else is there and is not used: by the reason, the names of folders, files, columns and rows.
+        notes: what else one should know of how it was read, in sentences.
+    """
+
+    samples: list[Sample] = field(default_factory=list)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def leave_out(self, reason: str, name: str) -> None:
+        """Takes in that something is not used."""
+        self.left_out.setdefault(reason, []).append(name)
+
+    def extend(self, other: "Listing") -> None:
+        """Takes in another part of the same data."""
+        self.samples += other.samples
+        self.notes += other.notes
+        for reason, names in other.left_out.items():
+            self.left_out.setdefault(reason, []).extend(names)
+
+
+def few(names: Sequence[str], *, shown: int = 3) -> str:
+    """Some of the names, for a sentence."""
+    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
+
+
 def describe_samples(samples: Sequence[Sample]) -> str:
     """How many videos there are, with a digest of their names, labels, splits and groups."""
     rows = sorted([sample.name, sample.label, sample.split, sample.group] for sample in samples)
+    return f"{len(rows)} videos ({hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]})"
+
+
+def describe_contents(samples: Sequence[Sample]) -> str:
+    """How many videos there are, with a digest of their contents and labels, wherever they lie."""
+    rows = sorted([sample.digest, sample.label] for sample in samples)
     return f"{len(rows)} videos ({hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]})"
 
 
@@ -56,5 +91,5 @@ def sorted_labels(samples: Sequence[Sample]) -> list[str]:
     """The classes in a fixed order: by number where all are numbers, otherwise by name."""
     labels = {sample.label for sample in samples}
     if all(label.isdecimal() for label in labels):
-        return sorted(labels, key=int)
+        return sorted(labels, key=lambda label: (int(label), label))
     return sorted(labels)

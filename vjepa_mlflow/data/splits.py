@@ -1,14 +1,18 @@
 """Train, validation and test sets that can be trusted."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vjepa_mlflow.data.samples import SPLITS, Sample, label_ids, sorted_labels
+from vjepa_mlflow.data.samples import SPLITS, Listing, Sample, few, label_ids, sorted_labels
+from vjepa_mlflow.data.split_search import SHARE, TOLERANCE, NoSplitError, draw_splits
 from vjepa_mlflow.errors import UserError
 
-FOLDS = 6
-"""A split that is not given gets one of this many parts of the training videos."""
+ORDER = "sha256"
+"""How epochs' orders are drawn, one of `features.ORDERS`, in runs that begin now."""
+
+Role = Callable[[str], str | None]
+"""From a content's digest to the split that a model knows it in, or None."""
 
 
 @dataclass(frozen=True)
@@ -19,15 +23,38 @@ class VideoDataset:
         labels: the classes, in the order of the model's outputs.
         splits: samples of train, val and test, none of them empty.
         drawn: which splits were drawn here because the data did not give them.
+        order: how an epoch's order is drawn, one of `features.ORDERS`.
     """
 
     labels: list[str]
     splits: dict[str, list[Sample]]
     drawn: list[str]
+    order: str = ORDER
 
     def label_ids(self, split: str) -> list[int]:
         """The samples' classes as indices into `labels`."""
         return label_ids(self.splits[split], self.labels)
+
+    def remarks(self) -> list[str]:
+        """What one should know of the splits: classes that are in none but training, and drawn shares that are off."""
+        found = []
+        videos = sum(map(len, self.splits.values()))
+        for split in SPLITS[1:]:
+            absent = sorted({*self.labels} - {sample.label for sample in self.splits[split]})
+            if absent:
+                found.append(f"{split} has no video of {len(absent)} of {len(self.labels)} classes: {few(absent)}")
+            share = len(self.splits[split]) / videos
+            if split in self.drawn and abs(share - SHARE) > TOLERANCE:
+                found.append(f"{split} has {share:.0%} of the videos, for classes and groups to be whole")
+        return found
+
+
+def leave_out_small(listing: Listing, min_videos: int) -> None:
+    """Takes classes with fewer videos than that out of a listing."""
+    counts = Counter(sample.label for sample in listing.samples)
+    for label in sorted(label for label, count in counts.items() if count < min_videos):
+        listing.leave_out(f"classes with fewer than min_videos={min_videos} videos", f"{label} ({counts[label]})")
+    listing.samples = [sample for sample in listing.samples if counts[sample.label] >= min_videos]
 
 
 def check_samples(data: str, samples: Sequence[Sample]) -> None:
@@ -52,80 +79,127 @@ def check_samples(data: str, samples: Sequence[Sample]) -> None:
         raise UserError(f"data={data}: only one class, '{known.pop()}': expected at least two")
 
 
-def make_dataset(data: str, samples: Sequence[Sample], *, seed: int) -> VideoDataset:
+def make_dataset(data: str, samples: Sequence[Sample], *, seed: int, role: Role = lambda _: None) -> VideoDataset:
     """Draws the splits that are missing from the training videos, stratified by class, groups undivided.
 
     Files with the same content count as one group, so that no video is trained on and tested with.
 
+    Args:
+        data: what the samples are of.
+        samples: with their digests.
+        seed: of what is drawn.
+        role: what a model that is trained further knows of a content: it keeps its split where that one is drawn.
+
     Raises:
-        UserError: too few videos for the splits, or a file in two of the splits that were given.
+        UserError: no such splits can be drawn, or a content is in two classes, or in two of the splits that were given.
     """
+    check_content(data, samples)
     check_samples(data, samples)
-    drawn = [split for split in SPLITS[1:] if not any(sample.split == split for sample in samples)]
-    assigned = _draw(data, samples, drawn, seed) if drawn else list(samples)
-    dataset = VideoDataset(
-        labels=sorted_labels(assigned),
-        splits={split: [sample for sample in assigned if sample.split == split] for split in SPLITS},
-        drawn=drawn,
-    )
-    _check_content(data, assigned)
-    check_samples(data, assigned)
-    return dataset
-
-
-def _draw(data: str, samples: Sequence[Sample], missing: Sequence[str], seed: int) -> list[Sample]:
-    # Imported here: it takes seconds, which data with all its splits need not wait for.
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
+    missing = [split for split in SPLITS[1:] if not any(sample.split == split for sample in samples)]
     pool = [sample for sample in samples if sample.split in (None, "train")]
-    groups = undivided_groups(pool)
-    folds = min(FOLDS, _fewest_groups(data, pool, groups, needed=len(missing) + 1))
-    # With a group for each video the splitter for groups stratifies less exactly, in older releases far less.
-    shared = len(set(groups)) < len(groups)
-    splitter = (StratifiedGroupKFold if shared else StratifiedKFold)(folds, shuffle=True, random_state=seed)
-    labels = [sample.label for sample in pool]
-    parts = [part for _, part in splitter.split(pool, labels, groups if shared else None)]
-    splits = ["train"] * len(pool)
-    for split, part in zip(missing, parts, strict=False):
-        for index in part:
+    given = [sample for sample in samples if sample.split not in (None, "train")]
+    assigned = [*draw_missing(data, pool, missing, seed=seed, role=role), *given]
+    splits = {split: [sample for sample in assigned if sample.split == split] for split in SPLITS}
+    for split in SPLITS:
+        if not splits[split]:
+            raise UserError(
+                f"data={data}: no video is left for {split}: expected a class of at least {len(missing) + 1} different "
+                f"videos or groups to draw from, or data that gives the splits"
+            )
+    check_samples(data, assigned)
+    return VideoDataset(labels=sorted_labels(assigned), splits=splits, drawn=missing)
+
+
+def draw_missing(
+    data: str, samples: Sequence[Sample], missing: Sequence[str], *, seed: int, role: Role = lambda _: None
+) -> list[Sample]:
+    """The samples with their splits: train, or one of those that are missing, which are drawn.
+
+    Args:
+        data: what the samples are of.
+        samples: with their digests.
+        missing: some of val and test.
+        seed: of what is drawn.
+        role: the split that a content is known in: it keeps it, if that one is missing, and is trained on otherwise.
+
+    Raises:
+        UserError: there are no such splits.
+    """
+    units = undivided_groups(samples)
+    roles = _roles_of_units(samples, units, role)
+    new = [index for index, unit in enumerate(units) if unit not in roles]
+    splits = [roles.get(unit, "train") for unit in units]
+    if missing and new:
+        labels = [samples[index].label for index in new]
+        try:
+            drawn = draw_splits(labels, [units[index] for index in new], missing=missing, seed=seed)
+        except NoSplitError as error:
+            if roles:  # the splits have videos without these
+                return _in_splits(samples, splits, missing)
+            raise UserError(
+                f"data={data}: {error}: expected other groups, fewer of them across classes, data that gives the "
+                f"splits, or min_videos to leave small classes out"
+            ) from error
+        for index, split in zip(new, drawn.splits, strict=True):
             splits[index] = split
-    drawn = [replace(sample, split=split) for sample, split in zip(pool, splits, strict=True)]
-    return drawn + [sample for sample in samples if sample.split not in (None, "train")]
+    return _in_splits(samples, splits, missing)
+
+
+def _in_splits(samples: Sequence[Sample], splits: Sequence[str], missing: Sequence[str]) -> list[Sample]:
+    """The samples in these splits, but in train instead of one that is given, and not missing."""
+    return [
+        replace(sample, split=split if split in missing else "train")
+        for sample, split in zip(samples, splits, strict=True)
+    ]
+
+
+def _roles_of_units(samples: Sequence[Sample], units: Sequence[str], role: Role) -> Mapping[str, str]:
+    """The split in which a unit is known; of several the first of `SPLITS`, since what was trained on stays so."""
+    roles: dict[str, str] = {}
+    for sample, unit in zip(samples, units, strict=True):
+        known = role(sample.digest)
+        if known is not None:
+            roles[unit] = min(known, roles.get(unit, known), key=SPLITS.index)
+    return roles
 
 
 def undivided_groups(samples: Sequence[Sample]) -> list[str]:
-    """Each sample's group, where a sample without one is its own, and groups that share a file's content are joined."""
+    """Each sample's group, where a sample without one is its own, and groups that share a file's content are joined.
+
+    A group is called by a digest in it, so that its name depends neither on the order of the samples nor on theirs.
+    """
     joined: dict[str, str] = {}
 
     def root(name: str) -> str:
         while joined.setdefault(name, name) != name:
-            name = joined[name]
+            joined[name] = name = joined[joined[name]]
         return name
 
     for sample in samples:
-        joined[root(f"content {sample.digest}")] = root(
-            f"group {sample.group}" if sample.group else f"content {sample.digest}"
-        )
+        first, second = root(f"content {sample.digest}"), root(_group(sample))
+        # By name: contents go before groups, and the least of all is the root.
+        joined[max(first, second)] = min(first, second)
     return [root(f"content {sample.digest}") for sample in samples]
 
 
-def _fewest_groups(data: str, samples: Sequence[Sample], groups: Sequence[str], *, needed: int) -> int:
-    groups_of = defaultdict(set)
-    for sample, group in zip(samples, groups, strict=True):
-        groups_of[sample.label].add(group)
-    label = min(groups_of, key=lambda name: len(groups_of[name]))
-    if len(groups_of[label]) < needed:
-        raise UserError(
-            f"data={data}: class '{label}' has {len(groups_of[label])} different videos or groups: "
-            f"expected at least {needed} to draw the splits from, or a table that names them"
-        )
-    return len(groups_of[label])
+def _group(sample: Sample) -> str:
+    return f"group {sample.group}" if sample.group else f"content {sample.digest}"
 
 
-def _check_content(data: str, samples: Sequence[Sample]) -> None:
+def check_content(data: str, samples: Sequence[Sample]) -> None:
+    """Refuses the same content in two classes, or in two given splits.
+
+    Raises:
+        UserError: names both files.
+    """
     seen: dict[str, Sample] = {}
     for sample in samples:
         other = seen.setdefault(sample.digest, sample)
+        if other.label != sample.label:
+            raise UserError(
+                f"data={data}: {other.name} of class '{other.label}' and {sample.name} of class '{sample.label}' are "
+                f"the same video: expected every video in one class"
+            )
         if other.split != sample.split:
             raise UserError(
                 f"data={data}: {other.name} in {other.split} and {sample.name} in {sample.split} are the same video: "

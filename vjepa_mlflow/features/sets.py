@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from vjepa_mlflow.data import Sample, VideoDataset, label_ids
+from vjepa_mlflow.digest import sha256_of_text
 from vjepa_mlflow.features.encoder import Clip
 from vjepa_mlflow.features.source import FeatureSource
 from vjepa_mlflow.model import CENTRED
@@ -22,9 +23,30 @@ class LabelledFeatures(NamedTuple):
     label: int
 
 
-def training_order(count: int, recipe: Recipe, epoch: int) -> list[int]:
-    """The order in which an epoch, counted from 1, goes through so many training videos."""
-    return np.random.default_rng([recipe.seed, epoch]).permutation(count).tolist()
+def training_order(samples: Sequence[Sample], recipe: Recipe, epoch: int, *, order: str) -> list[int]:
+    """The order in which an epoch, counted from 1, goes through the training videos, as indices.
+
+    Args:
+        samples: the videos.
+        recipe: its `seed` is used.
+        epoch: which.
+        order: one of `ORDERS`: the name of what draws it.
+    """
+    return ORDERS[order](samples, recipe.seed, epoch)
+
+
+def _order_by_digests(samples: Sequence[Sample], seed: int, epoch: int) -> list[int]:
+    """Whatever order the samples are in: each is drawn a place by its content and its name."""
+    places = [sha256_of_text(f"{seed} {epoch} {sample.digest} {sample.name}") for sample in samples]
+    return sorted(range(len(samples)), key=places.__getitem__)
+
+
+def _order_by_numpy(samples: Sequence[Sample], seed: int, epoch: int) -> list[int]:
+    return np.random.default_rng([seed, epoch]).permutation(len(samples)).tolist()
+
+
+ORDERS = {"sha256": _order_by_digests, "numpy": _order_by_numpy}
+"""Ways to draw the order of an epoch; by NumPy's generator for runs that began so."""
 
 
 def training_clips(samples: Sequence[Sample], recipe: Recipe, epoch: int) -> list[Clip]:
@@ -55,7 +77,7 @@ def all_clips(dataset: VideoDataset, recipe: Recipe) -> Iterator[Clip]:
     """
     yield from evaluation_clips(dataset.splits["val"])
     yield from evaluation_clips(dataset.splits["test"])
-    for epoch in range(1, min(recipe.epochs, recipe.views or recipe.epochs) + 1):
+    for epoch in range(1, recipe.distinct_views + 1):
         yield from training_clips(dataset.splits["train"], recipe, epoch)
 
 
@@ -72,6 +94,7 @@ class TrainingSet:
     def __init__(self, source: FeatureSource, dataset: VideoDataset, recipe: Recipe, *, again: bool = False):
         self._source = source
         self._samples = dataset.splits["train"]
+        self._drawn_by = dataset.order
         self._recipe = recipe
         self._again = again or recipe.views > 0
         self.labels = dataset.label_ids("train")
@@ -96,7 +119,7 @@ class TrainingSet:
         )
 
     def _order(self, epoch: int) -> list[int]:
-        return training_order(len(self), self._recipe, epoch)
+        return training_order(self._samples, self._recipe, epoch, order=self._drawn_by)
 
 
 class EvaluationSet:

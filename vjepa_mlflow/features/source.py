@@ -38,6 +38,7 @@ class FeatureSource:
 
     Attributes:
         encoder: what encodes.
+        encoded: how many clips had to be encoded.
         full: whether some features were not kept for want of room.
         left_out: the videos that went bad after the check, by name, and what is wrong with them (`bad_videos=skip`).
     """
@@ -67,6 +68,7 @@ class FeatureSource:
             self._far_budget = Budget(budget or int(SHARE * _free_memory(host)))
         elif recipe.cache == "memory" and budget:
             self._near_budget = Budget(budget)  # the host's memory is the near one
+        self.encoded = 0
         self.full = False
         self.left_out: dict[str, str] = {}
         self._skips = recipe.bad_videos == "skip"
@@ -166,6 +168,7 @@ class FeatureSource:
     def _keep(self, name: str, features: Tensor, *, again: bool, new: bool) -> None:
         if again and name not in self._near and self._near_budget.take(features.nbytes):
             self._near.write(name, features)
+        self.encoded += new
         lasts = isinstance(self._far, FeatureStore)
         if new and (lasts or (again and name not in self._near)):
             if self._far_budget.take(features.nbytes):

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
     from vjepa_mlflow.flavor.video_classifier import VideoClassifier
-    from vjepa_mlflow.model import Checkpoint
 
 
 class LoadedModel(NamedTuple):
@@ -49,20 +48,32 @@ def load_model(model_uri: str, dst_path: str | None = None) -> LoadedModel:
     return _load(folder, configuration)
 
 
-def fetch_checkpoint(model_uri: str) -> "Checkpoint":
-    """The checkpoint inside a logged or registered model, to be trained further.
+class FetchedModel(NamedTuple):
+    """A model's folder on this machine.
+
+    Attributes:
+        folder: of the whole.
+        checkpoint: the folder of its weights.
+        run_id: of the run that logged it; None where none did.
+    """
+
+    folder: Path
+    checkpoint: Path
+    run_id: str | None
+
+
+def fetch_model(model_uri: str) -> FetchedModel:
+    """Fetches a logged or registered model.
 
     Raises:
-        UserError: there is no such model, or it is of another flavour.
+        UserError: there is no such model, it is of another flavour, or a newer version of the package saved it.
     """
-    from vjepa_mlflow.model import from_folder
-
     try:
         folder = Path(_download_artifact_from_uri(artifact_uri=model_uri))
         configuration = _configuration(folder)
+        return FetchedModel(folder, folder / configuration["checkpoint"], Model.load(str(folder)).run_id)
     except (MlflowException, OSError) as error:
-        raise UserError(f"model={model_uri}: {one_line(error)}: expected a model that this project logged") from error
-    return from_folder(model_uri, folder / configuration["checkpoint"])
+        raise UserError(f"{model_uri}: {one_line(error)}: expected a model that this project logged") from error
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> "VideoClassifier":

@@ -2,7 +2,8 @@
 
     MLmodel            signature, format version, sampling, configuration of serving
     README.md          the model card, where there is one
-    checkpoint/        a plain transformers folder: config.json, model.safetensors, video_preprocessor_config.json
+    checkpoint/        a plain transformers folder: config.json, model.safetensors, video_preprocessor_config.json;
+                       with seen_videos.json: digests of what it was trained, validated and tested on
     code/              this package, so that the model serves where it is not installed
     requirements.txt   the exact versions that saved it
 
@@ -10,11 +11,14 @@
 """
 
 FLAVOR_NAME = "vjepa_mlflow"
-FORMAT_VERSION = 2
-"""A package reads every version up to its own. 2: with a `ServingConfig`."""
+FORMAT_VERSION = 3
+"""A package reads every version up to its own. 2: with a `ServingConfig`. 3: with what the model has seen."""
 
 LOADER_MODULE = "vjepa_mlflow.flavor"
 """Where `mlflow.pyfunc` looks for `_load_pyfunc`: it stands in every saved model, and so is permanent."""
+
+URI_SCHEMES = ("models:/", "runs:/")
+"""What the address of a logged model begins with."""
 
 CHECKPOINT_FOLDER = "checkpoint"
 MODEL_CARD = "README.md"

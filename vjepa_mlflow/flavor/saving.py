@@ -37,6 +37,8 @@ from vjepa_mlflow.flavor.signature import default_signature
 if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
+    from vjepa_mlflow.data import SeenVideos
+
 _REQUIRED = ("av", "mlflow", "numpy", "pandas", "torch", "torchvision", "tqdm", "transformers")
 
 
@@ -53,6 +55,7 @@ def save_model(
     stride: int,
     config: ServingConfig | None = None,
     model_card: str | None = None,
+    seen: "SeenVideos | None" = None,
     conda_env: dict[str, Any] | str | None = None,
     mlflow_model: Model | None = None,
     signature: ModelSignature | None = None,
@@ -70,6 +73,7 @@ def save_model(
         stride: frames from one sampled frame to the next, as in training.
         config: how it computes where it is loaded with `mlflow.pyfunc`.
         model_card: the text of `README.md`, in Hugging Face's format.
+        seen: the videos that it was trained, validated and tested on.
         conda_env: environment, as in every MLflow flavour.
         mlflow_model: the MLflow model to add the flavour to.
         signature: replaces `default_signature()`.
@@ -86,6 +90,8 @@ def save_model(
     with quiet_transformers():
         model.save_pretrained(path / CHECKPOINT_FOLDER)
         processor.save_pretrained(path / CHECKPOINT_FOLDER)
+    if seen is not None:
+        seen.write(path / CHECKPOINT_FOLDER)
     if model_card is not None:
         (path / MODEL_CARD).write_text(model_card, encoding="utf-8")
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 from vjepa_mlflow import data, evaluation, features, flavor, model, tracking
 from vjepa_mlflow.cpus import thread_count
-from vjepa_mlflow.errors import UserError, one_line, printable
+from vjepa_mlflow.errors import UserError, printable
 from vjepa_mlflow.interrupts import orderly_interrupts
 from vjepa_mlflow.jobs.assess import LabelledSet, assess, notes_folder
-from vjepa_mlflow.jobs.prepare import URI_SCHEMES, check_videos, log_faults, log_left_out
+from vjepa_mlflow.jobs.prepare import check_videos, log_faults, log_left_out, print_listing
+from vjepa_mlflow.jobs.seen import Memory, describe_seen, seen_by
 from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.recipe import EVALUATED, EVALUATED_SPLITS, Recipe
 
@@ -28,7 +29,9 @@ class EvaluationResult:
     evaluation: evaluation.Evaluation
 
 
-def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: int = 1) -> EvaluationResult:
+def evaluate(
+    model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: int = 1, unseen_by: str = ""
+) -> EvaluationResult:
     """Evaluates a logged or registered model on labelled videos, and logs what there is to say to an MLflow run.
 
     The metrics are attached to the logged model too; a registered version gets them as tags.
@@ -36,8 +39,11 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
     Args:
         model_uri: any MLflow model URI, such as `models:/name/1`.
         recipe: the fields named in `recipe.EVALUATED` are used.
-        split: which of the data's videos, or all. A split that the data does not give is drawn as training draws it.
+        split: which of the data's videos, or all. Of a split that the data does not give, the videos are those that
+            the model knows in it, and a share of those that it does not know, drawn as training draws.
         num_clips: clips of a video whose probabilities are averaged.
+        unseen_by: another model, to be compared with: videos that one of the two was trained or validated on are left
+            out, so that both are evaluated on the same ones. Empty for none.
 
     Raises:
         UserError: there is no such model, or something in the data is not as expected.
@@ -45,9 +51,14 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
     if split not in EVALUATED_SPLITS:
         raise UserError(f"split={split}: expected one of {', '.join(EVALUATED_SPLITS)}")
     flavor.check_num_clips(num_clips)
-    samples = data.read_samples(recipe.data)
+    listing = data.read_data(recipe.data)
+    data.leave_out_small(listing, recipe.min_videos)
     device = model.use_device(recipe.device)
-    loaded = _load(model_uri)
+    fetched = flavor.fetch_model(model_uri)
+    loaded = flavor.load_model(str(fetched.folder))
+    labels = model.label_names(loaded.model.config)
+    _check_labels(recipe.data, _candidates(listing.samples, split), labels)
+    memory = _memory(model_uri, fetched, unseen_by)
     with (
         orderly_interrupts(),
         tracking.run_log() as log,
@@ -55,22 +66,28 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
         model.matmul_precision(recipe.precision),
     ):
         used = {name: getattr(recipe, name) for name in EVALUATED}
-        log.params({"model_uri": model_uri, "split": split, "num_clips": num_clips, **used})
+        compared = {"unseen_by": unseen_by} if unseen_by else {}
+        log.params({"model_uri": model_uri, "split": split, "num_clips": num_clips, **compared, **used})
         classifier = loaded.model.to(device)
         print(f"Model: {model_uri} on {model.describe_device(device)}")
+        print_listing(listing)
         recipe = replace(recipe, stride=loaded.stride)
+        chosen = _choose_videos(
+            log, recipe, listing.samples, split, memory, num_frames=classifier.config.frames_per_clip
+        )
         videos = LabelledSet(
             data=recipe.data,
             split=split,
-            samples=_choose_videos(log, recipe, samples, split, num_frames=classifier.config.frames_per_clip),
-            labels=model.label_names(classifier.config),
+            samples=chosen,
+            labels=labels,
             num_clips=num_clips,
             num_frames=classifier.config.frames_per_clip,
             stride=loaded.stride,
             notes=notes_folder(recipe.cache),
         )
-        _check_labels(videos)
-        print(printable(f"Data: {recipe.data}, {split}, {len(videos.samples)} videos"), flush=True)
+        print(printable(f"Data: {recipe.data}, {split}, {len(videos.samples)} videos"))
+        log.params({"seen_videos": memory.describe(chosen)})
+        print(memory.sentence(split, chosen), flush=True)
         log.input(videos.dataset, context=split)
 
         source = features.FeatureSource(classifier, loaded.processor, recipe)
@@ -79,54 +96,96 @@ def evaluate(model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: 
         facts = {
             "Model": model_uri,
             "Data": f"{recipe.data}, {split}",
+            "Seen before": memory.describe(chosen),
             "Clips of a video": str(num_clips),
             "MLflow run": log.run_id,
         }
         title = f"{model_uri} on {recipe.data}"
-        model_id = loaded.model_id if model_uri.startswith(URI_SCHEMES) else None  # a copied folder's may be nobody's
+        model_id = (
+            loaded.model_id if model_uri.startswith(flavor.URI_SCHEMES) else None
+        )  # a copied folder's may be nobody's
         found = assess(log, videos, outcomes, title=title, facts=facts, step=0, model_id=model_id)
         version = tracking.registered_version(model_uri)
         if version is not None:
             tags = tracking.evaluation_tags(
-                found.metrics_of(split), split=split, num_clips=num_clips, dataset=videos.dataset, run_id=log.run_id
+                found.metrics_of(split),
+                split=split,
+                num_clips=num_clips,
+                dataset=videos.dataset,
+                seen=describe_seen(memory.own, videos.samples),
+                run_id=log.run_id,
             )
             tracking.tag_version(*version, tags)
         source.finish()
         return EvaluationResult(log.run_id, found)
 
 
-def _load(model_uri: str) -> flavor.LoadedModel:
-    from mlflow.exceptions import MlflowException
+def _memory(model_uri: str, fetched: flavor.FetchedModel, other: str) -> Memory:
+    """What the model has seen, and what the one has that it is to be compared with, if there is one."""
+    own = seen_by(model_uri, fetched)
+    if not other:
+        return Memory(own)
+    others = seen_by(other, flavor.fetch_model(other))
+    if own.unknown or others.unknown:
+        raise UserError(
+            f"unseen_by={other}: what {data.few([*own.unknown, *others.unknown])} was trained on is not known: "
+            f"expected two models that say so"
+        )
+    return Memory(own, others)
 
-    try:
-        return flavor.load_model(model_uri)
-    except (MlflowException, OSError) as error:
-        raise UserError(f"{model_uri}: {one_line(error)}: expected a model that this project logged") from error
+
+def _candidates(samples: Sequence[data.Sample], split: str) -> Sequence[data.Sample]:
+    """The videos that are given as the split's, or all that it may be drawn from."""
+    return [sample for sample in samples if split in ("all", sample.split)] or samples
 
 
 def _choose_videos(
-    log: tracking.RunLog, recipe: Recipe, samples: Sequence[data.Sample], split: str, *, num_frames: int
+    log: tracking.RunLog, recipe: Recipe, samples: Sequence[data.Sample], split: str, memory: Memory, *, num_frames: int
 ) -> list[data.Sample]:
-    """The videos of the split, checked; drawn from all where the data does not give it."""
-    given = [sample for sample in samples if split in ("all", sample.split)]
+    """The videos of the split, checked; where the data does not give it, those that the models know in it, and some."""
+    candidates = _candidates(samples, split)
     usable = check_videos(
-        given or samples,
+        candidates,
         recipe,
         num_frames=num_frames,
         on_faults=lambda faults: log_faults(log, faults),
     )
     if not usable:
         raise UserError(f"data={recipe.data}: no video can be used: expected at least one")
-    if given:
-        return usable
-    print(f"The {split} split is drawn as in training, seed {recipe.seed}; split=all takes all videos")
-    return data.make_dataset(recipe.data, usable, seed=recipe.seed).splits[split]
+    data.check_content(recipe.data, usable)
+    if split != "all" and not any(sample.split == split for sample in usable):
+        usable = _draw(recipe, usable, split, memory)
+    chosen = memory.unseen(usable) if memory.other else usable
+    if not chosen:
+        raise UserError(
+            f"data={recipe.data}: of {len(usable)} videos none is left to evaluate on as {split}: expected some that "
+            f"were not trained or validated on; split=all takes all"
+        )
+    return chosen
 
 
-def _check_labels(videos: LabelledSet) -> None:
-    for sample in videos.samples:
-        if sample.label not in videos.labels:
-            raise UserError(
-                f"data={videos.data}: class '{sample.label}' ({sample.name}) is none of the model's: "
-                f"expected some of {', '.join(videos.labels)}"
-            )
+def _draw(recipe: Recipe, samples: Sequence[data.Sample], split: str, memory: Memory) -> list[data.Sample]:
+    """The videos that the models know in the split, and of those that none of them knows some."""
+    given = {sample.split for sample in samples}
+    missing = [name for name in data.SPLITS[1:] if name not in given]
+    pool = [sample for sample in samples if sample.split in (None, "train")]
+    drawn = data.draw_missing(recipe.data, pool, missing, seed=recipe.seed, role=memory.role)
+    chosen = [sample for sample in drawn if sample.split == split]
+    new = sum(memory.role(sample.digest) is None for sample in chosen)
+    new_in_all = sum(memory.role(sample.digest) is None for sample in pool)
+    print(
+        f"The {split} split: {len(chosen) - new} videos that the model knows in it, and {new} drawn of {new_in_all} "
+        f"that it does not know, seed {recipe.seed}; split=all takes all videos"
+    )
+    return chosen
+
+
+def _check_labels(name: str, samples: Sequence[data.Sample], labels: Sequence[str]) -> None:
+    """Refuses classes that the model does not have, before any video is opened: all of them at once."""
+    foreign = {sample.label: sample.name for sample in samples if sample.label not in labels}
+    if foreign:
+        shown = data.few([f"'{label}' ({foreign[label]})" for label in sorted(foreign)], shown=20)
+        raise UserError(
+            f"data={name}: {len(foreign)} classes are none of the model's: {shown}: expected some of "
+            f"{data.few(labels, shown=20)}"
+        )

@@ -36,10 +36,10 @@ def extract(recipe: Recipe) -> ExtractionResult:
     Raises:
         UserError: something in the recipe or in what it names is not as expected, or the disk is full.
     """
-    samples = check_names(recipe)
+    listing = check_names(recipe)
     share = launched_share()
     with model.cpu_threads(thread_count()), model.matmul_precision(recipe.precision):
-        prepared = prepare(recipe, samples, share=share)
+        prepared = prepare(recipe, listing, share=share)
         source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
         clips = list(share.of(list(features.all_clips(prepared.dataset, recipe))))
         missing = source.missing(clips)

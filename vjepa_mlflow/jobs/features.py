@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+from vjepa_mlflow.columns import align
 from vjepa_mlflow.features import contents
 
 COLUMNS = ("space", "features", "GiB", "last used", "precision", "frames", "stride", "backbone")
@@ -24,9 +25,7 @@ def describe() -> str:
     free = contents.free_space(contents.store_folder())
     head = f"{contents.store_folder()}: {entries} features, {size / 2**30:.2f} GiB; {free / 2**30:.1f} GiB free"
     rows = [COLUMNS, *(_row(space) for space in spaces)] if spaces else []
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))] if rows else []
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([head, *lines])
+    return "\n".join([head, *align(rows)])
 
 
 def _row(space: contents.Contents) -> tuple[str, ...]:

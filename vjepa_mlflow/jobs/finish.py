@@ -7,6 +7,7 @@ from vjepa_mlflow.energy import Meter, Usage, describe_hardware
 from vjepa_mlflow.jobs.assess import Course, LabelledSet, assess, notes_folder
 from vjepa_mlflow.jobs.prepare import Preparation, log_left_out
 from vjepa_mlflow.jobs.publish import Publication, publish
+from vjepa_mlflow.jobs.seen import describe_seen
 from vjepa_mlflow.recipe import Recipe
 
 
@@ -65,8 +66,9 @@ def finish(
     usage = meter.read()
     log.metrics(usage.metrics(), step=step)
     record = _record(log, prepared, recipe, course, usage, trials)
-    publication = _publication(record, found, head=model.weights_digest(best.weights), step=step)
-    uri = publish(log, prepared.classifier, prepared.processor, publication)
+    seen = describe_seen(prepared.seen, videos.samples)
+    publication = _publication(record, found, head=model.weights_digest(best.weights), seen=seen, step=step)
+    uri = publish(log, prepared.classifier, prepared.processor, publication, seen=prepared.seen)
     return uri, found.metrics_of("test") | usage.metrics()
 
 
@@ -111,7 +113,7 @@ def _record(
 
 
 def _publication(
-    record: evaluation.TrainingRecord, found: evaluation.Evaluation, *, head: str, step: int
+    record: evaluation.TrainingRecord, found: evaluation.Evaluation, *, head: str, seen: str, step: int
 ) -> Publication:
     return Publication(
         stride=record.recipe.stride,
@@ -126,6 +128,7 @@ def _publication(
             split="test",
             num_clips=1,
             dataset=record.datasets["test"],
+            seen=seen,
             run_id=record.run_id,
         ),
     )

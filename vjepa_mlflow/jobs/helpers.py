@@ -14,10 +14,11 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import TextIO
 
-from vjepa_mlflow import model, sweep, tracking
+from vjepa_mlflow import data, model, sweep, tracking
 from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
+from vjepa_mlflow.jobs.prepare import Fault, Preparation
 from vjepa_mlflow.jobs.trials import TrialRunner, Workshop
 from vjepa_mlflow.processes import (
     end_with_the_parent,
@@ -48,6 +49,7 @@ class Assignment:
         study: its name.
         run_id: the MLflow run that holds the study.
         tracking_uri: MLflow's.
+        began: what the study began with, where it goes on.
         share: this process's among those of this command.
     """
 
@@ -59,12 +61,25 @@ class Assignment:
     study: str
     run_id: str
     tracking_uri: str
+    began: data.Beginning | None = None
     share: Share = field(default_factory=Share)
 
     @property
     def threads(self) -> int:
         """That the process computes with, since the others need cores too."""
         return thread_count(self.share.world_size)
+
+    def workshop(
+        self, shared: sweep.SharedStudy, on_faults: Callable[[list[Fault]], None] = lambda _: None
+    ) -> Workshop:
+        """Where this process tries trials; it refuses data or a model that are not those of the others."""
+
+        def agree(prepared: Preparation) -> None:
+            samples = [sample for samples in prepared.dataset.splits.values() for sample in samples]
+            shared.agree("videos", data.describe_contents(samples))
+            shared.agree(f"weights of {prepared.checkpoint.name}", prepared.checkpoint.revision)
+
+        return Workshop(self.share, began=self.began, baseline=self.recipe, on_prepared=agree, on_faults=on_faults)
 
     def queue(self, shared: sweep.SharedStudy) -> sweep.TrialQueue:
         return shared.trials(self.plan, self.recipe, count=self.count, on_interrupted=self._end_run)
@@ -213,7 +228,7 @@ def _encode_and_work(assignment: Assignment, encoded: Event, go: Event) -> None:
 
     mlflow.set_tracking_uri(assignment.tracking_uri)
     shared = sweep.SharedStudy(assignment.storage, assignment.study)
-    workshop = Workshop(assignment.share)
+    workshop = assignment.workshop(shared)
     with model.cpu_threads(assignment.threads):
         workshop.encode(assignment.encoded)
         with gentle_interrupts() as stopping, shared.answering():

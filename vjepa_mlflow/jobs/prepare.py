@@ -10,6 +10,7 @@ from vjepa_mlflow import data, flavor, model, tracking, video
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.energy import check_country, describe_hardware
 from vjepa_mlflow.errors import UserError, printable
+from vjepa_mlflow.jobs.seen import seen_by
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 SHOWN_FAULTS = 20
-URI_SCHEMES = ("models:/", "runs:/")
-
 
 Fault = dict[str, str]
 """A video that cannot be used: `path`, and `fault`, what is wrong with it."""
@@ -26,15 +25,24 @@ Fault = dict[str, str]
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a recipe's names stand for on this machine."""
+    """What a recipe's names stand for on this machine.
+
+    Attributes:
+        checkpoint: its model.
+        dataset: its videos.
+        classifier: with a frozen backbone and a head for the dataset's classes.
+        processor: the model's preprocessing.
+        seen: what the trained head will have been trained, validated and tested on, with the model before it.
+    """
 
     checkpoint: model.Checkpoint
     dataset: data.VideoDataset
     classifier: VJEPA2ForVideoClassification
     processor: VJEPA2VideoProcessor
+    seen: data.SeenVideos
 
 
-def check_names(recipe: Recipe) -> list[data.Sample]:
+def check_names(recipe: Recipe) -> data.Listing:
     """Lists the videos that a recipe names, and refuses what else it names that is not there.
 
     For mistakes to be told at once: whatever can be known without PyTorch, transformers and MLflow, which take seconds
@@ -45,16 +53,19 @@ def check_names(recipe: Recipe) -> list[data.Sample]:
     """
     check_country(recipe.country)
     model.check_name(recipe.model)
-    samples = data.list_samples(recipe.data)
+    listing = data.read_data(recipe.data)
+    data.leave_out_small(listing, recipe.min_videos)
+    data.check_samples(recipe.data, listing.samples)
     if recipe.device not in ("auto", "cpu"):
         model.choose_device(recipe.device)  # the last of them, since it imports PyTorch
-    return samples
+    return listing
 
 
 def prepare(
     recipe: Recipe,
-    samples: Sequence[data.Sample],
+    listing: data.Listing,
     *,
+    began: data.Beginning | None = None,
     on_faults: Callable[[list[Fault]], None] = lambda _: None,
     share: Share | None = None,
 ) -> Preparation:
@@ -62,7 +73,8 @@ def prepare(
 
     Args:
         recipe: the values of the run.
-        samples: its videos, as `check_names` lists them.
+        listing: its videos, as `check_names` lists them.
+        began: what a run that goes on began with.
         on_faults: is given the videos that cannot be used, if any, before they stop the run.
         share: this process's share, where several prepare the same.
 
@@ -70,23 +82,39 @@ def prepare(
         UserError: one of them is not as expected.
     """
     device = model.use_device(recipe.device)
-    checkpoint = _find_checkpoint(recipe)
+    checkpoint, before = _find_checkpoint(recipe)
     print(f"Model: {checkpoint.name} ({checkpoint.revision[:19]}) on {model.describe_device(device)}")
+    if began is not None:
+        began.check_revision(checkpoint.name, checkpoint.revision)
+    print_listing(listing)
 
+    samples = listing.samples
     usable = check_videos(samples, recipe, num_frames=checkpoint.frames_per_clip, on_faults=on_faults, share=share)
     _check_classes(recipe.data, samples, usable)
-    dataset = data.make_dataset(recipe.data, usable, seed=recipe.seed)
+    if began is not None:
+        dataset = began.dataset(recipe.data, usable)
+    else:
+        role = before.role if before is not None else lambda _: None
+        dataset = data.make_dataset(recipe.data, usable, seed=recipe.seed, role=role)
     _print_dataset(dataset, recipe)
+    digests = {split: [sample.digest for sample in samples] for split, samples in dataset.splits.items()}
+    _print_seen(dataset, before)
 
     classifier = model.load_classifier(checkpoint, dataset.labels, seed=recipe.seed).to(device)
     counts = model.count_parameters(classifier)
     print(f"Parameters: {counts.total:,} in all, {counts.trainable:,} trained (the head)", flush=True)
-    return Preparation(checkpoint, dataset, classifier, model.load_processor(checkpoint))
+    seen = data.SeenVideos.of(digests, before)
+    return Preparation(checkpoint, dataset, classifier, model.load_processor(checkpoint), seen)
 
 
-def _find_checkpoint(recipe: Recipe) -> model.Checkpoint:
+def _find_checkpoint(recipe: Recipe) -> tuple[model.Checkpoint, data.SeenVideos | None]:
+    """The checkpoint, and what its head has seen, if it was trained here."""
     name = model.choose(recipe.model, demo=recipe.data == data.DEMO)
-    return flavor.fetch_checkpoint(name) if name.startswith(URI_SCHEMES) else model.locate(name)
+    if not name.startswith(flavor.URI_SCHEMES):
+        checkpoint = model.locate(name)
+        return checkpoint, data.read_seen(checkpoint.folder)
+    fetched = flavor.fetch_model(name)
+    return model.from_folder(name, fetched.checkpoint), seen_by(name, fetched)
 
 
 def check_videos(
@@ -116,15 +144,7 @@ def check_videos(
         notes=cache_folder() / "videos" if recipe.cache == "disk" else None,
         share=share,
     )
-    usable = []
-    faults: list[Fault] = []
-    for sample, inspection in zip(samples, inspections, strict=True):
-        if inspection.fault is None:
-            usable.append(
-                replace(sample, digest=inspection.digest, seconds=inspection.seconds, version=inspection.version)
-            )
-        else:
-            faults.append({"path": sample.name, "fault": inspection.fault})
+    usable, faults = take_usable(samples, inspections)
     if faults:
         on_faults(faults)
         _print_faults(faults)
@@ -136,6 +156,20 @@ def check_videos(
             )
         print(f"Left out {count} (bad_videos=skip)")
     return usable
+
+
+def take_usable(
+    samples: Sequence[data.Sample], inspections: Sequence[video.Inspection]
+) -> tuple[list[data.Sample], list[Fault]]:
+    """The samples that can be decoded, with what was found of them, and the others."""
+    usable = []
+    faults: list[Fault] = []
+    for sample, inspection in zip(samples, inspections, strict=True):
+        if (found := inspection.finding) is not None:
+            usable.append(replace(sample, digest=found.digest, seconds=found.seconds, version=inspection.version))
+        else:
+            faults.append({"path": sample.name, "fault": inspection.fault})
+    return usable, faults
 
 
 def _check_classes(name: str, samples: Sequence[data.Sample], usable: Sequence[data.Sample]) -> None:
@@ -155,6 +189,30 @@ def _print_dataset(dataset: data.VideoDataset, recipe: Recipe) -> None:
     sizes = ", ".join(f"{len(samples)} {split}" for split, samples in dataset.splits.items())
     drawn = f" ({' and '.join(dataset.drawn)} drawn from train, seed {recipe.seed})" if dataset.drawn else ""
     print(printable(f"Data: {recipe.data}, {len(dataset.labels)} classes, {sizes}{drawn}"))
+    for remark in dataset.remarks():
+        print(printable(f"Note: {remark}"))
+
+
+def print_listing(listing: data.Listing) -> None:
+    """What is not used, and how things were understood: the short form of what `check` prints."""
+    for line in describe_left_out(listing):
+        print(printable(f"Left out: {line}"))
+    for note in listing.notes:
+        print(printable(f"Note: {note}"))
+
+
+def describe_left_out(listing: data.Listing) -> list[str]:
+    """What is there and is not used: a line for each reason, with some names."""
+    return [f"{reason} ({len(names)}): {data.few(names)}" for reason, names in listing.left_out.items()]
+
+
+def _print_seen(dataset: data.VideoDataset, before: data.SeenVideos | None) -> None:
+    """Says where a given split holds what the model before was trained on."""
+    for split in data.SPLITS[1:]:
+        if before is not None and (trained := before.count(dataset.splits[split])["train"]) > 0:
+            print(
+                f"Note: {trained} of the {split} videos were trained on before: their figures are not those of a test"
+            )
 
 
 def log_faults(log: tracking.RunLog, faults: list[Fault]) -> None:

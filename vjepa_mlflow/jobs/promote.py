@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vjepa_mlflow import evaluation, tracking
-from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.errors import UserError, one_line, remark
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,31 @@ def _compare(name: str, holder: str, version: str, *, metric: str) -> tuple[tupl
                 f"{', '.join(_figures(tags)) or 'none yet'}; vjepa-mlflow evaluate models:/{name}/{one} makes them"
             )
         found.append((float(tags[metric]), tags[tracking.evaluated_on_tag(split)]))
+        seen = tags.get(tracking.seen_tag(split), "unknown")
+        if seen == "unknown":
+            remark(f"Version {one} of {name} does not say what it was trained on: perhaps on these very videos")
+        elif seen != "0":
+            raise UserError(
+                f"if_better={metric}: version {one} of {name} was evaluated on {seen} videos of its own training: "
+                f"expected none; {_commands(name, holder, version, split)} evaluate both on what neither has seen"
+            )
     (of_holder, videos), (of_version, other_videos) = found
     if videos != other_videos:
         raise UserError(
             f"if_better={metric}: version {holder} of {name} was evaluated on {videos}, and version {version} on "
-            f"{other_videos}: expected the same; vjepa-mlflow evaluate does that"
+            f"{other_videos}: expected the same; {_commands(name, holder, version, split)} evaluate both on what "
+            f"neither has seen"
         )
     return (of_holder, of_version), videos
+
+
+def _commands(name: str, holder: str, version: str, split: str) -> str:
+    """What evaluates both versions on the same videos, which neither was trained or validated on."""
+    pairs = ((holder, version), (version, holder))
+    return " and ".join(
+        f"vjepa-mlflow evaluate models:/{name}/{one} --split {split} --unseen-by models:/{name}/{other} --data DATA"
+        for one, other in pairs
+    )
 
 
 def _figures(tags: dict[str, str]) -> list[str]:

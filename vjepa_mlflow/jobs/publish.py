@@ -53,6 +53,8 @@ def publish(
     classifier: VJEPA2ForVideoClassification,
     processor: VJEPA2VideoProcessor,
     publication: Publication,
+    *,
+    seen: data.SeenVideos | None,
 ) -> str:
     """Logs a model after all that its run has logged, registers it where that is asked for, and returns its URI.
 
@@ -65,9 +67,9 @@ def publish(
 
     try:
         log.deliver()
-        return _publish(log.run_id, classifier, processor, publication)
+        return _publish(log.run_id, classifier, processor, publication, seen)
     except (MlflowException, OSError, tracking.UndeliveredError) as error:
-        _keep(log.folder, classifier, processor, publication)
+        _keep(log.folder, classifier, processor, publication, seen)
         raise error if isinstance(error, tracking.UndeliveredError) else log.undelivered(error) from error
 
 
@@ -77,7 +79,8 @@ def publish_kept(log: tracking.RunLog) -> str | None:
     if publication is None:
         return None
     kept = flavor.load_model(str(log.folder / FOLDER))
-    return publish(log, kept.model, kept.processor, publication)
+    seen = data.read_seen(log.folder / FOLDER / flavor.CHECKPOINT_FOLDER)
+    return publish(log, kept.model, kept.processor, publication, seen=seen)
 
 
 def _publish(
@@ -85,6 +88,7 @@ def _publish(
     classifier: VJEPA2ForVideoClassification,
     processor: VJEPA2VideoProcessor,
     publication: Publication,
+    seen: data.SeenVideos | None,
 ) -> str:
     model_id = tracking.find_logged_model(run_id, HEAD_TAG, publication.head)
     if model_id is None:
@@ -95,6 +99,7 @@ def _publish(
             run_id=run_id,
             step=publication.step,
             tags={HEAD_TAG: publication.head},
+            seen=seen,
             **_contents(publication),
         )
         model_id = str(logged.model_id)
@@ -112,11 +117,12 @@ def _keep(
     classifier: VJEPA2ForVideoClassification,
     processor: VJEPA2VideoProcessor,
     publication: Publication,
+    seen: data.SeenVideos | None,
 ) -> None:
     if (folder / NOTE).exists():
         return
     try:
-        flavor.save_model(classifier, processor, folder / FOLDER, **_contents(publication))
+        flavor.save_model(classifier, processor, folder / FOLDER, seen=seen, **_contents(publication))
         write_atomically(folder / NOTE, json.dumps(asdict(publication)).encode())
     except OSError as error:
         raise UserError(f"{folder}: the model cannot be kept there ({one_line(error)}): expected room") from error

@@ -18,7 +18,7 @@ from vjepa_mlflow.jobs.finish import finish, test_videos
 from vjepa_mlflow.jobs.helpers import Assignment, helpers
 from vjepa_mlflow.jobs.prepare import check_names, log_faults, log_preparation
 from vjepa_mlflow.jobs.threads import threads_of_run
-from vjepa_mlflow.jobs.trials import HEAD_FILE, PAUSE, Workshop
+from vjepa_mlflow.jobs.trials import HEAD_FILE, PAUSE
 from vjepa_mlflow.recipe import Recipe
 
 
@@ -65,7 +65,7 @@ def run_sweep(
     count = plan.trials if trials is None else sweep.check_count("trials", trials)
     sweep.check_count("workers", workers)
     plan.space.baseline(recipe)
-    samples = check_names(recipe)
+    samples = check_names(recipe).samples
     import mlflow  # no sooner, so that mistakes are told at once
 
     name = study or f"{file.stem}-{data.locate_data(recipe.data).resolve().stem}"
@@ -81,6 +81,8 @@ def run_sweep(
         ):
             if run_id is None:
                 shared.set_run_id(log.run_id)
+            began = None if is_new else tracking.read_beginning(log.run_id)
+            _check_order(plan, began)
             _log_plan(log, shared, plan, recipe, file)
             whole = Assignment(
                 plan=plan,
@@ -91,6 +93,7 @@ def run_sweep(
                 study=name,
                 run_id=log.run_id,
                 tracking_uri=mlflow.get_tracking_uri(),
+                began=began,
             )
             own = whole.for_process(0, workers)
             with threads_of_run(log, own.threads):
@@ -104,6 +107,15 @@ def _going_on() -> Iterator[None]:
         yield
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(str(interrupt) or "interrupted: the same command goes on") from interrupt
+
+
+def _check_order(plan: sweep.SweepPlan, began: data.Beginning | None) -> None:
+    """Refuses a study that searches the seed and was begun when seeds drew other splits and orders."""
+    if began is not None and began.order != data.ORDER and "seed" in plan.space.fields:
+        raise UserError(
+            f"run {began.run_id}: its study searches the seed, which drew other splits in the version that began it: "
+            f"expected a new one (--study)"
+        )
 
 
 def _log_plan(
@@ -131,7 +143,7 @@ class _Sweep:
     ):
         self._log, self._shared, self._whole, self._meter = log, shared, whole, meter
         self._assignment, self._plan, self._recipe = assignment, assignment.plan, assignment.recipe
-        self._workshop = Workshop(assignment.share, lambda faults: log_faults(log, faults))
+        self._workshop = assignment.workshop(shared, lambda faults: log_faults(log, faults))
         self._queue = assignment.queue(shared)
         self._started = time.perf_counter()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.interrupts import gentle_interrupts, orderly_interrupts
 from vjepa_mlflow.jobs.checkpoints import Checkpoints
 from vjepa_mlflow.jobs.finish import finish, test_videos
+from vjepa_mlflow.jobs.pace import note_pace
 from vjepa_mlflow.jobs.prepare import Preparation, check_names, log_faults, log_preparation, prepare
 from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.recipe import Recipe
@@ -57,22 +59,23 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
     """
     if save_steps < 0:
         raise UserError(f"save_steps={save_steps}: expected a whole number of at least 0")
-    samples = check_names(recipe)
+    listing = check_names(recipe)
     with (
         orderly_interrupts(),
-        _log_of_training(recipe, samples, resume) as log,
+        _log_of_training(recipe, listing.samples, resume) as log,
         metering(recipe.country) as meter,
         threads_of_run(log, thread_count()),
         model.matmul_precision(recipe.precision),
     ):
         log.params(asdict(recipe))
-        prepared = prepare(recipe, samples, on_faults=lambda faults: log_faults(log, faults))
-        _check_data(log.run_id, prepared.dataset, recipe)
+        began = _read_beginning(log) if resume else None
+        prepared = prepare(recipe, listing, began=began, on_faults=lambda faults: log_faults(log, faults))
         log_preparation(log, prepared, recipe)
         source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
         videos = test_videos(prepared, recipe)
         _ = videos.properties  # measured now, so that a bad video does not cost the trained head
         checkpoints = Checkpoints(log)
+        started = time.perf_counter()
         trained = _fit(
             log,
             prepared,
@@ -82,6 +85,7 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
             save_steps=save_steps,
             following=features.evaluation_clips(videos.samples),
         )
+        note_pace(recipe, prepared.dataset, encoded=source.encoded, seconds=time.perf_counter() - started)
         best = trained.best
         # The test's metrics stand beside those of the best epoch.
         try:
@@ -135,16 +139,11 @@ def _define(recipe: Recipe, samples: Sequence[data.Sample]) -> dict[str, str]:
     return {"data": data.describe_samples(samples), **recipe.lessons()}
 
 
-def _check_data(run_id: str, dataset: data.VideoDataset, recipe: Recipe) -> None:
-    """Refuses videos that are not those the run began with."""
-    from vjepa_mlflow.datasets import dataset_of_split
-
-    for split, known in tracking.dataset_digests(run_id).items():
-        if dataset_of_split(dataset.splits[split], recipe.data, split).digest != known:
-            raise UserError(
-                f"data={recipe.data}: the {split} videos are not those that run {run_id} began with: expected the same "
-                f"files; its artifact split.csv lists them"
-            )
+def _read_beginning(log: tracking.RunLog) -> data.Beginning | None:
+    """What a run that goes on began with; of a new one nothing."""
+    with suppress(tracking.UndeliveredError):  # which may yet be delivered, and tells at the end
+        log.deliver()  # what an earlier process left
+    return tracking.read_beginning(log.run_id)
 
 
 def _fit(

@@ -6,7 +6,17 @@ from vjepa_mlflow.lazy import load_when_used
 
 if TYPE_CHECKING:
     from vjepa_mlflow.model.captured import Captured
-    from vjepa_mlflow.model.checkpoint import TINY_FOLDER, Checkpoint, check_name, choose, from_folder, locate
+    from vjepa_mlflow.model.checkpoint import (
+        BASE_SHAPE,
+        TINY_FOLDER,
+        Checkpoint,
+        ClipShape,
+        check_name,
+        choose,
+        clip_shape,
+        from_folder,
+        locate,
+    )
     from vjepa_mlflow.model.classifier import (
         Head,
         ParameterCounts,

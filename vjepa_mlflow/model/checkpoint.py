@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.errors import UserError, one_line
@@ -34,6 +35,30 @@ class Checkpoint:
     @property
     def frames_per_clip(self) -> int:
         return int(json.loads((self.folder / "config.json").read_text())["frames_per_clip"])
+
+
+class ClipShape(NamedTuple):
+    """What a model makes of a clip: features of shape (tokens, hidden size), out of so many frames."""
+
+    num_frames: int
+    tokens: int
+    hidden_size: int
+
+
+BASE_SHAPE = ClipShape(num_frames=16, tokens=2048, hidden_size=1024)
+"""Of `BASE`."""
+
+
+def clip_shape(model: str) -> ClipShape | None:
+    """What a model makes of a clip, where its name or a configuration on this machine tells; None otherwise."""
+    if model == BASE:
+        return BASE_SHAPE
+    folder = TINY_FOLDER if model == TINY else expand("model", model)
+    if not (folder / "config.json").is_file():
+        return None
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    side, frames = values["crop_size"] // values["patch_size"], values["frames_per_clip"]
+    return ClipShape(frames, frames // values["tubelet_size"] * side**2, values["hidden_size"])
 
 
 def choose(model: str, *, demo: bool) -> str:

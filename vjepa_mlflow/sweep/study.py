@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from vjepa_mlflow.data import Sample, describe_samples
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.recipe import Recipe, differences
 from vjepa_mlflow.sweep.plan import SweepPlan
 from vjepa_mlflow.sweep.queue import GRACE_PERIOD, HEARTBEAT_INTERVAL, TrialQueue
 from vjepa_mlflow.sweep.slots import Slot
@@ -137,18 +137,40 @@ class SharedStudy:
             on_interrupted=lambda _: None,
         )
 
+    def agree(self, subject: str, value: str) -> None:
+        """Notes what this process works with, and refuses to go on where others work with something else.
+
+        Every value is an attribute of its own, so that of two processes that note theirs at the same time at least
+        one sees both.
+
+        Raises:
+            UserError: says which subject.
+        """
+        prefix = f"{subject}: "
+
+        def others() -> set[str]:
+            names = self._load().user_attrs
+            return {name.removeprefix(prefix) for name in names if name.startswith(prefix)} - {value}
+
+        if not others():
+            self._load().set_user_attr(prefix + value, True)
+        for other in sorted(others()):
+            raise UserError(
+                f"study={self.name}: its trials were made with the {subject} {other}; here it is {value}: expected the "
+                f"same, or another name (--study)"
+            )
+
     def _recognise(self, definition: Mapping[str, str]) -> None:
         study = self._load()
         known = study.user_attrs.get(DEFINITION)
         if known is None:  # its creator was killed just then
             study.set_user_attr(DEFINITION, dict(definition))
             return
-        for name in sorted({*known, *definition}):
-            if known.get(name) != definition.get(name):
-                raise UserError(
-                    f"study={self.name}: there is one in {_without_password(self.url)} with {name}: {known.get(name)}; "
-                    f"here it is {definition.get(name)}: expected the same, or another name (--study)"
-                )
+        for name, before, now in differences(known, definition):
+            raise UserError(
+                f"study={self.name}: there is one in {_without_password(self.url)} with {name}: {before}; here it is "
+                f"{now}: expected the same, or another name (--study)"
+            )
 
     def _load(self) -> optuna.Study:
         return optuna.load_study(study_name=self.name, storage=self._storage)

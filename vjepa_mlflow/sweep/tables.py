@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from vjepa_mlflow.columns import align
 from vjepa_mlflow.sweep.plan import SweepPlan
 from vjepa_mlflow.sweep.slots import FAILURE, Slot
 from vjepa_mlflow.sweep.study import METRICS, best_slot
@@ -55,10 +56,7 @@ def compare(slots: Sequence[Slot], plan: SweepPlan, *, seconds: float) -> str:
         rows.append(_cells("best", best, plan))
         difference = "" if slots[0].state != "COMPLETE" else f"{best.value - slots[0].value:+.4f}"
         rows.append(["difference", "", difference, *("" for _ in plan.space.fields), f"{seconds:.1f} s in all"])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return "\n".join(align(rows))
 
 
 def _cells(name: str, slot: Slot, plan: SweepPlan) -> list[str]:

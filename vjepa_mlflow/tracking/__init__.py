@@ -15,6 +15,8 @@ if TYPE_CHECKING:
         move_alias,
         register_model,
         registered_version,
+        seen_tag,
+        source_run,
         tag_version,
         version_tags,
     )
@@ -26,12 +28,13 @@ if TYPE_CHECKING:
         fail_launched_run,
         left_log,
         list_files,
+        read_beginning,
         resumed_log,
         run_log,
         wake_tracking,
     )
     from vjepa_mlflow.tracking.trials import STATE_TAG, TRIAL_TAG, end_left_runs, end_trial_run, trial_log, trial_run_id
-    from vjepa_mlflow.tracking.unfinished import check_unfinished, dataset_digests, find_unfinished, resumable
+    from vjepa_mlflow.tracking.unfinished import check_unfinished, find_unfinished, resumable
     from vjepa_mlflow.tracking.versions import library_versions
 
 __getattr__ = load_when_used(__name__, __file__)

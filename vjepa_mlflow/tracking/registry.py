@@ -1,15 +1,18 @@
 """Versions of registered models, and what is said of them."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.data.dataset import Dataset
 from mlflow.entities import LoggedModelStatus
+from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
 MODELS_SCHEME = "models:/"
 LOGGED_MODEL = "models:/m-"
+RUNS_SCHEME = "runs:/"
 
 
 def registered_version(model_uri: str) -> tuple[str, str] | None:
@@ -22,6 +25,19 @@ def registered_version(model_uri: str) -> tuple[str, str] | None:
         return None
     name, version = get_model_name_and_version(MlflowClient(), model_uri)
     return name, str(version)
+
+
+def source_run(model_uri: str) -> str | None:
+    """The run that logged the model of a URI, without fetching it; None where that cannot be told."""
+    client = MlflowClient()
+    with suppress(MlflowException, ValueError):
+        if model_uri.startswith(RUNS_SCHEME):
+            return model_uri.removeprefix(RUNS_SCHEME).lstrip("/").partition("/")[0]
+        if model_uri.startswith(LOGGED_MODEL):
+            return client.get_logged_model(model_uri.removeprefix(MODELS_SCHEME)).source_run_id
+        name, version = get_model_name_and_version(client, model_uri)
+        return str(client.get_model_version(name, version).run_id)
+    return None
 
 
 def describe_version(name: str, version: str, description: str) -> None:
@@ -37,7 +53,7 @@ def tag_version(name: str, version: str, tags: Mapping[str, str]) -> None:
 
 
 def evaluation_tags(
-    metrics: Mapping[str, float], *, split: str, num_clips: int, dataset: Dataset, run_id: str
+    metrics: Mapping[str, float], *, split: str, num_clips: int, dataset: Dataset, seen: str, run_id: str
 ) -> dict[str, str]:
     """The tags that say what an evaluation found; those of an earlier one on such a set have the same names.
 
@@ -46,10 +62,15 @@ def evaluation_tags(
         split: that it was evaluated on.
         num_clips: of each video.
         dataset: the split's videos.
+        seen: how many of them the model was trained or validated on, or `unknown`.
         run_id: the MLflow run of the evaluation.
     """
     clips = f"{num_clips} clip{'s' if num_clips > 1 else ''} a video"
-    about = {evaluated_on_tag(split): f"{dataset.name} ({dataset.digest}), {clips}", f"{split}_evaluation_run": run_id}
+    about = {
+        evaluated_on_tag(split): f"{dataset.name} ({dataset.digest}), {clips}",
+        seen_tag(split): seen,
+        f"{split}_evaluation_run": run_id,
+    }
     return {tag: str(value) for tag, value in {**metrics, **about}.items()}
 
 
@@ -76,6 +97,11 @@ def find_logged_model(run_id: str, tag: str, value: str) -> str | None:
 def evaluated_on_tag(split: str) -> str:
     """The tag that says on which videos, and how, a version got the metrics of a split."""
     return f"{split}_evaluated_on"
+
+
+def seen_tag(split: str) -> str:
+    """The tag that says how many videos of a split a version was trained or validated on before it was evaluated."""
+    return f"{split}_seen_in_training"
 
 
 def version_tags(name: str, version: str) -> dict[str, str]:

@@ -27,7 +27,7 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
-from vjepa_mlflow.data import SPLITS, VideoDataset
+from vjepa_mlflow.data import Beginning, VideoDataset, split_rows
 from vjepa_mlflow.datasets import dataset_of_split
 from vjepa_mlflow.errors import UserError, one_line, reason, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
@@ -50,6 +50,9 @@ FAILURE_TAG = "vjepa_mlflow.failure"
 
 RESUMED_TAG = "vjepa_mlflow.resumed_run"
 """The tag of a run whose work went on in another one: that one's id."""
+
+SPLIT_FILE, LABELS_FILE = "split.csv", "labels.json"
+"""The artifacts that say what a run's data is."""
 
 Point = tuple[str, int]
 """A metric's name and a step."""
@@ -142,21 +145,13 @@ class RunLog:
             dataset: the three sets.
             data: the folder or table they come from, or `demo`.
         """
-        rows = [
-            {
-                "path": sample.name,
-                "label": sample.label,
-                "split": split,
-                "group": sample.group or "",
-                "sha256": sample.digest,
-            }
-            for split in SPLITS
-            for sample in dataset.splits[split]
-        ]
-        self.table(rows, "split.csv")
-        self.text(json.dumps(dict(enumerate(dataset.labels)), indent=2), "labels.json")
+        self.table(list(split_rows(dataset)), SPLIT_FILE)
+        self.text(json.dumps(dict(enumerate(dataset.labels)), indent=2), LABELS_FILE)
         counts = {f"{split}_videos": len(samples) for split, samples in dataset.splits.items()}
-        self.params({"num_classes": len(dataset.labels), "drawn_splits": ",".join(dataset.drawn) or "none", **counts})
+        drawn = ",".join(dataset.drawn) or "none"
+        self.params(
+            {"num_classes": len(dataset.labels), "drawn_splits": drawn, "training_order": dataset.order, **counts}
+        )
         for split, samples in dataset.splits.items():
             self.input(dataset_of_split(samples, data, split), context=split)
 
@@ -234,6 +229,23 @@ def download(run_id: str, name: str, folder: Path) -> Path:
         raise UserError(
             f"run {run_id}: {name} cannot be fetched ({one_line(error)}): expected it as an artifact"
         ) from error
+
+
+def read_beginning(run_id: str) -> Beginning | None:
+    """The data and the checkpoint that a run began with; None where it was stopped before that.
+
+    Raises:
+        UserError: what it has cannot be fetched or read.
+    """
+    try:
+        params = MlflowClient().get_run(run_id).data.params
+    except MlflowException as error:
+        raise UserError(f"run {run_id}: it cannot be read ({one_line(error)})") from error
+    if not {SPLIT_FILE, LABELS_FILE} <= set(list_files(run_id, "")) or "checkpoint_revision" not in params:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        split, labels = (download(run_id, name, Path(folder)).read_bytes() for name in (SPLIT_FILE, LABELS_FILE))
+    return Beginning.read(run_id, split, labels, params)
 
 
 def list_files(run_id: str, folder: str) -> list[str]:

@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.recipe import differences
 from vjepa_mlflow.tracking.outbox import written_here
 from vjepa_mlflow.tracking.run import RunLog
 
@@ -60,7 +61,8 @@ def find_unfinished(definition: Mapping[str, str]) -> str | None:
             output_format="list",
         )
         for run in runs:
-            if _definition(run) == definition and not _is_worked_at(run):
+            known = _definition(run)
+            if known is not None and not list(differences(known, definition)) and not _is_worked_at(run):
                 return str(run.info.run_id)
     except MlflowException as error:
         raise UserError(f"tracking URI {mlflow.get_tracking_uri()}: it does not answer: {one_line(error)}") from error
@@ -80,22 +82,12 @@ def check_unfinished(run_id: str, definition: Mapping[str, str]) -> None:
     known = _definition(run)
     if known is None:
         raise UserError(f"resume={run_id}: it is no training run of this project, or was stopped before it had begun")
-    for name in sorted({*known, *definition}):
-        if known.get(name) != definition.get(name):
-            raise UserError(
-                f"resume={run_id}: the run has {name}={known.get(name)}; here it is {definition.get(name)}: expected "
-                f"the same"
-            )
+    for name, before, now in differences(known, definition):
+        raise UserError(f"resume={run_id}: the run has {name}={before}; here it is {now}: expected the same")
     if run.info.status == "FINISHED":
         raise UserError(f"resume={run_id}: it has finished: expected a run that was stopped")
     if written_here(run_id):
         raise UserError(f"resume={run_id}: another process works at it: expected a run that was stopped")
-
-
-def dataset_digests(run_id: str) -> dict[str, str]:
-    """The digests of a run's dataset inputs by their contexts: train, val and test, as far as it got."""
-    used = MlflowClient().get_run(run_id).inputs.dataset_inputs
-    return {entry.tags[0].value: entry.dataset.digest for entry in used}
 
 
 def _definition(run: Run) -> Mapping[str, str] | None:

@@ -1,5 +1,6 @@
 """A look at every video before anything depends on it."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,21 +32,41 @@ def file_version(path: Path) -> FileVersion:
     return FileVersion(status.st_size, status.st_mtime_ns)
 
 
-class Finding(NamedTuple):
-    """What is noted of a good file: the SHA-256 of its content, hexadecimal, and its seconds."""
+class Identity(NamedTuple):
+    """What a file is: the SHA-256 of its content, hexadecimal, and its seconds."""
 
     digest: str
     seconds: float
 
 
-def identify(path: Path) -> Finding:
+def identify(path: Path) -> Identity:
     """Reads a file without decoding it.
 
     Raises:
         VideoError: it is not a video.
         OSError: it cannot be read.
     """
-    return Finding(sha256([path]), read_info(path).seconds)
+    return Identity(sha256([path]), read_info(path).seconds)
+
+
+class Finding(NamedTuple):
+    """What is noted of a good file.
+
+    Attributes:
+        digest: SHA-256 of its content, hexadecimal.
+        seconds: how long it lasts.
+        frames_per_second: on average.
+        width: of the upright frames, in pixels.
+        height: likewise.
+        pace: seconds that it took to read its clip.
+    """
+
+    digest: str
+    seconds: float
+    frames_per_second: float
+    width: int
+    height: int
+    pace: float
 
 
 @dataclass(frozen=True)
@@ -54,17 +75,15 @@ class Inspection:
 
     Attributes:
         path: the file.
-        digest: SHA-256 of its content, hexadecimal; empty for a file that cannot be read.
-        seconds: how long it lasts.
+        finding: what it is; None for one that cannot be used.
         version: of the file that was looked at.
-        fault: what is wrong with it, or None.
+        fault: what is wrong with it; empty for one that can be used.
     """
 
     path: Path
-    digest: str = ""
-    seconds: float = 0.0
+    finding: Finding | None = None
     version: FileVersion | None = None
-    fault: str | None = None
+    fault: str = ""
 
 
 def inspect_videos(
@@ -108,14 +127,20 @@ class _Inspect:
     def __call__(self, path: Path) -> Inspection:
         try:
             version = file_version(path)  # taken first: what changes while it is read is read again the next time
-            read_clip(path, num_frames=self.num_frames, stride=self.stride)
-            finding = identify(path)
+            finding = self._look(path)
         except VideoError as error:
             return Inspection(path, fault=str(error))
         except OSError as error:
             return Inspection(path, fault=f"it cannot be read ({error.strerror})")
         write_note(self._note(path, version), finding._asdict())
-        return Inspection(path, *finding, version)
+        return Inspection(path, finding, version)
+
+    def _look(self, path: Path) -> Finding:
+        started = time.perf_counter()
+        _, height, width, _ = read_clip(path, num_frames=self.num_frames, stride=self.stride).shape
+        pace = time.perf_counter() - started
+        info = read_info(path)
+        return Finding(sha256([path]), info.seconds, float(info.frames_per_second), width, height, pace)
 
     def recall(self, path: Path) -> Inspection | None:
         """What was noted of the file as it is now."""
@@ -123,7 +148,7 @@ class _Inspect:
             return None
         version = file_version(path)
         finding = read_note(self._note(path, version), Finding)
-        return None if finding is None else Inspection(path, *finding, version)
+        return None if finding is None else Inspection(path, finding, version)
 
     def _note(self, path: Path, version: FileVersion) -> Path | None:
         if self.notes is None:

@@ -1,0 +1,49 @@
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from vjepa_mlflow import UserError
+from vjepa_mlflow.data import Sample, SeenVideos, read_seen
+
+
+def digest(name: str) -> str:
+    return sha256(name.encode()).hexdigest()
+
+
+def seen(before: SeenVideos | None = None, **names: str) -> SeenVideos:
+    return SeenVideos.of({split: map(digest, of_split) for split, of_split in names.items()}, before)
+
+
+def test_it_knows_what_it_and_those_before_it_have_seen() -> None:
+    first = seen(train="abc", val="d", test="e")
+    second = seen(first, train="xe", val="ya", test="zd")
+    roles = {name: second.role(digest(name)) for name in "abcdexyzn"}
+    # What was trained on, by whichever model, is neither validated nor tested on.
+    assert roles == dict.fromkeys("abcex", "train") | dict.fromkeys("dy", "val") | {"z": "test", "n": None}
+
+
+def test_it_counts_what_it_has_seen() -> None:
+    samples = [Sample(Path(name), name, "a", digest=digest(name)) for name in "aabdn"]
+    assert seen(train="ab", test="d").count(samples) == {"train": 3, "test": 1, "new": 1}
+
+
+def test_it_is_kept_beside_the_weights(tmp_path: Path) -> None:
+    assert read_seen(tmp_path) is None
+    kept = seen(SeenVideos.nothing_of("models:/old/1"), train="abc", val="d", test="e")
+    kept.write(tmp_path)
+    assert read_seen(tmp_path) == kept
+    assert kept.unknown == ("models:/old/1",)
+
+
+def test_a_hundred_thousand_videos_take_two_megabytes(tmp_path: Path) -> None:
+    SeenVideos.of({"train": (digest(str(number)) for number in range(100_000))}).write(tmp_path)
+    (file,) = tmp_path.iterdir()
+    assert file.stat().st_size < 2.1e6
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"train": []}', "\udcff"])
+def test_what_is_no_such_file_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "seen_videos.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=r"seen_videos.json: cannot be read: expected it as it was saved"):
+        read_seen(tmp_path)

@@ -1,0 +1,70 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from vjepa_mlflow import Recipe, UserError, check
+from vjepa_mlflow.cli import commands
+
+
+@pytest.fixture
+def messy(small_data: Path, tmp_path: Path) -> Path:
+    """Class folders with a copy, a video that is none, and much that is no video."""
+    for video in sorted(small_data.rglob("*.mp4")):
+        target = tmp_path / "data" / video.parent.name / video.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video, target)
+    root = tmp_path / "data"
+    shutil.copy(root / "left_clockwise" / "0.mp4", root / "left_clockwise" / "copy.mp4")
+    (root / "right_clockwise" / "bad.mp4").write_bytes(b"nothing")
+    (root / "loose.mp4").touch()
+    (root / "right_clockwise" / "notes.txt").touch()
+    (root / "left_clockwise" / "above").symlink_to(root)
+    return root
+
+
+def test_it_says_what_there_is_and_what_a_training_would_take(messy: Path) -> None:
+    survey = check(Recipe(data=str(messy), model="tiny", epochs=3, bad_videos="skip"))
+    lines = [" ".join(line.split()) for line in survey.text().splitlines()]
+    assert lines[:8] == [
+        f"Data {messy}",
+        "19 videos of 2 classes, 0.8 minutes, 0.2 MiB",
+        "Splits class train val test different groups",
+        "left_clockwise 6 2 2 9",
+        "right_clockwise 7 1 1 9",
+        "all 13 3 3",
+        "val and test drawn, seed 0",
+        "Groups none: every video stands for itself, but for copies",
+    ]
+    assert "Frames 128x128 (19)" in lines
+    assert "Frame rates 16 (19)" in lines
+    assert "Doubles 1 contents lie there more than once: left_clockwise/0.mp4 = left_clockwise/copy.mp4" in lines
+    assert any(line.startswith("Bad videos right_clockwise/bad.mp4: ") for line in lines)
+    assert "Left out videos in no class folder (1): loose.mp4" in lines
+    assert "files without a video's suffix (1): right_clockwise/notes.txt" in lines
+    assert "links to folders that are read already (1): left_clockwise/above (leads to a folder above)" in lines
+    assert f"Training 3 epochs read {3 * 13 + 6} clips, with tiny in fp32" in lines
+
+
+def test_the_command_fails_where_a_training_would(messy: Path) -> None:
+    arguments = ["check", str(messy), "--model", "tiny"]
+    done = CliRunner().invoke(commands, arguments)
+    assert "19 videos of 2 classes" in done.stdout
+    assert isinstance(done.exception, UserError)
+    assert "1 of 20 videos cannot be used: a training would stop there" in str(done.exception)
+    assert CliRunner().invoke(commands, [*arguments, "--bad-videos", "skip"]).exit_code == 0
+
+
+def test_features_take_what_the_model_says(small_data: Path) -> None:
+    def store(**changes: str) -> str:
+        text = check(Recipe(data=str(small_data), epochs=3, **changes)).text()
+        return next(line for line in text.splitlines() if "GiB of store" in line).strip()
+
+    clips = 3 * 10 + 4 + 4
+    assert store() == f"their features take {clips * 8 / 1024:.2f} GiB of store"
+    assert store(precision="bf16") == f"their features take {clips * 4 / 1024:.2f} GiB of store"
+    assert (
+        store(model="someone/else")
+        == f"their features take {clips * 8 / 1024:.2f} GiB of store if someone/else is a ViT-L"
+    )

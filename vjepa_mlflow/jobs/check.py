@@ -1,0 +1,179 @@
+"""What a data set is understood as, and what a training on it would take. It opens every video, and no model."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from vjepa_mlflow import data, model, video
+from vjepa_mlflow.cache import cache_folder
+from vjepa_mlflow.columns import align
+from vjepa_mlflow.cpus import usable_cpus
+from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.jobs.pace import clip_count, known_pace
+from vjepa_mlflow.jobs.prepare import Fault, take_usable
+from vjepa_mlflow.recipe import Recipe
+
+SHOWN_CLASSES = 40
+SHOWN_KINDS = 4
+"""Sizes and rates that are told, the most frequent first."""
+
+BYTES = {"fp32": 4, "tf32": 4, "bf16": 2}
+"""Of a stored feature, by precision."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found.
+
+    Attributes:
+        recipe: what was asked.
+        listing: how the data was read.
+        faults: of the videos that cannot be used.
+        dataset: the splits of the others.
+        findings: what the others are.
+    """
+
+    recipe: Recipe
+    listing: data.Listing
+    faults: list[Fault]
+    dataset: data.VideoDataset
+    findings: list[video.Finding]
+
+    def text(self) -> str:
+        """All of it, as lines for a terminal."""
+        sections = {
+            "Data": self._data(),
+            "Splits": self._splits(),
+            "Groups": self._groups(),
+            "Durations": self._durations(),
+            "Frames": self._kinds([f"{one.width}x{one.height}" for one in self.findings]),
+            "Frame rates": self._kinds([f"{one.frames_per_second:.4g}" for one in self.findings]),
+            "Doubles": self._doubles(),
+            "Bad videos": self._bad_videos(),
+            "Left out": [
+                f"{len(names)} {reason}: {data.few(names)}" for reason, names in self.listing.left_out.items()
+            ],
+            "Notes": [*self.listing.notes, *self.dataset.remarks()],
+            "Training": list(self._training()),
+        }
+        lines = [
+            [name if not index else "", line] for name, found in sections.items() for index, line in enumerate(found)
+        ]
+        return "\n".join(align(lines))
+
+    def refuse_faults(self) -> None:
+        """Says that a training would not begin, where it would not.
+
+        Raises:
+            UserError: some videos cannot be used, and the recipe does not leave them out.
+        """
+        if self.faults and self.recipe.bad_videos == "stop":
+            raise UserError(
+                f"data={self.recipe.data}: {len(self.faults)} of {len(self.listing.samples)} videos cannot be used: a "
+                f"training would stop there; mend them, or leave them out with bad_videos=skip"
+            )
+
+    def _samples(self) -> list[data.Sample]:
+        return [sample for samples in self.dataset.splits.values() for sample in samples]
+
+    def _data(self) -> list[str]:
+        samples = self._samples()
+        minutes = sum(one.seconds for one in self.findings) / 60
+        size = sum(sample.version.size for sample in samples if sample.version) / 2**20
+        return [
+            str(data.locate_data(self.recipe.data).resolve()),
+            f"{len(samples)} videos of {len(self.dataset.labels)} classes, {minutes:.1f} minutes, {size:.1f} MiB",
+        ]
+
+    def _splits(self) -> list[str]:
+        counts = {split: Counter(one.label for one in samples) for split, samples in self.dataset.splits.items()}
+        groups = defaultdict(set)
+        for sample, unit in zip(self._samples(), data.undivided_groups(self._samples()), strict=True):
+            groups[sample.label].add(unit)
+        rows = [["class", *data.SPLITS, "different groups"]]
+        for label in self.dataset.labels[:SHOWN_CLASSES]:
+            rows.append([label, *(str(counts[split][label]) for split in data.SPLITS), str(len(groups[label]))])
+        if (more := len(self.dataset.labels) - SHOWN_CLASSES) > 0:
+            rows.append([f"... {more} more", *[""] * (len(data.SPLITS) + 1)])
+        rows.append(["all", *(str(counts[split].total()) for split in data.SPLITS), ""])
+        drawn = [f"{' and '.join(self.dataset.drawn)} drawn, seed {self.recipe.seed}"] if self.dataset.drawn else []
+        return [*align(rows), *drawn]
+
+    def _groups(self) -> list[str]:
+        sizes = Counter(sample.group for sample in self._samples() if sample.group is not None)
+        if not sizes:
+            return ["none: every video stands for itself, but for copies"]
+        alone = sum(sample.group is None for sample in self._samples())
+        rest = f"; {alone} videos are in none" if alone else ""
+        return [f"{len(sizes)}, of {min(sizes.values())} to {max(sizes.values())} videos{rest}"]
+
+    def _durations(self) -> list[str]:
+        seconds = sorted(one.seconds for one in self.findings)
+        return [f"{seconds[0]:.1f} to {seconds[-1]:.1f} s, median {statistics.median(seconds):.1f} s"]
+
+    def _kinds(self, kinds: Sequence[str]) -> list[str]:
+        counts = sorted(Counter(kinds).items(), key=lambda one: (-one[1], one[0]))
+        rest = sum(count for _, count in counts[SHOWN_KINDS:])
+        said = ", ".join(f"{kind} ({count})" for kind, count in counts[:SHOWN_KINDS])
+        return [said + (f", others ({rest})" if rest else "")]
+
+    def _doubles(self) -> list[str]:
+        names = defaultdict(list)
+        for sample in self._samples():
+            names[sample.digest].append(sample.name)
+        doubles = [f"{' = '.join(same)}" for same in names.values() if len(same) > 1]
+        return [f"{len(doubles)} contents lie there more than once: {data.few(doubles)}"] if doubles else []
+
+    def _bad_videos(self) -> list[str]:
+        return [f"{fault['path']}: {fault['fault']}" for fault in self.faults]
+
+    def _training(self) -> Iterator[str]:
+        recipe = self.recipe
+        clips = clip_count(self.dataset, recipe)
+        name = model.choose(recipe.model, demo=recipe.data == data.DEMO)
+        known = model.clip_shape(name)
+        shape = known or model.BASE_SHAPE
+        store = clips * shape.tokens * shape.hidden_size * BYTES[recipe.precision] / 2**30
+        assumed = "" if known else f" if {name} is a ViT-L"
+        yield f"{recipe.epochs} epochs read {clips} clips, with {name} in {recipe.precision}"
+        yield f"their features take {store:.2f} GiB of store{assumed}"
+        reading = clips * statistics.mean(one.pace for one in self.findings) / usable_cpus() / 60
+        yield f"reading the clips takes about {_minutes(reading)} on {usable_cpus()} CPUs, as the check read them"
+        pace = known_pace(recipe)
+        if pace is None:
+            yield "encoding them comes on top: known once a training with that model was run here"
+        else:
+            yield f"the training takes about {_minutes(clips / pace / 60)}, at the pace of the last one with that model here"
+
+
+def _minutes(count: float) -> str:
+    return f"{count:.1f} minutes" if count < 100 else f"{count / 60:.1f} hours"
+
+
+def check(recipe: Recipe) -> Survey:
+    """Reads a data set as a training would, and tells what there is to tell.
+
+    Args:
+        recipe: the fields named in `recipe.CHECKED` are used.
+
+    Raises:
+        UserError: the data cannot be understood or split, or no video can be used.
+    """
+    listing = data.read_data(recipe.data)
+    data.leave_out_small(listing, recipe.min_videos)
+    data.check_samples(recipe.data, listing.samples)
+    shape = model.clip_shape(model.choose(recipe.model, demo=recipe.data == data.DEMO)) or model.BASE_SHAPE
+    inspections = video.inspect_videos(
+        [sample.path for sample in listing.samples],
+        num_frames=shape.num_frames,
+        stride=recipe.stride,
+        notes=cache_folder() / "videos",
+    )
+    usable, faults = take_usable(listing.samples, inspections)
+    if not usable:
+        raise UserError(f"data={recipe.data}: no video can be used: {faults[0]['path']}: {faults[0]['fault']}")
+    dataset = data.make_dataset(recipe.data, usable, seed=recipe.seed)
+    return Survey(recipe, listing, faults, dataset, [one.finding for one in inspections if one.finding is not None])

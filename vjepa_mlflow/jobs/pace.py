@@ -1,0 +1,44 @@
+"""How fast clips went through whole runs on this machine, noted for those who ask how long one takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from vjepa_mlflow import data, model
+from vjepa_mlflow.cache import cache_folder, read_note, write_note
+from vjepa_mlflow.digest import sha256_of_text
+from vjepa_mlflow.recipe import Recipe
+
+ENOUGH = 16
+"""Clips that must at least have been encoded for a pace to be one."""
+
+
+class Pace(NamedTuple):
+    """What is noted."""
+
+    clips_per_second: float
+
+
+def clip_count(dataset: data.VideoDataset, recipe: Recipe) -> int:
+    """How many clips a run reads, each counted once."""
+    sizes = {split: len(samples) for split, samples in dataset.splits.items()}
+    return recipe.distinct_views * sizes["train"] + sizes["val"] + sizes["test"]
+
+
+def note_pace(recipe: Recipe, dataset: data.VideoDataset, *, encoded: int, seconds: float) -> None:
+    """Notes how fast a training was, if it had to encode most of its clips."""
+    clips = clip_count(dataset, recipe)
+    if recipe.cache == "disk" and encoded > max(ENOUGH, clips / 2):
+        write_note(_note(recipe), Pace(clips / seconds)._asdict())
+
+
+def known_pace(recipe: Recipe) -> float | None:
+    """Clips a second in the last run with the recipe's model, precision and device; None where there was none."""
+    found = read_note(_note(recipe), Pace)
+    return None if found is None else found.clips_per_second
+
+
+def _note(recipe: Recipe) -> Path:
+    name = model.choose(recipe.model, demo=recipe.data == data.DEMO)
+    return cache_folder() / "pace" / sha256_of_text(f"{name} {recipe.precision} {recipe.device}")
