@@ -127,7 +127,7 @@ def test_classes_are_as_even_as_groups_allow() -> None:
 def test_another_seed_draws_another_split() -> None:
     for kind in (ungrouped, long_tailed, nested, crossed):
         rows = kind(random.Random(1))
-        assert len({tuple(draw(rows, seed=seed).splits) for seed in range(6)}) == 6
+        assert len({tuple(draw(rows, seed=seed).splits) for seed in range(4)}) == 4
     lone = [("a", f"v{number}") for number in range(3)]
     assert len({tuple(draw(lone, seed=seed).splits) for seed in range(60)}) == 6
 
@@ -238,7 +238,7 @@ def can_be_coloured(triples: list[list[int]], home: dict[int, int]) -> bool:
 
 def test_classes_of_three_subjects_are_split_whenever_they_can_be() -> None:
     outcomes = Counter()
-    for seed in range(25):
+    for seed in range(16):
         rng = random.Random(seed)
         triples = [rng.sample(range(20), 3) for _ in range(10)]
         rows = [
@@ -251,7 +251,7 @@ def test_classes_of_three_subjects_are_split_whenever_they_can_be() -> None:
         else:
             with pytest.raises(NoSplitError, match=r"class 'c\d' cannot be in each of train, val and test: its 3 "):
                 draw(rows, seed=seed)
-    assert min(outcomes.values()) > 5
+    assert min(outcomes.values()) > 3
 
 
 def smallest_error_of_many(rows: Rows) -> float | None:

@@ -56,6 +56,10 @@ class Listing:
         """Takes in that something is not used."""
         self.left_out.setdefault(reason, []).append(name)
 
+    def describe_left_out(self) -> list[str]:
+        """What is there and is not used: a line for each reason, with some names."""
+        return [f"{reason} ({len(names)}): {few(names)}" for reason, names in self.left_out.items()]
+
     def extend(self, other: "Listing") -> None:
         """Takes in another part of the same data."""
         self.samples += other.samples

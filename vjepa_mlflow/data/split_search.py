@@ -25,7 +25,7 @@ ROUNDS = 12
 PAIRS = 10_000
 """How many exchanges of two units are tried a round: all of them with up to some 140 kinds of units."""
 
-CHAIN = 20
+CHAIN = 40
 """How many units are moved at once at most, each because of the one before."""
 
 NODES = 4_000

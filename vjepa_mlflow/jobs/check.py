@@ -53,9 +53,7 @@ class Survey:
             "Frame rates": self._kinds([f"{one.frames_per_second:.4g}" for one in self.findings]),
             "Doubles": self._doubles(),
             "Bad videos": self._bad_videos(),
-            "Left out": [
-                f"{len(names)} {reason}: {data.few(names)}" for reason, names in self.listing.left_out.items()
-            ],
+            "Left out": self.listing.describe_left_out(),
             "Notes": [*self.listing.notes, *self.dataset.remarks()],
             "Training": list(self._training()),
         }
@@ -146,7 +144,7 @@ class Survey:
         if pace is None:
             yield "encoding them comes on top: known once a training with that model was run here"
         else:
-            yield f"the training takes about {_minutes(clips / pace / 60)}, at the pace of the last one with that model here"
+            yield f"the training takes about {_minutes(clips / pace / 60)}, at the pace of the last one with that model"
 
 
 def _minutes(count: float) -> str:

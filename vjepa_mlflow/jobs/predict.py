@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vjepa_mlflow import data, flavor
-from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.jobs.prediction_files import PredictionFile, PredictionRow
+from vjepa_mlflow.paths import check_local, is_there, shortened
 
 if TYPE_CHECKING:
     from vjepa_mlflow.flavor.video_classifier import Classification, VideoClassifier
@@ -45,8 +46,8 @@ def predict(model_uri: str, paths: Sequence[Path], *, num_clips: int = 1) -> Ite
         UserError: there is no such model, a path is not there, or no video is among them.
     """
     flavor.check_num_clips(num_clips)
-    _check_paths(paths)
-    yield from _predict(_load(model_uri), paths, num_clips, known=set())
+    total = _count_videos(paths)
+    yield from _predict(_load(model_uri), paths, num_clips, total=total, known=set())
 
 
 def predict_to_file(model_uri: str, paths: Sequence[Path], output: Path, *, num_clips: int = 1) -> PredictionCounts:
@@ -63,7 +64,7 @@ def predict_to_file(model_uri: str, paths: Sequence[Path], output: Path, *, num_
         KeyboardInterrupt: it was asked to stop; the same call goes on.
     """
     flavor.check_num_clips(num_clips)
-    _check_paths(paths)
+    total = _count_videos(paths)
     model = _load(model_uri)
     added = errors = 0
     with (
@@ -71,7 +72,7 @@ def predict_to_file(model_uri: str, paths: Sequence[Path], output: Path, *, num_
         gentle_interrupts() as asked_to_stop,
     ):
         present = len(file.paths)
-        for row in _predict(model, paths, num_clips, known=file.paths):
+        for row in _predict(model, paths, num_clips, total=total, known=file.paths):
             file.append(row)
             added += 1
             errors += bool(row["error"])
@@ -103,22 +104,30 @@ def _load(model_uri: str) -> _Model:
     return _Model(classifier, loaded.metadata.model_id or loaded.metadata.model_uuid)
 
 
-def _check_paths(paths: Sequence[Path]) -> None:
+def _count_videos(paths: Sequence[Path]) -> int:
+    """How many there are; refuses what is not there, and says what in the folders is not taken for a video."""
+    listing = data.Listing()
     for path in paths:
-        if not path.exists():
-            raise UserError(f"{path}: no such file or folder")
-    if next(_expand(paths), None) is None:
+        check_local("path", str(path))
+        if not is_there(path):
+            raise UserError(f"{shortened(str(path))}: no such file or folder")
+    total = sum(1 for _ in _expand(paths, listing))
+    if not total:
         raise UserError(f"{', '.join(map(str, paths))}: expected at least one video file")
+    for line in listing.describe_left_out():
+        remark(f"Left out: {line}")
+    return total
 
 
-def _expand(paths: Sequence[Path]) -> Iterator[Path]:
+def _expand(paths: Sequence[Path], listing: data.Listing | None = None) -> Iterator[Path]:
     for path in paths:
-        yield from data.find_videos(path) if path.is_dir() else (path,)
+        yield from data.find_videos(path, listing) if path.is_dir() else (path,)
 
 
-def _predict(model: _Model, paths: Sequence[Path], num_clips: int, *, known: set[str]) -> Iterator[PredictionRow]:
+def _predict(
+    model: _Model, paths: Sequence[Path], num_clips: int, *, total: int, known: set[str]
+) -> Iterator[PredictionRow]:
     """Rows for the videos below some paths, one for each that is not known yet; the others become so."""
-    total = sum(1 for _ in _expand(paths))
     waiting: deque[str] = deque()
 
     def videos() -> Iterator[Path]:

@@ -195,15 +195,10 @@ def _print_dataset(dataset: data.VideoDataset, recipe: Recipe) -> None:
 
 def print_listing(listing: data.Listing) -> None:
     """What is not used, and how things were understood: the short form of what `check` prints."""
-    for line in describe_left_out(listing):
+    for line in listing.describe_left_out():
         print(printable(f"Left out: {line}"))
     for note in listing.notes:
         print(printable(f"Note: {note}"))
-
-
-def describe_left_out(listing: data.Listing) -> list[str]:
-    """What is there and is not used: a line for each reason, with some names."""
-    return [f"{reason} ({len(names)}): {data.few(names)}" for reason, names in listing.left_out.items()]
 
 
 def _print_seen(dataset: data.VideoDataset, before: data.SeenVideos | None) -> None:

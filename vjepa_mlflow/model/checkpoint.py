@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.paths import expand
+from vjepa_mlflow.paths import check_local, expand
 
 AUTO = "auto"
 TINY = "tiny"
@@ -78,6 +78,8 @@ def check_name(model: str) -> None:
         raise UserError(f"model={model}: no name: {EXPECTED}")
     if re.fullmatch(r"models:/+(?!m-)[^/@]+/*", model):
         raise UserError(f"model={model}: of no version: expected models:/NAME/VERSION or models:/NAME@ALIAS")
+    if not model.startswith(("models:/", "runs:/")):
+        check_local("model", model)
     folder = expand("model", model)
     if folder.is_dir() and model != TINY:
         find_weights(model, folder)
