@@ -139,7 +139,7 @@ def from_video_folder(
         digest: replaces the computed one.
 
     Raises:
-        UserError: there is no such folder, it has no such videos, or one of them cannot be read.
+        UserError: there is no such folder, it has no such videos, one of them cannot be read, or one is in two classes.
     """
     return _from_path(Path(path), "folder", Path(path).expanduser().is_dir(), split, name, digest)
 
@@ -157,7 +157,7 @@ def from_video_table(
 def _from_path(
     path: Path, kind: str, there: bool, split: str | None, name: str | None, digest: str | None
 ) -> LabelledVideos:
-    from vjepa_mlflow.data import SPLITS, locate_data, read_data
+    from vjepa_mlflow.data import SPLITS, check_content, locate_data, read_data
     from vjepa_mlflow.errors import UserError
     from vjepa_mlflow.iteration import map_ahead, progress
 
@@ -170,7 +170,9 @@ def _from_path(
         raise UserError(f"{path}: no video of split {split}: expected at least one")
     bar = progress(map_ahead(_read, samples), total=len(samples), description="Reading videos", unit="video")
     source = VideoDatasetSource(str(locate_data(str(path)).resolve()))
-    return LabelledVideos(list(bar), source, name or "-".join(filter(None, [path.stem, split])), digest)
+    videos = list(bar)
+    check_content(str(path), videos)
+    return LabelledVideos(videos, source, name or "-".join(filter(None, [path.stem, split])), digest)
 
 
 def _read(sample: "Sample") -> "Sample":
