@@ -61,9 +61,19 @@ def test_the_digest_goes_by_content_and_label(small_data: Path, tmp_path: Path) 
     assert mlflow.data.from_video_folder(copy).digest == digest
     (copy / "test" / "left_clockwise").rename(copy / "test" / "up_clockwise")
     relabelled = mlflow.data.from_video_folder(copy).digest
-    next((copy / "test").rglob("*.mp4")).write_bytes((copy / "train" / "left_clockwise" / "0.mp4").read_bytes())
+    changed = copy / "test" / "right_clockwise" / "7.mp4"
+    changed.write_bytes((copy / "test" / "right_clockwise" / "8.mp4").read_bytes())
     assert len({digest, relabelled, mlflow.data.from_video_folder(copy).digest}) == 3
     assert mlflow.data.from_video_folder(copy, name="mine", digest="abc").digest == "abc"
+
+
+def test_a_video_in_two_classes_is_refused(small_data: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(small_data, tmp_path / "copy"))
+    shutil.copy(copy / "train" / "left_clockwise" / "0.mp4", copy / "train" / "right_clockwise" / "0.mp4")
+    with pytest.raises(
+        UserError, match=r"left_clockwise/0.mp4 .* and train/right_clockwise/0.mp4 .* are the same video"
+    ):
+        mlflow.data.from_video_folder(copy)
 
 
 @pytest.fixture

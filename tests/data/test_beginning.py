@@ -65,5 +65,5 @@ def test_other_weights_are_refused() -> None:
 
 @pytest.mark.parametrize(("text", "labels"), [(b"path\nx\n", b"{}"), (b"", b"nonsense"), (b"", b'{"1": "a"}')])
 def test_what_was_not_logged_so_is_refused(text: bytes, labels: bytes) -> None:
-    with pytest.raises(UserError, match="run run: its split.csv and labels.json cannot be read"):
+    with pytest.raises(UserError, match=r"run run: its split.csv and labels.json cannot be read"):
         Beginning.read("run", text, labels, PARAMS)

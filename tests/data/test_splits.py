@@ -142,7 +142,7 @@ def test_label_ids_follow_the_labels() -> None:
             "a/0.mp4 of class 'a' and d/1.mp4 of class 'd' are the same video: expected every video in one class",
         ),
         (
-            # Each of six classes has three of four groups, one for each split: two that have the fourth in common differ.
+            # Four classes of three out of four groups: one split has two groups, and the classes of both have no third.
             [
                 sample(10 * number + int(group), str(number), group=group)
                 for number, groups in enumerate(["123", "124", "134", "234"])
