@@ -164,9 +164,7 @@ def test_lists_beside_class_folders_are_read_if_they_have_all(root: Path) -> Non
     (root / "clips" / "train.txt").write_text("run/1.mp4 0\nwalk/1.mp4 1\n")
     for name in ("1.mp4", "2.mp4", "with space.mp4", "comma, here.mp4"):
         (root / "clips" / name).unlink()
-    with pytest.raises(
-        UserError, match=r"in two ways: by train.txt, which leave out 2 videos such as run/2.mp4, or by"
-    ):
+    with pytest.raises(UserError, match=r"in two ways: by train.txt, which leave out 2 videos such as run/2.mp4, or"):
         read_data(str(root / "clips"))
     (root / "clips" / "val.txt").write_text("run/2.mp4 0\nwalk/2.mp4 1\n")
     listing = read_data(str(root / "clips"))
