@@ -71,6 +71,10 @@ def test_videos_are_found_in_a_fixed_order(tmp_path: Path) -> None:
         (["a/1.mp4", "b/1.mp4", "more/a/1.mp4"], "more as a class, or as a set of its own with the classes a"),
         (["train_256/a/1.mp4", "val_256/a/1.mp4"], "train_256, val_256 as splits, or as classes"),
         (["all/a/1.mp4", "all/b/1.mp4"], "its only folder, all, would be the only class: did you mean data=.*/all"),
+        (
+            ["videos/1.mp4", "videos/2.mp4", "labels.csv"],
+            r"its only folder, videos, .* did you mean data=.*/labels\.csv",
+        ),
         (["train/Run/1.mp4", "train/walk/1.mp4", "val/run/1.mp4"], "'Run' .* and 'run' .* are one name in two spell"),
         (["1/1.mp4", "01/1.mp4", "2/1.mp4"], "classes '01' .* and '1' .* are one name"),
         (["jump rope/1.mp4", "jump_rope/1.mp4"], "'jump rope' .* and 'jump_rope' .* are one name"),
@@ -195,6 +199,11 @@ def test_videos_that_were_cut_from_one_are_a_group(tmp_path: Path) -> None:
     ]
     assert "UCF101" in listing.notes[0]
     assert {one.group for one in read_data(str(touch(tmp_path, "a/other.avi"))).samples} == {None}
+
+
+def test_folders_in_classes_are_said_to_be_no_groups(tmp_path: Path) -> None:
+    listing = read_data(str(touch(tmp_path, "a/anna/1.mp4", "a/ben/1.mp4", "b/anna/cut/1.mp4", "b/1.mp4")))
+    assert listing.notes[0].startswith("The 3 folders inside class folders (a/anna, a/ben, b/anna) mean nothing: wh")
 
 
 def test_the_working_directory_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

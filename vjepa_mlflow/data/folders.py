@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vjepa_mlflow.data.samples import Listing, Sample, few
+from vjepa_mlflow.data.tables import TABLE_SUFFIXES
 from vjepa_mlflow.data.walk import Entries, Walk, find_videos, in_order
 from vjepa_mlflow.data.words import split_named, split_words
 from vjepa_mlflow.errors import UserError
@@ -50,7 +51,9 @@ def read_folder(root: Path) -> Listing:
         classes = [ClassFolder(inner, None) for inner in top.folders]
     listing.samples = sorted(_read(walk, classes), key=lambda sample: in_order(sample.name))
     _check_empty(walk, classes)
-    _group_by_names(listing)
+    if not splits:
+        _group_by_names(listing)
+        _note_folders_in_classes(listing)
     return listing
 
 
@@ -113,15 +116,24 @@ def _check_empty(walk: Walk, classes: Iterable[ClassFolder]) -> None:
 
 
 def _group_by_names(listing: Listing) -> None:
-    """Keeps together, where splits are to be drawn, what names say was cut from one video."""
+    """Keeps together what names say was cut from one video."""
     cut = [_UCF101.fullmatch(sample.path.name) for sample in listing.samples]
-    if cut and all(cut) and all(sample.split is None for sample in listing.samples):
+    if cut and all(cut):
         listing.samples = [
             replace(sample, group=f"{sample.label} {match[1]}")
             for sample, match in zip(listing.samples, cut, strict=True)
             if match
         ]
         listing.notes.append("Videos with the same g number in their names, as in UCF101, are taken for a group")
+
+
+def _note_folders_in_classes(listing: Listing) -> None:
+    inner = sorted({"/".join(sample.name.split("/")[:2]) for sample in listing.samples if sample.name.count("/") > 1})
+    if inner:
+        listing.notes.append(
+            f"The {len(inner)} folders inside class folders ({few(inner)}) mean nothing: where their videos are to stay "
+            f"in one split, give a table path,label,group"
+        )
 
 
 def _check_splits(walk: Walk, top: Entries, splits: Mapping[Path, str]) -> None:
@@ -159,6 +171,12 @@ def _check_classes(walk: Walk, top: Entries) -> None:
     table = "or give a table path,label[,split]"
     if len(inside) == 1:
         (one,) = inside
+        tables = [path for path in top.files if path.suffix.lower() in TABLE_SUFFIXES]
+        if len(tables) == 1:
+            raise UserError(
+                f"data={walk.root}: its only folder, {one.name}, would be the only class: did you mean "
+                f"data={tables[0]}?"
+            )
         below = [folder for folder in inside[one].folders if _has_videos(folder)]
         if len(below) > 1 or split_folders(inside[one]):
             raise UserError(
@@ -166,7 +184,7 @@ def _check_classes(walk: Walk, top: Entries) -> None:
             )
     for folder, found in inside.items():
         within = [inner.name for inner in found.folders]
-        if shared := sorted(names & set(within)):
+        if shared := sorted((names - {folder.name}) & set(within)):
             raise UserError(
                 f"data={walk.root}: can be read in two ways: {folder.name} as a class, or as a set of its own with the "
                 f"classes {few(shared)}, which lie beside it as well: expected train, val and test folders where there "
