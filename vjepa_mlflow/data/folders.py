@@ -131,8 +131,8 @@ def _note_folders_in_classes(listing: Listing) -> None:
     inner = sorted({"/".join(sample.name.split("/")[:2]) for sample in listing.samples if sample.name.count("/") > 1})
     if inner:
         listing.notes.append(
-            f"The {len(inner)} folders inside class folders ({few(inner)}) mean nothing: where their videos are to stay "
-            f"in one split, give a table path,label,group"
+            f"The {len(inner)} folders inside class folders ({few(inner)}) mean nothing: where their videos are to "
+            f"stay in one split, give a table path,label,group"
         )
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vjepa_mlflow.data.samples import SPLITS, Listing, Sample, few, label_ids, sorted_labels
-from vjepa_mlflow.data.split_search import SHARE, TOLERANCE, NoSplitError, draw_splits
+from vjepa_mlflow.data.split_search import NoSplitError, draw_splits
+from vjepa_mlflow.data.split_units import SHARE, TOLERANCE
 from vjepa_mlflow.errors import UserError
 
 ORDER = "sha256"
