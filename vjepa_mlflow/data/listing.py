@@ -10,7 +10,7 @@ from vjepa_mlflow.data.samples import Listing, Sample, few
 from vjepa_mlflow.data.splits import check_samples
 from vjepa_mlflow.data.tables import TABLE_SUFFIXES, find_split_lists, read_table
 from vjepa_mlflow.data.walk import Walk, find_videos
-from vjepa_mlflow.data.words import check_labels
+from vjepa_mlflow.data.words import check_labels, spoken
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.paths import check_local, expand, is_file, is_link, is_there, shortened
 
@@ -135,11 +135,11 @@ def _real_paths(samples: Sequence[Sample]) -> Iterator[str]:
 
 def _check_groups(data: str, samples: list[Sample]) -> None:
     """Refuses groups that the given splits divide."""
-    first: dict[str, Sample] = {}
+    first: dict[object, Sample] = {}
     for sample in samples:
         if sample.group is None or sample.split is None:
             continue
-        other = first.setdefault(sample.group, sample)
+        other = first.setdefault(spoken(sample.group), sample)
         if other.split != sample.split:
             raise UserError(
                 f"data={data}: group '{sample.group}' is in {other.split} ({other.name}) and in {sample.split} "

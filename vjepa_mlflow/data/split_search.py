@@ -72,8 +72,8 @@ def _filled(draft: Draft) -> Draft:
             part = int(len(units) * target[-1] / sum(have[-1] for have in pool.targets))
             draft.put(kind, split, min(max(part - draft.placed[kind][split], 0), len(units) - sum(draft.placed[kind])))
         rest += [kind] * (len(units) - sum(draft.placed[kind]))
-    # Large units first, since small ones fill the gaps; kinds stand in the order drawn, so a kind's number is a draw.
-    for kind in sorted(rest, key=lambda kind: -pool.kinds[kind].counts[-1][1] * (kind + 1)):
+    # Large units first, since small ones fill the gaps; of equal ones the one that was drawn first.
+    for kind in sorted(rest, key=lambda kind: (-pool.kinds[kind].counts[-1][1], kind)):
         draft.put(kind, min(range(len(pool.splits)), key=lambda split: draft.strays(kind, split)))
     return draft
 

@@ -1,12 +1,13 @@
 """Train, validation and test sets that can be trusted."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vjepa_mlflow.data.samples import SPLITS, Listing, Sample, few, label_ids, sorted_labels
 from vjepa_mlflow.data.split_search import NoSplitError, draw_splits
 from vjepa_mlflow.data.split_units import SHARE, TOLERANCE
+from vjepa_mlflow.data.words import spoken
 from vjepa_mlflow.errors import UserError
 
 ORDER = "sha256"
@@ -23,7 +24,7 @@ class VideoDataset:
     Attributes:
         labels: the classes, in the order of the model's outputs.
         splits: samples of train, val and test, none of them empty.
-        drawn: which splits were drawn here because the data did not give them.
+        drawn: which splits were drawn because the data did not give them.
         order: how an epoch's order is drawn, one of `features.ORDERS`.
     """
 
@@ -39,23 +40,40 @@ class VideoDataset:
     def remarks(self) -> list[str]:
         """What one should know of the splits: classes that are in none but training, and drawn shares that are off."""
         found = []
-        videos = sum(map(len, self.splits.values()))
+        pool = sum(len(self.splits[split]) for split in ("train", *self.drawn))
         for split in SPLITS[1:]:
             absent = sorted({*self.labels} - {sample.label for sample in self.splits[split]})
             if absent:
                 found.append(f"{split} has no video of {len(absent)} of {len(self.labels)} classes: {few(absent)}")
-            share = len(self.splits[split]) / videos
+            share = len(self.splits[split]) / pool
             if split in self.drawn and abs(share - SHARE) > TOLERANCE:
-                found.append(f"{split} has {share:.0%} of the videos, for classes and groups to be whole")
+                found.append(
+                    f"{split} has {share:.0%} of the videos that it was drawn from, where {SHARE:.0%} are meant"
+                )
         return found
+
+    def doubles(self) -> list[str]:
+        """The contents that several files have, as these files' names; they are in one split."""
+        names = defaultdict(list)
+        for sample in (sample for samples in self.splits.values() for sample in samples):
+            names[sample.digest].append(sample.name)
+        return [" = ".join(same) for same in names.values() if len(same) > 1]
 
 
 def leave_out_small(listing: Listing, min_videos: int) -> None:
-    """Takes classes with fewer videos than that out of a listing."""
+    """Takes classes with fewer videos than that out of a listing.
+
+    Raises:
+        UserError: none is left.
+    """
     counts = Counter(sample.label for sample in listing.samples)
     for label in sorted(label for label, count in counts.items() if count < min_videos):
         listing.leave_out(f"classes with fewer than min_videos={min_videos} videos", f"{label} ({counts[label]})")
     listing.samples = [sample for sample in listing.samples if counts[sample.label] >= min_videos]
+    if not listing.samples:
+        raise UserError(
+            f"min_videos={min_videos}: no class has so many videos: expected at most {max(counts.values())}"
+        )
 
 
 def check_samples(data: str, samples: Sequence[Sample]) -> None:
@@ -103,9 +121,13 @@ def make_dataset(data: str, samples: Sequence[Sample], *, seed: int, role: Role 
     splits = {split: [sample for sample in assigned if sample.split == split] for split in SPLITS}
     for split in SPLITS:
         if not splits[split]:
+            known = sum(role(sample.digest) is not None for sample in pool)
+            before = (
+                f"; {known} of {len(pool)} videos keep the split that the model before had them in" if known else ""
+            )
             raise UserError(
                 f"data={data}: no video is left for {split}: expected a class of at least {len(missing) + 1} different "
-                f"videos or groups to draw from, or data that gives the splits"
+                f"videos or groups to draw from, or data that gives the splits{before}"
             )
     check_samples(data, assigned)
     return VideoDataset(labels=sorted_labels(assigned), splits=splits, drawn=missing)
@@ -128,6 +150,8 @@ def draw_missing(
     """
     units = undivided_groups(samples)
     roles = _roles_of_units(samples, units, role)
+    for unit in _wanted_for_training(samples, units, roles):
+        del roles[unit]
     new = [index for index, unit in enumerate(units) if unit not in roles]
     splits = [roles.get(unit, "train") for unit in units]
     if missing and new:
@@ -154,7 +178,14 @@ def _in_splits(samples: Sequence[Sample], splits: Sequence[str], missing: Sequen
     ]
 
 
-def _roles_of_units(samples: Sequence[Sample], units: Sequence[str], role: Role) -> Mapping[str, str]:
+def _wanted_for_training(samples: Sequence[Sample], units: Sequence[str], roles: Mapping[str, str]) -> set[str]:
+    """The units of classes that are known in val and test alone: some have to be trained on, so they are drawn anew."""
+    pairs = list(zip(samples, units, strict=True))
+    trained = {sample.label for sample, unit in pairs if roles.get(unit, "train") == "train"}
+    return {unit for sample, unit in pairs if sample.label not in trained}
+
+
+def _roles_of_units(samples: Sequence[Sample], units: Sequence[str], role: Role) -> dict[str, str]:
     """The split in which a unit is known; of several the first of `SPLITS`, since what was trained on stays so."""
     roles: dict[str, str] = {}
     for sample, unit in zip(samples, units, strict=True):
@@ -184,7 +215,7 @@ def undivided_groups(samples: Sequence[Sample]) -> list[str]:
 
 
 def _group(sample: Sample) -> str:
-    return f"group {sample.group}" if sample.group else f"content {sample.digest}"
+    return f"group {spoken(sample.group)}" if sample.group else f"content {sample.digest}"
 
 
 def check_content(data: str, samples: Sequence[Sample]) -> None:

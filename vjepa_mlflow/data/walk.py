@@ -15,10 +15,13 @@ VIDEO_SUFFIXES = frozenset(
     | {".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
 )
 
+SYSTEM_NAMES = frozenset({"@eaDir", "__MACOSX", "Thumbs.db", "desktop.ini"})
+"""What systems and archives leave in folders, and hide."""
+
 HIDDEN = "hidden files and folders"
 NO_VIDEO = "files without a video's suffix"
 NO_FILE = "pipes, sockets and devices"
-SEEN = "links to folders that are read already"
+SEEN = "folders that are read already by another name"
 
 
 class Entries(NamedTuple):
@@ -66,7 +69,7 @@ class Walk:
         found_files: list[Path] = []
         for entry in entries:
             path = Path(entry.path)
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or entry.name in SYSTEM_NAMES:
                 self.listing.leave_out(HIDDEN, self.name(path))
             else:
                 (found_folders if _is_folder(entry) else found_files).append(path)
@@ -74,14 +77,17 @@ class Walk:
 
     def videos(self, folder: Path) -> Iterator[Path]:
         """The video files anywhere below a folder, known by their suffix, but for those behind links to folders."""
-        self.seen[os.path.realpath(folder)] = self.name(folder)
-        folders, files = self.entries(folder)
-        yield from self.videos_among(files)
-        for below in folders:
-            if is_link(below):
-                self.links.append(below)
-            else:
-                yield from self.videos(below)
+        waiting = [folder]  # and no recursion: folders may lie deeper than Python calls
+        while waiting:
+            folder = waiting.pop()
+            first = self.seen.setdefault(os.path.realpath(folder), self.name(folder))
+            if first != self.name(folder):  # a link led there before
+                self.leave_out_seen(folder, first)
+                continue
+            folders, files = self.entries(folder)
+            yield from self.videos_among(files)
+            self.links.extend(below for below in folders if is_link(below))
+            waiting.extend(below for below in reversed(folders) if not is_link(below))
 
     def videos_among(self, files: list[Path]) -> Iterator[Path]:
         for path in files:

@@ -51,7 +51,7 @@ def check_labels(data: str, samples: Sequence[Sample]) -> None:
                 f"without control characters"
             )
     for sample in samples:
-        other = spelled.setdefault(_said(sample.label), sample)
+        other = spelled.setdefault(spoken(sample.label), sample)
         if other.label != sample.label:
             raise UserError(
                 f"data={data}: classes {other.label!a} ({other.name}) and {sample.label!a} ({sample.name}) "
@@ -64,10 +64,11 @@ def _is_line(label: str) -> bool:
     return not any(unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") for one in label)
 
 
-def _said(label: str) -> object:
-    """What is the same for two labels that one would read out alike: case, blanks, leading zeros are not heard."""
-    text = unicodedata.normalize("NFKC", label).casefold()
+def spoken(name: str) -> object:
+    """What is the same for two names that one would read out alike: case, blanks and leading zeros are not heard."""
+    text = unicodedata.normalize("NFKC", name).casefold()
     text = "".join(one for one in text if unicodedata.category(one) != "Cf").strip()
-    if re.fullmatch(r"[+-]?\d+(\.\d+)?", text):
+    if re.fullmatch(r"[+-]?\d+(\.0*)?", text):
         return Decimal(text)
-    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", text)
+    text = re.sub(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)", "", text)  # between two numbers they are
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", text)
