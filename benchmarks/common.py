@@ -14,7 +14,7 @@ from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2Video
 
 from vjepa_mlflow.cache import build_once
 from vjepa_mlflow.cpus import usable_cpus
-from vjepa_mlflow.data import VideoDataset, list_samples, make_dataset
+from vjepa_mlflow.data import VideoDataset, make_dataset, read_training_data
 from vjepa_mlflow.jobs.prepare import take_usable
 from vjepa_mlflow.model import Checkpoint, describe_device, load_classifier, load_processor, locate
 from vjepa_mlflow.video import inspect_videos
@@ -64,7 +64,7 @@ def load(
 
 def read_dataset(data: str, *, num_frames: int, stride: int, limit: int | None) -> VideoDataset:
     """The data as a training run splits it; with a limit, so many videos of each split's beginning and end."""
-    samples = list_samples(data)
+    samples = read_training_data(data).samples
     found = inspect_videos([sample.path for sample in samples], num_frames=num_frames, stride=stride)
     usable, _ = take_usable(samples, found)
     dataset = make_dataset(data, usable, seed=0)

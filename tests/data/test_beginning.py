@@ -8,6 +8,7 @@ import pytest
 
 from vjepa_mlflow import UserError
 from vjepa_mlflow.data import Beginning, Sample, VideoDataset, split_rows
+from vjepa_mlflow.model import Checkpoint
 
 NAMES = ("b/1.mp4", "new\nline.mp4", 'comma, "quote".mp4', "\udcff.mp4")
 SAMPLES = [Sample(Path(name), name, "ab"[index % 2], digest=str(index)) for index, name in enumerate(NAMES)]
@@ -56,11 +57,13 @@ def test_other_videos_are_refused(samples: list[Sample], reason: str) -> None:
 
 
 def test_other_weights_are_refused() -> None:
-    begun().check_revision("folder", "sha256:1")
+    same, other = (Checkpoint("folder", Path(), revision) for revision in ("sha256:1", "sha256:2"))
+    begun(model="folder").check_revision("folder", same)
+    begun(model="folder").check_revision("another", other)  # which a sweep tries
     with pytest.raises(
         UserError, match=r"model=folder: its weights \(sha256:2\) are not those that run run began with"
     ):
-        begun().check_revision("folder", "sha256:2")
+        begun(model="folder").check_revision("folder", other)
 
 
 @pytest.mark.parametrize(("text", "labels"), [(b"path\nx\n", b"{}"), (b"", b"nonsense"), (b"", b'{"1": "a"}')])

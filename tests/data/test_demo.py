@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tools.pretrain_tiny import course
 from tools.pretrain_tiny.vocabulary import make_vocabulary
-from vjepa_mlflow.data import demo, draw_clip, list_samples
+from vjepa_mlflow.data import demo, draw_clip, read_training_data
 from vjepa_mlflow.data.drawing import draw_films, expose
 from vjepa_mlflow.video import read_clip, read_info
 from vjepa_mlflow.video.sampling import choose_stretch
@@ -19,7 +19,7 @@ DRAWN = {"train": 8, "val": 2, "test": 12}
 
 
 def test_the_demo_is_drawn_whole(demo_set: Path) -> None:
-    samples = list_samples("demo")
+    samples = read_training_data("demo").samples
     assert samples[0].path.is_relative_to(demo_set)
     assert Counter((sample.split, sample.label) for sample in samples) == {
         (split, motion): count for split, count in DRAWN.items() for motion in demo.MOTIONS

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.data import find_videos, list_samples, read_data
+from vjepa_mlflow.data import find_videos, read_data, read_training_data
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -26,7 +26,7 @@ def test_split_folders_give_their_splits(tmp_path: Path, val: str) -> None:
         "notes.txt",
         "train/a/.5.mp4",
     )
-    samples = list_samples(str(tmp_path))
+    samples = read_training_data(str(tmp_path)).samples
     assert sorted((sample.name, sample.label, sample.split) for sample in samples) == sorted(
         [
             ("train/a/1.mp4", "a", "train"),
@@ -39,7 +39,10 @@ def test_split_folders_give_their_splits(tmp_path: Path, val: str) -> None:
 
 def test_class_folders_have_no_split_yet(tmp_path: Path) -> None:
     touch(tmp_path, "b/1.mp4", "a/2.mp4")
-    assert [(sample.label, sample.split) for sample in list_samples(str(tmp_path))] == [("a", None), ("b", None)]
+    assert [(sample.label, sample.split) for sample in read_training_data(str(tmp_path)).samples] == [
+        ("a", None),
+        ("b", None),
+    ]
 
 
 def test_videos_are_found_in_a_fixed_order(tmp_path: Path) -> None:
@@ -69,6 +72,16 @@ def test_videos_are_found_in_a_fixed_order(tmp_path: Path) -> None:
         (["train/a/1.mp4", "train/b/1.mp4", "val/a/1.mp4", "valid/b/1.mp4"], "folders val and valid are both val"),
         (["a/train/1.mp4", "a/test/1.mp4", "b/train/1.mp4"], "test, train in a as splits of a class, or as folders"),
         (["a/1.mp4", "b/1.mp4", "more/a/1.mp4"], "more as a class, or as a set of its own with the classes a"),
+        (
+            ["s1/a/1.mp4", "s1/b/1.mp4", "s2/a/1.mp4", "s2/b/1.mp4"],
+            "s1, s2 as classes, or a, b in them",
+        ),
+        (
+            ["train/s1/a/1.mp4", "train/s1/b/1.mp4", "train/s2/a/1.mp4", "train/s2/b/1.mp4"],
+            "s1, s2 as classes, or a, b in",
+        ),
+        (["pushup/1.mp4", "push up/1.mp4"], "'push up' .* and 'pushup' .* are one name"),
+        (["class1/1.mp4", "class01/1.mp4"], "'class01' .* and 'class1' .* are one name"),
         (["train_256/a/1.mp4", "val_256/a/1.mp4"], "train_256, val_256 as splits, or as classes"),
         (["all/a/1.mp4", "all/b/1.mp4"], "its only folder, all, would be the only class: did you mean data=.*/all"),
         (
@@ -85,7 +98,7 @@ def test_videos_are_found_in_a_fixed_order(tmp_path: Path) -> None:
 def test_folders_that_cannot_be_trained_on_are_refused(tmp_path: Path, names: list[str], reason: str) -> None:
     touch(tmp_path, *names)
     with pytest.raises(UserError, match=reason) as caught:
-        list_samples(str(tmp_path))
+        read_training_data(str(tmp_path))
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -99,11 +112,15 @@ def test_folders_that_cannot_be_trained_on_are_refused(tmp_path: Path, names: li
             {"videos in no class folder": ["val/x.mp4"], "folders without videos": ["notes"]},
         ),
         (
-            ["a/1.mp4", "a/2.y4m", "b/1.mp4", "b/.2.mp4", ".git/x"],
+            ["a/1.mp4", "a/2.y4m", "b/1.mp4", "b/.2.mp4", ".git/x", "__MACOSX/a/._1.mp4", "a/Thumbs.db"],
             {
                 "files without a video's suffix": ["a/2.y4m"],
-                "hidden files and folders": [".git", "b/.2.mp4"],
+                "hidden files and folders": [".git", "__MACOSX", "a/Thumbs.db", "b/.2.mp4"],
             },
+        ),
+        (
+            ["a/1.mp4", "b/1.mp4", "test_results.csv"],  # which names no file
+            {"files without a video's suffix": ["test_results.csv"]},
         ),
     ],
 )
@@ -114,8 +131,9 @@ def test_what_is_not_used_is_named(tmp_path: Path, names: list[str], left_out: d
 
 
 def test_classes_may_be_negative_or_named_like_splits(tmp_path: Path) -> None:
-    touch(tmp_path, "1/1.mp4", "-1/1.mp4", "test tube/1.mp4")
-    assert {sample.label for sample in list_samples(str(tmp_path))} == {"1", "-1", "test tube"}
+    labels = {"1", "-1", "1.1", "1.10", "1 1", "11", "test tube"}
+    touch(tmp_path, *(f"{label}/1.mp4" for label in labels))
+    assert {sample.label for sample in read_training_data(str(tmp_path)).samples} == labels
 
 
 @pytest.mark.parametrize("link", ["a/up", "a/deep/up", "b/sub"])
@@ -141,7 +159,7 @@ def test_folders_that_link_to_all_others_are_gone_through_once(tmp_path: Path) -
 def test_classes_may_lie_elsewhere(tmp_path: Path) -> None:
     touch(tmp_path, "in/b/1.mp4", "store/1.mp4", "store/deep/2.mp4")
     (tmp_path / "in" / "a").symlink_to(tmp_path / "store")
-    assert [(one.name, one.label) for one in list_samples(str(tmp_path / "in"))] == [
+    assert [(one.name, one.label) for one in read_training_data(str(tmp_path / "in")).samples] == [
         ("a/1.mp4", "a"),
         ("a/deep/2.mp4", "a"),
         ("b/1.mp4", "b"),
@@ -153,7 +171,7 @@ def test_what_is_in_two_classes_is_refused(tmp_path: Path, link: str, target: st
     touch(tmp_path, "a/1.mp4", "b/1.mp4")
     (tmp_path / link).symlink_to(tmp_path / target)
     with pytest.raises(UserError, match=rf"{link}.* the same f"):
-        list_samples(str(tmp_path))
+        read_training_data(str(tmp_path))
 
 
 def test_a_folder_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +185,7 @@ def test_a_folder_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UserError, match=r"a/locked: this folder cannot be read \(Permission denied\)"):
-        list_samples(str(tmp_path))
+        read_training_data(str(tmp_path))
 
 
 def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
@@ -180,7 +198,7 @@ def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
         folder = inner
     os.close(folder)
     with pytest.raises(UserError, match="File name too long") as caught:
-        list_samples(str(tmp_path))
+        read_training_data(str(tmp_path))
     assert len(str(caught.value)) < 500
 
 
@@ -198,18 +216,22 @@ def test_videos_that_were_cut_from_one_are_a_group(tmp_path: Path) -> None:
         "b g02",
     ]
     assert "UCF101" in listing.notes[0]
-    assert {one.group for one in read_data(str(touch(tmp_path, "a/other.avi"))).samples} == {None}
+    listing = read_data(str(touch(tmp_path, "a/other.avi")))
+    assert {one.group for one in listing.samples} == {"a g01", "a g02", "b g01", "b g02", None}
+    assert "8 of 9" in listing.notes[0]
+    (tmp_path / "trainlist01.txt").write_text("".join(f"{name} 1\n" for name in [*names, "a/other.avi"]))
+    assert sum(one.group is not None for one in read_data(str(tmp_path / "trainlist01.txt")).samples) == 8
 
 
 def test_folders_in_classes_are_said_to_be_no_groups(tmp_path: Path) -> None:
     listing = read_data(str(touch(tmp_path, "a/anna/1.mp4", "a/ben/1.mp4", "b/anna/cut/1.mp4", "b/1.mp4")))
-    assert listing.notes[0].startswith("The 3 folders inside class folders (a/anna, a/ben, b/anna) mean nothing")
+    assert listing.notes[0].startswith("Folders inside class folders mean nothing (a/anna, a/ben, b/anna): wh")
 
 
 def test_the_working_directory_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "small/a/1.mp4", "small/b/1.mp4")
     monkeypatch.chdir(tmp_path)
-    samples = list_samples("small")
+    samples = read_training_data("small").samples
     monkeypatch.chdir("/")
     assert all(sample.path.is_file() for sample in samples)
 
@@ -221,9 +243,9 @@ def test_addresses_are_refused_with_the_way(data: str | Path) -> None:
     with pytest.raises(
         UserError, match=r"data=\w+:/.*: an address: expected a path on this machine; copy it here, or mo"
     ):
-        list_samples(str(data))
+        read_training_data(str(data))
 
 
 def test_a_folder_that_is_not_there_is_named() -> None:
     with pytest.raises(UserError, match="data=nowhere/at/all: no such folder or table"):
-        list_samples("nowhere/at/all")
+        read_training_data("nowhere/at/all")

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,8 +12,12 @@ def digest(name: str) -> str:
     return sha256(name.encode()).hexdigest()
 
 
+def samples(names: Iterable[str], group: str | None = None) -> list[Sample]:
+    return [Sample(Path(name), name, "a", digest=digest(name), group=group) for name in names]
+
+
 def seen(before: SeenVideos | None = None, **names: str) -> SeenVideos:
-    return SeenVideos.of({split: map(digest, of_split) for split, of_split in names.items()}, before)
+    return SeenVideos.of({split: samples(of_split) for split, of_split in names.items()}, before)
 
 
 def test_it_knows_what_it_and_those_before_it_have_seen() -> None:
@@ -24,8 +29,14 @@ def test_it_knows_what_it_and_those_before_it_have_seen() -> None:
 
 
 def test_it_counts_what_it_has_seen() -> None:
-    samples = [Sample(Path(name), name, "a", digest=digest(name)) for name in "aabdn"]
-    assert seen(train="ab", test="d").count(samples) == {"train": 3, "test": 1, "new": 1}
+    assert seen(train="ab", test="d").count(samples("aabdn")) == {"train": 3, "test": 1, "new": 1}
+
+
+def test_it_knows_groups_by_their_names() -> None:
+    first = SeenVideos.of({"train": samples("a", "Anna"), "val": samples("b", "ben"), "test": samples("c", "Cem")})
+    second = SeenVideos.of({"train": samples("d", "Dana")}, first)
+    again = [*samples("x", "anna"), *samples("y", "ben"), *samples("z", "Cem"), *samples("w", "Dana"), *samples("v")]
+    assert second.groups_trained_on(again) == ["Dana", "anna", "ben"]
 
 
 def test_it_is_kept_beside_the_weights(tmp_path: Path) -> None:
@@ -37,7 +48,7 @@ def test_it_is_kept_beside_the_weights(tmp_path: Path) -> None:
 
 
 def test_a_hundred_thousand_videos_take_two_megabytes(tmp_path: Path) -> None:
-    SeenVideos.of({"train": (digest(str(number)) for number in range(100_000))}).write(tmp_path)
+    SeenVideos.of({"train": samples(map(str, range(100_000)))}).write(tmp_path)
     (file,) = tmp_path.iterdir()
     assert file.stat().st_size < 2.1e6
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.data import list_samples, read_data
+from vjepa_mlflow.data import read_data, read_training_data
 
 
 @pytest.fixture
@@ -15,7 +15,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def listed(table: Path) -> list[tuple[str, str, str | None, str | None]]:
-    return [(sample.name, sample.label, sample.split, sample.group) for sample in list_samples(str(table))]
+    return [
+        (sample.name, sample.label, sample.split, sample.group) for sample in read_training_data(str(table)).samples
+    ]
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,11 @@ def test_tables_are_read(root: Path, name: str, text: str, expected: list) -> No
             "path,label\nclips/1.mp4,a\nclips/1.mp4,a\nclips/2.mp4,b\n",
             {"files that are named before": ["clips/1.mp4"]},
         ),
+        (
+            "t.csv",
+            "# x\npath,label,bus_stop\nclips/1.mp4,a,\nclips/2.mp4,b,\n",
+            {"lines that begin with #": ["line 1"]},
+        ),
         ("t.txt", "# old\nclips/1.mp4 a\nclips/2.mp4 b\n", {"lines that begin with #": ["line 1"]}),
     ],
 )
@@ -120,13 +127,33 @@ def test_a_folder_of_lists_gives_their_splits(root: Path) -> None:
         ("t.csv", "path,label\nclips/1.mp4,a\nclips/9.mp4,b\n", r"1 of 2 files are not there: clips/9.mp4 \(line 3\)"),
         ("t.csv", "path,label,split\nclips/1.mp4,a,dev\n", "line 2: split 'dev': expected train, val or test"),
         ("t.csv", "path,label,split\nclips/1.mp4,a,\n", "line 2: split '': expected train, val or test"),
-        ("t.csv", "path,label\nclips/1.mp4\n", "line 2: 1 cells: expected 2"),
+        ("t.csv", "path,label\nclips/1.mp4\n", "line 2: cells: 1: expected 2"),
         ("t.csv", "path,label\nclips/1.mp4,\n", "line 2: expected both a path and a label"),
         ("t.txt", "clips/1.mp4\n", "line 1: 'clips/1.mp4': expected 'path label'"),
         ("t.csv", "", "no videos found"),
         ("t.json", "{}", "expected a folder, or a table ending in .csv, .tsv, .txt"),
         ("t.csv", "path,label,start,end\nclips/1.mp4,a,0,1\n", "columns start, end: rows are whole videos here"),
         ("t.csv", "path,label,time_start\nclips/1.mp4,a,0\n", "columns time_start: rows are whole videos"),
+        *(
+            ("t.csv", f"path,label,{name}\nclips/1.mp4,a,0\n", f"columns {name.casefold()}: rows are whole videos")
+            for name in ("startTime", "tend", "first_frame", "t0", "from", "endSec", "onset")
+        ),
+        (
+            "t.csv",
+            "path,label,segment\nclips/1.mp4,a,1\n./clips/1.mp4,a,2\n",
+            "lines 2 and 3: ./clips/1.mp4 with segment 1 and 2: rows are whole videos here",
+        ),
+        ("t.csv", "path,label,is_test\nclips/1.mp4,a,0\n", "column 'is_test' holds 0: expected the name 'split'"),
+        ("t.csv", "path,label,part\nclips/1.mp4,a,train\nclips/2.mp4,a,dev\n", r"'part' holds dev, train"),
+        *(
+            (
+                "t.csv",
+                f"path,label\nclips/1.mp4,{one}\n",
+                "line 2: label '.*', which programs write where there is none",
+            )
+            for one in ("NaN", "#N/A", "NULL", "NA", "?")
+        ),
+        ("t.csv", "path,label,group\nclips/1.mp4,a,NA\n", "line 2: group 'NA', which programs write where"),
         ("t.csv", "path,label,splt\nclips/1.mp4,a,train\n", "column 'splt' is none of .*: expected 'split' if that"),
         ("t.csv", "path,label,gruop\nclips/1.mp4,a,x\n", "column 'gruop' is none of .*: expected 'group' if that"),
         ("t.csv", "path,label,usage\nclips/1.mp4,a,train\n", "column 'usage' holds train: expected the name 'split'"),
@@ -153,7 +180,7 @@ def test_a_folder_of_lists_gives_their_splits(root: Path) -> None:
 def test_faulty_tables_are_refused_with_the_line(root: Path, name: str, text: str, reason: str) -> None:
     (root / name).write_text(text)
     with pytest.raises(UserError, match=reason) as caught:
-        list_samples(str(root / name))
+        read_training_data(str(root / name))
     assert name in str(caught.value)
 
 
@@ -164,8 +191,12 @@ def test_lists_beside_class_folders_are_read_if_they_have_all(root: Path) -> Non
     (root / "clips" / "train.txt").write_text("run/1.mp4 0\nwalk/1.mp4 1\n")
     for name in ("1.mp4", "2.mp4", "with space.mp4", "comma, here.mp4"):
         (root / "clips" / name).unlink()
-    with pytest.raises(UserError, match=r"in two ways: by train.txt, which leave out 2 videos such as run/2.mp4, or"):
+    with pytest.raises(UserError, match=r"in two ways: by train.txt, without 2 videos such as run/2.mp4, or by its"):
         read_data(str(root / "clips"))
+    (root / "clips" / "train_old.txt").write_text("run/1.mp4 0\n")
+    with pytest.raises(UserError, match=r"train.txt and train_old.txt are both lists of train and name run/1.mp4"):
+        read_data(str(root / "clips"))
+    (root / "clips" / "train_old.txt").unlink()
     (root / "clips" / "val.txt").write_text("run/2.mp4 0\nwalk/2.mp4 1\n")
     listing = read_data(str(root / "clips"))
     assert [(one.name, one.label, one.split) for one in listing.samples] == [
@@ -184,10 +215,10 @@ def test_a_table_that_cannot_be_read_is_refused(root: Path, monkeypatch: pytest.
     (root / "t.csv").touch()
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(UserError, match=r"t.csv: cannot be read \(Permission denied\)"):
-        list_samples(str(root / "t.csv"))
+        read_training_data(str(root / "t.csv"))
 
 
 def test_a_binary_table_is_refused(root: Path) -> None:
     (root / "t.csv").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(UserError, match="encoded in UTF-8"):
-        list_samples(str(root / "t.csv"))
+        read_training_data(str(root / "t.csv"))

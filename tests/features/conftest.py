@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 from transformers import VJEPA2ForVideoClassification
 
-from vjepa_mlflow.data import VideoDataset, list_samples, make_dataset
+from vjepa_mlflow.data import VideoDataset, make_dataset, read_training_data
 from vjepa_mlflow.model import load_classifier, locate
 from vjepa_mlflow.video import inspect_videos
 
 
 @pytest.fixture(scope="session")
 def dataset(small_data: Path) -> VideoDataset:
-    samples = list_samples(str(small_data))
+    samples = read_training_data(str(small_data)).samples
     inspections = inspect_videos([sample.path for sample in samples], num_frames=16, stride=4)
     return make_dataset(
         "small",

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vjepa_mlflow import Recipe, TrainingResult, UserError, evaluate, flavor, train
 from vjepa_mlflow.cli import commands
-from vjepa_mlflow.data import list_samples
+from vjepa_mlflow.data import read_training_data
 from vjepa_mlflow.evaluation import TITLES
 from vjepa_mlflow.model import load_classifier, load_processor, locate
 
@@ -90,7 +90,7 @@ def test_a_planted_weakness_is_flagged_in_its_slice(
     trained: TrainingResult, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], factor: str
 ) -> None:
     spoilt = 0
-    for sample in list_samples("demo"):
+    for sample in read_training_data("demo").samples:
         if sample.split == "test":
             target = tmp_path / "data" / sample.name
             target.parent.mkdir(parents=True, exist_ok=True)

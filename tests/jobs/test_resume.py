@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from vjepa_mlflow import Recipe, TrainingResult, UserError, flavor, interrupts, train
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.cpus import thread_count
-from vjepa_mlflow.data import SPLITS, Sample, VideoDataset, list_samples
+from vjepa_mlflow.data import SPLITS, Sample, VideoDataset, read_training_data
 from vjepa_mlflow.jobs import prepare
 from vjepa_mlflow.jobs import train as job
 from vjepa_mlflow.model import TINY_FOLDER
@@ -175,7 +175,7 @@ def test_auto_takes_a_run_that_was_left_running_if_nobody_works_at_it(
     run_id, _ = stop(recipe, signal.SIGTERM)
     MlflowClient().update_run(run_id, status="RUNNING")
     monkeypatch.setattr(unfinished, "OBSERVED", 2)
-    definition = job._define(recipe, list_samples(recipe.data))
+    definition = job._define(recipe, read_training_data(recipe.data).samples)
     assert unfinished.find_unfinished(definition) == run_id
     monkeypatch.setattr(unfinished, "SIGN_INTERVAL", 0.2)
     with mlflow.start_run(run_id), run_log() as log, unfinished.resumable(log, definition):

@@ -35,6 +35,8 @@ def begin(folder: Path, clips: dict[str, bytes], *, hash_seed: str, locale: str,
     surroundings = environment(
         PYTHONHASHSEED=hash_seed,
         LC_ALL=locale,
+        PYTHONUTF8="0",
+        PYTHONCOERCECLOCALE="0",  # or Python would not hear of a locale without UTF-8
         OMP_NUM_THREADS="1",
         MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db",
         VJEPA_MLFLOW_CACHE=str(folder / "cache"),

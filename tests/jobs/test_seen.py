@@ -8,7 +8,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from vjepa_mlflow import Recipe, TrainingResult, UserError, data, evaluate, flavor, promote, train
+from vjepa_mlflow import Recipe, TrainingResult, UserError, evaluate, flavor, promote, train
 from vjepa_mlflow.data import draw_clip
 
 MOTIONS = ("left_clockwise", "right_clockwise")
@@ -67,14 +67,14 @@ def test_with_other_videos_beside_its_own_it_is_tested_on_its_own(
     found, said = evaluated(many)
     assert found > own
     assert said == "0 trained on, 0 validated on, 3 tested on, 3 new"
-    assert "3 videos that the model knows in it, and 3 drawn of 20 that it does not know" in capsys.readouterr().out
+    assert "3 videos that the model knows in it, and 3 drawn of 20 new ones" in capsys.readouterr().out
     fewer = copied(videos, tmp_path / "fewer")
     for name in [name for name, split in split_of(trained.run_id).items() if split == "train"][:5]:
         (fewer / name).unlink()
     assert evaluated(fewer)[0] == own
 
 
-def test_figures_over_what_it_was_trained_on_are_marked_and_not_promoted(
+def test_figures_over_what_it_was_trained_on_are_marked(
     trained: TrainingResult, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = draw_set(tmp_path / "data", first=50, per_class=2)
@@ -87,18 +87,36 @@ def test_figures_over_what_it_was_trained_on_are_marked_and_not_promoted(
     assert len(names) == 20
     assert said == "14 trained on, 3 validated on, 3 tested on, 0 new"
     assert "its test figures are not those of a test" in capsys.readouterr().out
-    assert MlflowClient().get_model_version("motions", "1").tags["test_seen_in_training"] == "17"
-    fetched = flavor.load_model(MODEL)
-    seen = data.read_seen(flavor.fetch_model(MODEL).checkpoint)
-    flavor.log_model(*fetched[:2], stride=4, seen=seen, registered_model_name="motions")
-    mlflow.end_run()
-    MlflowClient().set_registered_model_alias("motions", "champion", "1")
-    evaluate("models:/motions/2", Recipe(data=str(tmp_path / "given")))
-    with pytest.raises(
-        UserError, match=r"version 1 of motions was evaluated on 17 videos of its own training"
-    ) as caught:
-        promote("models:/motions/2", "champion", if_better="test_accuracy")
-    assert "evaluate models:/motions/2 --split test --unseen-by models:/motions/1 --data DATA" in str(caught.value)
+    # The version keeps those of its test.
+    assert MlflowClient().get_model_version("motions", "1").tags["test_seen_in_training"] == "0"
+
+
+def test_a_test_over_what_was_trained_on_before_is_said_everywhere_and_not_promoted(
+    trained: TrainingResult, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_set(tmp_path / "data" / "train", first=50, per_class=4)
+    shutil.copytree(videos, tmp_path / "data" / "test")
+    capsys.readouterr()
+    recipe = Recipe(data=str(tmp_path / "data"), model=MODEL, epochs=1, registered_model_name="motions")
+    result = train(recipe)
+    said = capsys.readouterr().out
+    assert "Note: 17 of the test videos were trained or validated on before: the test figures are not those" in said
+    client = MlflowClient()
+    assert (
+        client.get_run(result.run_id).data.params["seen_videos"] == "14 trained on, 3 validated on, 3 tested on, 0 new"
+    )
+    version = client.get_model_version("motions", result.model_uri.rpartition("/")[2])
+    assert version.tags["test_seen_in_training"] == "17"
+    marked = "17 of which were trained or validated on before: its figures are not those of a test"
+    assert f"over 20 videos, {marked}" in version.description
+    card = Path(mlflow.artifacts.download_artifacts(result.model_uri), "README.md").read_text()
+    assert f"20 videos, {marked}." in card
+    assert "model-index" not in card
+    assert "14 trained on" in Path(client.download_artifacts(result.run_id, "report.html")).read_text()
+    client.set_registered_model_alias("motions", "champion", "1")
+    with pytest.raises(UserError, match=rf"version {version.version} of motions was evaluated on 17 videos") as caught:
+        promote(result.model_uri, "champion", if_better="test_accuracy")
+    assert f"evaluate {result.model_uri} --split test --unseen-by models:/motions/1 --data DATA" in str(caught.value)
 
 
 def test_a_model_that_was_trained_further_knows_what_the_one_before_it_has_seen(
@@ -145,5 +163,7 @@ def test_foreign_classes_are_told_before_any_video_is_opened(trained: TrainingRe
     for name in ("up/1.mp4", "down/1.mp4", f"{MOTIONS[0]}/1.mp4"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()  # which is no video
-    with pytest.raises(UserError, match=r"2 classes are none of the model's: 'down' \(down/1.mp4\), 'up' \(up/1.mp4\)"):
+    with pytest.raises(
+        UserError, match=r"2 of its classes are none of the model's: 'down' \(down/1.mp4\), 'up' \(up/1.mp4\)"
+    ):
         evaluate(MODEL, Recipe(data=str(tmp_path)))

@@ -17,7 +17,7 @@ from helpers import REPOSITORY, points, without_times
 from mlflow import MlflowClient
 
 from vjepa_mlflow import Recipe, SweepResult, TrainingResult, UserError, evaluate, flavor, run_sweep, train, training
-from vjepa_mlflow.data import list_samples
+from vjepa_mlflow.data import read_training_data
 from vjepa_mlflow.tracking import STATE_TAG
 
 pytestmark = [
@@ -201,7 +201,7 @@ def test_a_sweep_runs_in_two_processes(sweep_of_two: Job, recipe: Recipe, rates:
     assert [(run.info.status, run.data.tags[STATE_TAG]) for run in runs] == [("FINISHED", "COMPLETE")] * 4
     values = [run.data.metrics["best_val_accuracy"] for run in runs]
     assert result.metrics["val_accuracy"] == pytest.approx(max(values))
-    validated = [sample for sample in list_samples(recipe.data) if sample.split == "val"]
+    validated = [sample for sample in read_training_data(recipe.data).samples if sample.split == "val"]
     answers = [served.predict(flavor.example_input(sample.path.read_bytes()))["label"][0] for sample in validated]
     hits = [answer == sample.label for answer, sample in zip(answers, validated, strict=True)]
     assert sum(hits) / len(hits) == pytest.approx(result.metrics["val_accuracy"])

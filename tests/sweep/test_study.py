@@ -7,7 +7,7 @@ import pytest
 from helpers import free_port
 
 from vjepa_mlflow import Recipe, UserError
-from vjepa_mlflow.data import list_samples
+from vjepa_mlflow.data import read_training_data
 from vjepa_mlflow.sweep import SharedStudy, SweepPlan, default_storage, define, study
 
 
@@ -62,7 +62,7 @@ def test_processes_with_other_data_are_refused(url: str, plan: SweepPlan) -> Non
 
 
 def test_what_defines_a_study(plan: SweepPlan, small_data: Path) -> None:
-    samples = list_samples(str(small_data))
+    samples = read_training_data(str(small_data)).samples
     recipe = Recipe(data=str(small_data), model="tiny")
     definition = define(plan, recipe, samples)
     assert definition["learning_rate"] == "1e-06 to 0.01, log, from 1e-05"

@@ -5,10 +5,15 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vjepa_mlflow.data.samples import SPLITS, Sample
 from vjepa_mlflow.data.splits import VideoDataset
 from vjepa_mlflow.errors import UserError
+
+if TYPE_CHECKING:
+    from vjepa_mlflow.model import Checkpoint
 
 COLUMNS = ("path", "label", "split", "group", "sha256")
 
@@ -31,7 +36,8 @@ class Beginning:
         labels: the classes, in the order of the model's outputs.
         drawn: which splits were drawn.
         order: how its epochs' orders are drawn.
-        model: what the user named.
+        model: what the user named, in a sweep for its baseline.
+        searched: the fields that a sweep searches.
         revision: of the checkpoint that it was.
     """
 
@@ -41,6 +47,7 @@ class Beginning:
     drawn: list[str]
     order: str
     model: str
+    searched: frozenset[str]
     revision: str
 
     @classmethod
@@ -63,13 +70,24 @@ class Beginning:
                 labels=[labels[str(index)] for index in range(len(labels))],
                 drawn=[] if drawn == "none" else drawn.split(","),
                 order=params.get("training_order", "numpy"),  # which had no name then
-                model=params.get("model", ""),
+                model=params.get("model") or params.get("baseline_model", ""),
+                searched=frozenset(name.removeprefix("search_") for name in params if name.startswith("search_")),
                 revision=params["checkpoint_revision"],
             )
         except (ValueError, KeyError, csv.Error) as error:
             raise UserError(
                 f"run {run_id}: its split.csv and labels.json cannot be read: expected them as logged"
             ) from error
+
+    def sets(self) -> dict[str, list[Sample]]:
+        """Its videos by split, as far as it is known of them: their files may be elsewhere now."""
+        sets: dict[str, list[Sample]] = {split: [] for split in SPLITS}
+        for row in self.rows:
+            sample = Sample(
+                Path(row["path"]), row["path"], row["label"], row["split"], row["group"] or None, row["sha256"]
+            )
+            sets[row["split"]].append(sample)
+        return sets
 
     def dataset(self, data: str, samples: Sequence[Sample]) -> VideoDataset:
         """The same sets out of the same videos.
@@ -93,16 +111,20 @@ class Beginning:
             raise self._other(data, f"{min(by_name)} was added")
         return VideoDataset(self.labels, splits, self.drawn, self.order)
 
-    def check_revision(self, name: str, revision: str) -> None:
-        """Refuses a checkpoint that is not the one it began with.
+    def check_revision(self, model: str, checkpoint: "Checkpoint") -> None:
+        """Refuses a checkpoint that is not the one it began with. Of others, which a sweep tries, nothing is known.
+
+        Args:
+            model: what the user named.
+            checkpoint: that it is now.
 
         Raises:
             UserError: its weights are others.
         """
-        if revision != self.revision:
+        if model == self.model and checkpoint.revision != self.revision:
             raise UserError(
-                f"model={name}: its weights ({revision[:19]}) are not those that run {self.run_id} began with "
-                f"({self.revision[:19]}): expected the same, or a new run"
+                f"model={model}: its weights ({checkpoint.revision[:19]}) are not those that run {self.run_id} began "
+                f"with ({self.revision[:19]}): expected the same, or a new run or study"
             )
 
     def _other(self, data: str, what: str) -> UserError:

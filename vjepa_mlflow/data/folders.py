@@ -1,8 +1,7 @@
 """Class folders, with or without split folders above them."""
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +14,6 @@ from vjepa_mlflow.paths import is_link, text_of
 
 EMPTY = "folders without videos"
 LOOSE = "videos in no class folder"
-_UCF101 = re.compile(r"v_.+_(g\d+)_c\d+\.\w+")
-"""Names that say which videos were cut from one, as in UCF101 (Soomro, Zamir and Shah, 2012)."""
 
 
 class ClassFolder(NamedTuple):
@@ -51,8 +48,8 @@ def read_folder(root: Path) -> Listing:
         classes = [ClassFolder(inner, None) for inner in top.folders]
     listing.samples = sorted(_read(walk, classes), key=lambda sample: in_order(sample.name))
     _check_empty(walk, classes)
+    _check_inner_folders(walk, listing.samples)
     if not splits:
-        _group_by_names(listing)
         _note_folders_in_classes(listing)
     return listing
 
@@ -115,24 +112,27 @@ def _check_empty(walk: Walk, classes: Iterable[ClassFolder]) -> None:
         walk.listing.leave_out(EMPTY, walk.name(folder))
 
 
-def _group_by_names(listing: Listing) -> None:
-    """Keeps together what names say was cut from one video."""
-    cut = [_UCF101.fullmatch(sample.path.name) for sample in listing.samples]
-    if cut and all(cut):
-        listing.samples = [
-            replace(sample, group=f"{sample.label} {match[1]}")
-            for sample, match in zip(listing.samples, cut, strict=True)
-            if match
-        ]
-        listing.notes.append("Videos with the same g number in their names, as in UCF101, are taken for a group")
+def _check_inner_folders(walk: Walk, samples: Sequence[Sample]) -> None:
+    """Refuses folders whose inner folders have the same names each time: either might be the classes."""
+    homes = defaultdict(set)
+    for sample in samples:
+        *above, _ = sample.name.split("/")
+        homes[sample.label].add("/".join(above[2 if sample.split else 1 :][:1]))
+    inner = Counter(name for names in homes.values() for name in names if name)
+    again = sorted(name for name, count in inner.items() if count > 1)
+    if len(again) > 1 and not any("" in names for names in homes.values()):
+        raise UserError(
+            f"data={walk.root}: can be read in two ways: {few(sorted(homes))} as classes, or {few(again)} in "
+            f"them, which come again in others: expected class folders without such ones, or a table path,label[,split][,group]"
+        )
 
 
 def _note_folders_in_classes(listing: Listing) -> None:
     inner = sorted({"/".join(sample.name.split("/")[:2]) for sample in listing.samples if sample.name.count("/") > 1})
     if inner:
         listing.notes.append(
-            f"The {len(inner)} folders inside class folders ({few(inner)}) mean nothing: where their videos are to "
-            f"stay in one split, give a table path,label,group"
+            f"Folders inside class folders mean nothing ({few(inner)}): where their videos are to stay in one split, "
+            f"give a table path,label,group"
         )
 
 

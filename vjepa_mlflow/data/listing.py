@@ -2,13 +2,15 @@
 
 import functools
 import os
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from vjepa_mlflow.data.folders import read_folder, split_folders
+from vjepa_mlflow.data.folders import read_folder
 from vjepa_mlflow.data.samples import Listing, Sample, few
-from vjepa_mlflow.data.splits import check_samples
-from vjepa_mlflow.data.tables import TABLE_SUFFIXES, find_split_lists, read_table
+from vjepa_mlflow.data.splits import check_samples, leave_out_small
+from vjepa_mlflow.data.tables import TABLE_SUFFIXES, find_split_lists, names_files, read_table
 from vjepa_mlflow.data.walk import Walk, find_videos
 from vjepa_mlflow.data.words import check_labels, spoken
 from vjepa_mlflow.errors import UserError
@@ -16,17 +18,24 @@ from vjepa_mlflow.paths import check_local, expand, is_file, is_link, is_there, 
 
 DEMO = "demo"
 REPEATED = "files that are named before"
+_UCF101 = re.compile(r"v_.+_(g\d+)_c\d+\.\w+")
+"""Names that say which videos were cut from one, as in UCF101 (Soomro, Zamir and Shah, 2012)."""
 
 
-def list_samples(data: str) -> list[Sample]:
-    """The labelled videos of `data`, for training.
+def read_training_data(data: str, *, min_videos: int = 1) -> Listing:
+    """Like `read_data`, for training.
+
+    Args:
+        data: a folder, a table, or `demo`.
+        min_videos: classes with fewer are left out.
 
     Raises:
         UserError: there is no such folder or table, or what it holds cannot be trained on.
     """
-    samples = read_data(data).samples
-    check_samples(data, samples)
-    return samples
+    listing = read_data(data)
+    leave_out_small(listing, min_videos)
+    check_samples(data, listing.samples)
+    return listing
 
 
 def read_data(data: str) -> Listing:
@@ -43,11 +52,11 @@ def read_data(data: str) -> Listing:
         raise UserError(f"data={shortened(data)}: no such folder or table (looked in {Path.cwd()})")
     listing = _read(root)
     if not listing.samples:
-        loose = [name for names in listing.left_out.values() for name in names]
-        there = f"; there are {few(loose)}" if loose else ""
         raise UserError(
-            f"data={data}: no videos found: expected class folders, split folders or a table of video files{there}"
+            f"data={data}: no videos found: expected class folders, split folders or a table of video files"
+            + "".join(f"; {line}" for line in listing.describe_left_out())
         )
+    _group_by_names(listing)
     check_labels(data, listing.samples)
     _leave_out_repeated(data, listing)
     _check_groups(data, listing.samples)
@@ -74,36 +83,60 @@ def _read(root: Path) -> Listing:
             raise UserError(f"data={root}: expected a folder, or a table ending in {', '.join(sorted(TABLE_SUFFIXES))}")
         return read_table(root)
     top = Walk(root, Listing()).entries(root)
-    lists = {} if split_folders(top) else find_split_lists(top.files)
-    return _read_lists(root, lists) if lists else read_folder(root)
+    lists = find_split_lists(top.files)
+    found = {table: split for table, split in lists.items() if names_files(table)}
+    if not found and lists and not any(next(find_videos(folder), None) for folder in top.folders):
+        found = lists  # there is nothing else: whoever reads them will tell what is wrong with them
+    return _read_lists(root, found) if found else read_folder(root)
 
 
 def _read_lists(root: Path, lists: dict[Path, str]) -> Listing:
-    """Reads the lists of a folder, if what they name is all that lies in its class folders, if there are any."""
+    """Reads the lists of a folder, if they name all videos that lie in its class folders."""
     listing = Listing()
+    of_split: dict[tuple[str, str], Path] = {}
     for table, split in lists.items():
-        try:
-            listing.extend(read_table(table, split=split))
-        except UserError as error:
-            raise UserError(f"{error}; {table.name} was taken for the list of a split, as its name says") from error
+        part = read_table(table, split=split)
+        for sample, real in zip(part.samples, _real_paths(part.samples), strict=True):
+            other = of_split.setdefault((split, real), table)
+            if other != table:
+                raise UserError(
+                    f"data={root}: {other.name} and {table.name} are both lists of {split} and name {sample.name}: "
+                    f"expected one of them"
+                )
+        listing.extend(part)
     names = few([path.name for path in lists])
     listed = {os.path.realpath(path) for path in [*lists, *(sample.path for sample in listing.samples)]}
     beside = Listing()
     others = [path for path in find_videos(root, beside) if os.path.realpath(path) not in listed]
+    if len({path.relative_to(root).parts[0] for path in others}) > 1:
+        raise UserError(
+            f"data={root}: can be read in two ways: by {names}, without {len(others)} videos such as "
+            f"{others[0].relative_to(root)}, or by its folders: expected either; move the lists or the folders "
+            f"elsewhere, or give a table path,label[,split]"
+        )
+    for path in others:
+        listing.leave_out("videos in no list", str(path.relative_to(root)))
     for reason, left in beside.left_out.items():
         for name in left:
             if os.path.realpath(root / name) not in listed:
                 listing.leave_out(reason, name)
-    if len({path.relative_to(root).parts[0] for path in others}) > 1:
-        raise UserError(
-            f"data={root}: can be read in two ways: by {names}, which leave out {len(others)} videos such as "
-            f"{others[0].relative_to(root)}, or by its folders as classes: expected either; move the lists or the "
-            f"folders elsewhere, or give a table path,label[,split]"
-        )
-    for path in others:
-        listing.leave_out("videos in no list", str(path.relative_to(root)))
     listing.notes.append(f"Read by its lists {names}")
     return listing
+
+
+def _group_by_names(listing: Listing) -> None:
+    """Keeps together, where splits are drawn, what names say was cut from one video."""
+    cut = [_UCF101.fullmatch(sample.path.name) for sample in listing.samples]
+    if any(sample.group for sample in listing.samples) or not any(cut):
+        return
+    listing.samples = [
+        replace(sample, group=f"{sample.label} {match[1]}") if match and sample.split in (None, "train") else sample
+        for sample, match in zip(listing.samples, cut, strict=True)
+    ]
+    listing.notes.append(
+        f"Videos with the same g number in their names, as in UCF101, are taken for a group: {sum(map(bool, cut))} of "
+        f"{len(cut)}"
+    )
 
 
 def _leave_out_repeated(data: str, listing: Listing) -> None:

@@ -56,9 +56,9 @@ class Listing:
         """Takes in that something is not used."""
         self.left_out.setdefault(reason, []).append(name)
 
-    def describe_left_out(self) -> list[str]:
+    def describe_left_out(self, *, shown: int = 3) -> list[str]:
         """What is there and is not used: a line for each reason, with some names."""
-        return [f"{reason} ({len(names)}): {few(names)}" for reason, names in self.left_out.items()]
+        return [f"{reason} ({len(names)}): {few(names, shown=shown)}" for reason, names in self.left_out.items()]
 
     def extend(self, other: "Listing") -> None:
         """Takes in another part of the same data."""

@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vjepa_mlflow.data.samples import SPLITS, Sample
+from vjepa_mlflow.data.words import spoken
+from vjepa_mlflow.digest import sha256_of_text
 from vjepa_mlflow.errors import UserError
 
 FILE = "seen_videos.json"
@@ -22,29 +24,35 @@ class SeenVideos:
 
     Attributes:
         contents: the first 16 hexadecimal digits of their SHA-256, by split. One may be in several.
+        groups: as many digits of the SHA-256 of the names of the groups that were trained or validated on.
         unknown: earlier models of which nothing is known.
     """
 
     contents: Mapping[str, frozenset[str]]
+    groups: frozenset[str] = frozenset()
     unknown: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, digests: Mapping[str, Iterable[str]], before: "SeenVideos | None" = None) -> "SeenVideos":
+    def of(cls, sets: Mapping[str, Sequence[Sample]], before: "SeenVideos | None" = None) -> "SeenVideos":
         """Of a model's own sets, with what the model before it has seen.
 
         Args:
-            digests: of the videos, by split.
+            sets: the videos, by split.
             before: the model that its head was trained on from.
         """
-        own = {split: frozenset(digest[:_DIGITS] for digest in digests.get(split, ())) for split in SPLITS}
+        own = {split: frozenset(sample.digest[:_DIGITS] for sample in sets.get(split, ())) for split in SPLITS}
+        groups = frozenset(
+            _group(sample.group) for split in SPLITS[:2] for sample in sets.get(split, ()) if sample.group
+        )
         if before is None:
-            return cls(own)
-        return cls({split: own[split] | before.contents[split] for split in SPLITS}, before.unknown)
+            return cls(own, groups)
+        contents = {split: own[split] | before.contents[split] for split in SPLITS}
+        return cls(contents, groups | before.groups, before.unknown)
 
     @classmethod
     def nothing_of(cls, model: str) -> "SeenVideos":
         """Of a model of which nothing is known."""
-        return cls({split: frozenset() for split in SPLITS}, (model,))
+        return cls({split: frozenset() for split in SPLITS}, unknown=(model,))
 
     def role(self, digest: str) -> str | None:
         """As what a content was seen: train before val before test, since what was trained on is no test; or None."""
@@ -54,6 +62,11 @@ class SeenVideos:
         """How many of some videos were seen as what: train, val or test, or new."""
         return Counter(self.role(sample.digest) or "new" for sample in samples)
 
+    def groups_trained_on(self, samples: Iterable[Sample]) -> list[str]:
+        """The groups of some videos that have the name of one that was trained or validated on."""
+        names = {sample.group for sample in samples if sample.group}
+        return sorted(name for name in names if _group(name) in self.groups)
+
     def write(self, folder: Path) -> None:
         """Keeps it beside a model's weights.
 
@@ -61,7 +74,8 @@ class SeenVideos:
             OSError: the file cannot be written.
         """
         contents = {split: sorted(self.contents[split]) for split in SPLITS}
-        (folder / FILE).write_text(json.dumps({**contents, "unknown": self.unknown}), encoding="utf-8")
+        kept = {**contents, "groups": sorted(self.groups), "unknown": self.unknown}
+        (folder / FILE).write_text(json.dumps(kept), encoding="utf-8")
 
 
 def read_seen(folder: Path) -> SeenVideos | None:
@@ -72,8 +86,23 @@ def read_seen(folder: Path) -> SeenVideos | None:
     """
     try:
         kept = json.loads((folder / FILE).read_bytes())
-        return SeenVideos({split: frozenset(kept[split]) for split in SPLITS}, tuple(kept["unknown"]))
+        contents = {split: frozenset(kept[split]) for split in SPLITS}
+        return SeenVideos(contents, frozenset(kept["groups"]), tuple(kept["unknown"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / FILE}: cannot be read: expected it as it was saved with the model") from error
+
+
+def joint_role(models: Sequence[SeenVideos]) -> Callable[[str], str | None]:
+    """As what any of several models has seen a content: train before val before test; None for a new one."""
+
+    def role(digest: str) -> str | None:
+        known = {seen.role(digest) for seen in models}
+        return next((split for split in SPLITS if split in known), None)
+
+    return role
+
+
+def _group(name: str) -> str:
+    return sha256_of_text(f"group {spoken(name)}")[:_DIGITS]

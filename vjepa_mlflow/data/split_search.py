@@ -17,6 +17,9 @@ PAIRS = 10_000
 CHAIN = 40
 """How many units are moved at once at most, each because of the one before."""
 
+ATTEMPTS = 3
+"""To find a split with every class, each with units in another order, before that is given up."""
+
 SMALL = 40
 """With no more units than this, the exact search also looks for shares that are nearer."""
 
@@ -53,11 +56,14 @@ def draw_splits(labels: Sequence[str], units: Sequence[str], *, missing: Sequenc
     Raises:
         NoSplitError: the classes share units in such a way that they cannot all be in all splits.
     """
-    pool = gather(labels, units, ("train", *missing), seed)
-    draft = _improved(_filled(Draft(pool)))
-    if draft.lacking:
-        draft = _improved(_filled(cover(pool)))
-    if draft.lacking:
+    for attempt in range(ATTEMPTS):
+        pool = gather(labels, units, ("train", *missing), f"{seed}.{attempt}" if attempt else str(seed))
+        draft = _improved(_filled(Draft(pool)))
+        if draft.lacking:
+            draft = _improved(_filled(cover(pool)))
+        if not draft.lacking:
+            break
+    else:
         raise NoSplitError(f"no split with every class in {listed(pool.splits)} was found, though there may be one")
     while draft.excess[0] and pool.units_of[-1] <= SMALL and (found := nearer(pool, below=draft.excess[0])):
         draft = _improved(found)

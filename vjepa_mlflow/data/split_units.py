@@ -39,7 +39,7 @@ class Pool:
     """How much more than tolerated a missing split of this many samples is away from its share."""
 
 
-def gather(labels: Sequence[str], units: Sequence[str], splits: tuple[str, ...], seed: int) -> Pool:
+def gather(labels: Sequence[str], units: Sequence[str], splits: tuple[str, ...], seed: str) -> Pool:
     classes = sorted(set(labels))
     ids = {label: number for number, label in enumerate(classes)}
     counts_of: dict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -75,7 +75,7 @@ def gather(labels: Sequence[str], units: Sequence[str], splits: tuple[str, ...],
     )
 
 
-def _draw(seed: int, unit: str) -> bytes:
+def _draw(seed: str, unit: str) -> bytes:
     return hashlib.sha256(f"{seed} {unit}".encode(errors="surrogatepass")).digest()
 
 

@@ -3,13 +3,14 @@
 import csv
 import difflib
 import io
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from vjepa_mlflow.data.samples import Listing, Sample, few
-from vjepa_mlflow.data.words import SPLIT_NAMES, split_named, split_words
+from vjepa_mlflow.data.words import split_named, split_words
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.paths import check_local, is_file, name_of, shortened
 
@@ -21,8 +22,14 @@ DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 UNUSED = "columns without a meaning here"
 COMMENTS = "lines that begin with #"
 
-_STRETCH = frozenset({"start", "end", "begin", "stop", "onset", "offset"})
-"""Words in names of columns that say which part of a video a row is of."""
+_UNITS = "frames?|f|index|idx|ms|seconds?|secs?|s|times?|t"
+_ENDS = re.compile(rf"({_UNITS})*(begin(ning)?|end|first|from|last|offset|onset|start|stop|t0|t1|to)({_UNITS})*")
+"""What names of columns are made of that say where in a video something begins or ends."""
+
+_FLAGS = frozenset({"0", "1", "false", "n", "no", "true", "y", "yes"})
+
+MISSING = frozenset({"#n/a", "<na>", "?", "n/a", "na", "nan", "null"})
+"""What programs write for what is not there."""
 
 _Row = tuple[int, dict[str, str]]
 """A line's number and its cells by column."""
@@ -57,8 +64,12 @@ def read_table(table: Path, *, split: str | None = None) -> Listing:
         rows = list(_rows_of_list(table, text, listing))
     else:
         _check_columns(table, header)
+        for number, (line, _) in enumerate(_lines(text), start=1):
+            if number < header.line and line.startswith("#"):
+                listing.leave_out(COMMENTS, f"line {number}")
         rows = list(_rows_with_header(table, header))
         _leave_out_columns(table, header, rows, listing)
+        _check_rows(table, header, rows)
     listing.samples = [_sample(table, number, row, split) for number, row in rows]
     _check_files(table, rows, listing.samples, has_header=header is not None)
     return listing
@@ -124,7 +135,7 @@ def _check_columns(table: Path, header: _Header) -> None:
     for name in COLUMNS:
         if (count := header.names.count(name)) > 1:
             raise UserError(f"data={table}: {count} columns '{name}' in the header {shown}: expected one")
-    stretch = [name for name in unknown if set(re.split(r"[^a-z]+", name)) & _STRETCH]
+    stretch = [name for name in unknown if _ENDS.fullmatch(re.sub(r"[^a-z0-9]", "", name))]
     if stretch:
         raise UserError(
             f"data={table}: columns {', '.join(stretch)}: rows are whole videos here: expected {HEADER}; cut the parts "
@@ -154,7 +165,7 @@ def _rows_with_header(table: Path, header: _Header) -> Iterator[_Row]:
             while len(cells) > len(header.names) and not cells[-1].strip():
                 cells.pop()
             if len(cells) != len(header.names):
-                raise UserError(f"data={table}, line {first}: {len(cells)} cells: expected {len(header.names)}")
+                raise UserError(f"data={table}, line {first}: cells: {len(cells)}: expected {len(header.names)}")
             yield first, {name: cell.strip(" \t") for name, cell in zip(header.names, cells, strict=True)}
     except csv.Error as error:
         raise UserError(
@@ -168,13 +179,48 @@ def _leave_out_columns(table: Path, header: _Header, rows: list[_Row], listing: 
     for name in header.names:
         if name in COLUMNS or not any(row[name] for _, row in rows):
             continue
-        values = {row[name].casefold() for _, row in rows}
-        if "split" not in header.names and values <= set(SPLIT_NAMES):
+        values = {row[name].casefold() for _, row in rows} - {""}
+        is_flag = bool(split_words(name)) and values <= _FLAGS
+        if "split" not in header.names and (is_flag or all(map(split_words, values))):
             raise UserError(
-                f"data={table}: column '{name}' holds {few(sorted(values))}: expected the name 'split' if these are "
-                f"the splits, or no such column"
+                f"data={table}: column '{name}' holds {few(sorted(values))}: expected the name 'split' and train, val "
+                f"and test if these are the splits, or another name"
             )
         listing.leave_out(UNUSED, name or "(one without a name)")
+
+
+def _check_rows(table: Path, header: _Header, rows: list[_Row]) -> None:
+    """Refuses rows of one file that differ in what is not used: they are of different parts of it."""
+    unused = [name for name in header.names if name and name not in COLUMNS]
+    first: dict[str, _Row] = {}
+    for number, row in rows:
+        before, known = first.setdefault(os.path.normpath(row["path"]), (number, row))
+        for name in unused:
+            if known[name] != row[name]:
+                raise UserError(
+                    f"data={table}, lines {before} and {number}: {shortened(row['path'])} with {name} {known[name]} "
+                    f"and {row[name]}: rows are whole videos here: expected each once; cut parts into files"
+                )
+
+
+def names_files(table: Path) -> bool:
+    """Whether any row or line of a table has a path that leads to a file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    text = _read_text(table)
+    return any(_file_of(table, line) is not None for line, _ in _lines(text)) or _has_rows_with_files(table, text)
+
+
+def _has_rows_with_files(table: Path, text: str) -> bool:
+    header = _find_header(table, text)
+    if header is None or "path" not in header.names:
+        return False
+    try:
+        return any(is_file(table.parent / name_of(row["path"])) for _, row in _rows_with_header(table, header))
+    except UserError:
+        return True  # it is a table, and whoever reads it will tell what is wrong
 
 
 def _rows_of_list(table: Path, text: str, listing: Listing) -> Iterator[_Row]:
@@ -217,6 +263,9 @@ def _sample(table: Path, number: int, row: dict[str, str], split: str | None) ->
     place = f"data={table}, line {number}"
     if not row["path"] or not row["label"]:
         raise UserError(f"{place}: expected both a path and a label")
+    for name in ("label", "group"):
+        if row.get(name, "").casefold() in MISSING:
+            raise UserError(f"{place}: {name} '{row[name]}', which programs write where there is none: expected a name")
     check_local(f"{place}: path", row["path"])
     if "split" in row:
         named = split_named(row["split"])

@@ -40,6 +40,7 @@ class TrainingRecord:
         labels: the classes.
         datasets: the sets by split.
         drawn: which splits were drawn.
+        seen: how many test videos were trained or validated on, here or before; or `unknown`.
         epochs: the metrics of each epoch.
         best_epoch: whose head the model has.
         usage: time and energy.
@@ -58,6 +59,7 @@ class TrainingRecord:
     labels: list[str]
     datasets: Mapping[str, LabelledVideos]
     drawn: Sequence[str]
+    seen: str
     epochs: Sequence[Mapping[str, float]]
     best_epoch: int
     usage: Usage
@@ -65,6 +67,15 @@ class TrainingRecord:
     hardware: str
     device: str
     versions: Mapping[str, str]
+
+    @property
+    def seen_sentence(self) -> str:
+        """What the test's videos are to the model, as a part of a sentence."""
+        if self.seen == "0":
+            return "none of which was trained on or used to choose the epoch"
+        if self.seen == "unknown":
+            return "some of which the model before may have been trained on: what it has seen is not known"
+        return f"{self.seen} of which were trained or validated on before: its figures are not those of a test"
 
     @property
     def title(self) -> str:
@@ -102,8 +113,9 @@ def summarize(record: TrainingRecord, evaluation: Evaluation) -> str:
     return (
         f"{_code(record.checkpoint.name)} with a head for {len(record.labels)} classes, trained on "
         f"{_code(record.recipe.data)}; the head is that of {best}. Test accuracy {accuracy.value:.4f} (95% interval "
-        f"{_interval(accuracy)}) over {len(evaluation.outcomes)} videos; most difficult class: {_code(hardest.label)} "
-        f"(recall {hardest.recall.value:.4f}). Significantly worse than the rest: {weak or 'no slice of the test set'}."
+        f"{_interval(accuracy)}) over {len(evaluation.outcomes)} videos, {record.seen_sentence}; most difficult class: "
+        f"{_code(hardest.label)} (recall {hardest.recall.value:.4f}). Significantly worse than the rest: "
+        f"{weak or 'no slice of the test set'}."
     )
 
 
@@ -127,6 +139,7 @@ def _metadata(record: TrainingRecord, evaluation: Evaluation) -> ModelCardData:
                 metric_value=value,
             )
             for name, value in evaluation.values.items()
+            if record.seen == "0"
         ],
     )
 

@@ -7,16 +7,19 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vjepa_mlflow import data, model, video
+from vjepa_mlflow import data, flavor, model, video
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.columns import align
 from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.jobs.pace import clip_count, known_pace
-from vjepa_mlflow.jobs.prepare import Fault, take_usable
+from vjepa_mlflow.jobs.prepare import Fault, check_classes, take_usable
 from vjepa_mlflow.recipe import Recipe
 
 SHOWN_CLASSES = 40
+SHOWN_NAMES = 20
+"""Of what is left out for one reason; a training's run has all of them."""
+
 SHOWN_KINDS = 4
 """Sizes and rates that are told, the most frequent first."""
 
@@ -51,10 +54,10 @@ class Survey:
             "Durations": self._durations(),
             "Frames": self._kinds([f"{one.width}x{one.height}" for one in self.findings]),
             "Frame rates": self._kinds([f"{one.frames_per_second:.4g}" for one in self.findings]),
-            "Doubles": self._doubles(),
+            "Doubles": self.dataset.doubles()[:SHOWN_CLASSES],
             "Bad videos": self._bad_videos(),
-            "Left out": self.listing.describe_left_out(),
-            "Notes": [*self.listing.notes, *self.dataset.remarks()],
+            "Left out": self.listing.describe_left_out(shown=SHOWN_NAMES),
+            "Notes": [*self.listing.notes, *self.dataset.remarks(), *self._about_the_model()],
             "Training": list(self._training()),
         }
         lines = [
@@ -118,12 +121,11 @@ class Survey:
         said = ", ".join(f"{kind} ({count})" for kind, count in counts[:SHOWN_KINDS])
         return [said + (f", others ({rest})" if rest else "")]
 
-    def _doubles(self) -> list[str]:
-        names = defaultdict(list)
-        for sample in self._samples():
-            names[sample.digest].append(sample.name)
-        doubles = [f"{' = '.join(same)}" for same in names.values() if len(same) > 1]
-        return [f"{len(doubles)} contents lie there more than once: {data.few(doubles)}"] if doubles else []
+    def _about_the_model(self) -> list[str]:
+        if not self.dataset.drawn or not self.recipe.model.startswith(flavor.URI_SCHEMES):
+            return []
+        name = self.recipe.model
+        return [f"A training would keep the splits in which {name} has seen videos, which is not asked here"]
 
     def _bad_videos(self) -> list[str]:
         return [f"{fault['path']}: {fault['fault']}" for fault in self.faults]
@@ -160,9 +162,8 @@ def check(recipe: Recipe) -> Survey:
     Raises:
         UserError: the data cannot be understood or split, or no video can be used.
     """
-    listing = data.read_data(recipe.data)
-    data.leave_out_small(listing, recipe.min_videos)
-    data.check_samples(recipe.data, listing.samples)
+    model.check_name(recipe.model)
+    listing = data.read_training_data(recipe.data, min_videos=recipe.min_videos)
     shape = model.clip_shape(model.choose(recipe.model, demo=recipe.data == data.DEMO)) or model.BASE_SHAPE
     inspections = video.inspect_videos(
         [sample.path for sample in listing.samples],
@@ -173,5 +174,6 @@ def check(recipe: Recipe) -> Survey:
     usable, faults = take_usable(listing.samples, inspections)
     if not usable:
         raise UserError(f"data={recipe.data}: no video can be used: {faults[0]['path']}: {faults[0]['fault']}")
+    check_classes(recipe.data, listing.samples, usable)
     dataset = data.make_dataset(recipe.data, usable, seed=recipe.seed)
     return Survey(recipe, listing, faults, dataset, [one.finding for one in inspections if one.finding is not None])

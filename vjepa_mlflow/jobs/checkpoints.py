@@ -68,6 +68,10 @@ class Checkpoints:
             raise refusals[0]
         return None
 
+    def exist(self) -> bool:
+        """Whether there are any, here or among the run's artifacts."""
+        return any(self._folder.glob("*.safetensors")) or bool(tracking.list_files(self._log.run_id, ARTIFACTS))
+
     def forget(self) -> None:
         """Deletes them: the run has come to its end."""
         self._log.forget_checkpoints(ARTIFACTS)

@@ -106,13 +106,16 @@ def evaluate(
         )  # a copied folder's may be nobody's
         found = assess(log, videos, outcomes, title=title, facts=facts, step=0, model_id=model_id)
         version = tracking.registered_version(model_uri)
-        if version is not None:
+        seen = describe_seen(memory.own, chosen)
+        if version is not None and seen not in ("0", "unknown"):
+            print(f"Version {version[1]} of {version[0]} keeps the figures that it has as tags: these are not a test's")
+        elif version is not None:
             tags = tracking.evaluation_tags(
                 found.metrics_of(split),
                 split=split,
                 num_clips=num_clips,
                 dataset=videos.dataset,
-                seen=describe_seen(memory.own, videos.samples),
+                seen=seen,
                 run_id=log.run_id,
             )
             tracking.tag_version(*version, tags)
@@ -156,6 +159,9 @@ def _choose_videos(
     if split != "all" and not any(sample.split == split for sample in usable):
         usable = _draw(recipe, usable, split, memory)
     chosen = memory.unseen(usable) if memory.other else usable
+    if memory.other:
+        count = f"{len(usable) - len(chosen)} of {len(usable)}"
+        print(f"Left out: {count} videos that one of the two models was trained or validated on")
     if not chosen:
         raise UserError(
             f"data={recipe.data}: of {len(usable)} videos none is left to evaluate on as {split}: expected some that "
@@ -174,8 +180,8 @@ def _draw(recipe: Recipe, samples: Sequence[data.Sample], split: str, memory: Me
     new = sum(memory.role(sample.digest) is None for sample in chosen)
     new_in_all = sum(memory.role(sample.digest) is None for sample in pool)
     print(
-        f"The {split} split: {len(chosen) - new} videos that the model knows in it, and {new} drawn of {new_in_all} "
-        f"that it does not know, seed {recipe.seed}; split=all takes all videos"
+        f"The {split} split: {len(chosen) - new} videos that {memory.owner} in it, and {new} drawn of {new_in_all} new "
+        f"ones, seed {recipe.seed}; split=all takes all videos"
     )
     return chosen
 
@@ -184,8 +190,8 @@ def _check_labels(name: str, samples: Sequence[data.Sample], labels: Sequence[st
     """Refuses classes that the model does not have, before any video is opened: all of them at once."""
     foreign = {sample.label: sample.name for sample in samples if sample.label not in labels}
     if foreign:
-        shown = data.few([f"'{label}' ({foreign[label]})" for label in sorted(foreign)], shown=20)
+        shown = data.few([f"'{label}' ({foreign[label]})" for label in sorted(foreign)], shown=len(foreign))
         raise UserError(
-            f"data={name}: {len(foreign)} classes are none of the model's: {shown}: expected some of "
-            f"{data.few(labels, shown=20)}"
+            f"data={name}: {len(foreign)} of its classes {'is' if len(foreign) == 1 else 'are'} none of the model's: "
+            f"{shown}: expected some of {data.few(labels, shown=20)}"
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from vjepa_mlflow import evaluation, features, model, tracking, training
 from vjepa_mlflow.energy import Meter, Usage, describe_hardware
+from vjepa_mlflow.errors import printable
 from vjepa_mlflow.jobs.assess import Course, LabelledSet, assess, notes_folder
 from vjepa_mlflow.jobs.prepare import Preparation, log_left_out
 from vjepa_mlflow.jobs.publish import Publication, publish
-from vjepa_mlflow.jobs.seen import describe_seen
+from vjepa_mlflow.jobs.seen import Memory, describe_seen
 from vjepa_mlflow.recipe import Recipe
 
 
@@ -50,6 +51,10 @@ def finish(
     course = Course(epochs, best_epoch=best.epoch)
     videos, outcomes = videos.predict(head, source, precision=recipe.precision)
     log_left_out(log, source.left_out)
+    memory, seen = Memory(prepared.seen), describe_seen(prepared.seen, videos.samples)
+    log.params({"seen_videos": memory.describe(videos.samples)})
+    if seen != "0":
+        print(printable(memory.sentence("test", videos.samples)))
     found = assess(
         log,
         videos,
@@ -58,6 +63,7 @@ def finish(
         facts={
             "Model": f"{prepared.checkpoint.name}, epoch {best.epoch} of {len(epochs)}",
             "Data": f"{recipe.data}, test",
+            **({} if seen == "0" else {"Seen before": memory.describe(videos.samples)}),
             "MLflow run": log.run_id,
         },
         step=step,
@@ -65,9 +71,8 @@ def finish(
     )
     usage = meter.read()
     log.metrics(usage.metrics(), step=step)
-    record = _record(log, prepared, recipe, course, usage, trials)
-    seen = describe_seen(prepared.seen, videos.samples)
-    publication = _publication(record, found, head=model.weights_digest(best.weights), seen=seen, step=step)
+    record = _record(log, prepared, recipe, course, usage, trials=trials, seen=seen)
+    publication = _publication(record, found, head=model.weights_digest(best.weights), step=step)
     uri = publish(log, prepared.classifier, prepared.processor, publication, seen=prepared.seen)
     return uri, found.metrics_of("test") | usage.metrics()
 
@@ -87,7 +92,14 @@ def test_videos(prepared: Preparation, recipe: Recipe) -> LabelledSet:
 
 
 def _record(
-    log: tracking.RunLog, prepared: Preparation, recipe: Recipe, course: Course, usage: Usage, trials: int | None
+    log: tracking.RunLog,
+    prepared: Preparation,
+    recipe: Recipe,
+    course: Course,
+    usage: Usage,
+    *,
+    trials: int | None,
+    seen: str,
 ) -> evaluation.TrainingRecord:
     from vjepa_mlflow.datasets import dataset_of_split
 
@@ -102,6 +114,7 @@ def _record(
         labels=dataset.labels,
         datasets={split: dataset_of_split(samples, recipe.data, split) for split, samples in dataset.splits.items()},
         drawn=dataset.drawn,
+        seen=seen,
         epochs=course.epochs,
         best_epoch=course.best_epoch,
         usage=usage,
@@ -113,7 +126,7 @@ def _record(
 
 
 def _publication(
-    record: evaluation.TrainingRecord, found: evaluation.Evaluation, *, head: str, seen: str, step: int
+    record: evaluation.TrainingRecord, found: evaluation.Evaluation, *, head: str, step: int
 ) -> Publication:
     return Publication(
         stride=record.recipe.stride,
@@ -128,7 +141,7 @@ def _publication(
             split="test",
             num_clips=1,
             dataset=record.datasets["test"],
-            seen=seen,
+            seen=record.seen,
             run_id=record.run_id,
         ),
     )

@@ -18,7 +18,7 @@ from vjepa_mlflow import data, model, sweep, tracking
 from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
-from vjepa_mlflow.jobs.prepare import Fault, Preparation
+from vjepa_mlflow.jobs.prepare import Drawing, Fault, Preparation, find_checkpoint
 from vjepa_mlflow.jobs.trials import TrialRunner, Workshop
 from vjepa_mlflow.processes import (
     end_with_the_parent,
@@ -79,7 +79,13 @@ class Assignment:
             shared.agree("videos", data.describe_contents(samples))
             shared.agree(f"weights of {prepared.checkpoint.name}", prepared.checkpoint.revision)
 
-        return Workshop(self.share, began=self.began, baseline=self.recipe, on_prepared=agree, on_faults=on_faults)
+        return Workshop(self.share, began=self.began, drawing=self._drawing(), on_prepared=agree, on_faults=on_faults)
+
+    def _drawing(self) -> Drawing:
+        """The baseline's seed draws, and what any of the models that are tried has seen keeps its split."""
+        tried = self.plan.space.values("model", self.recipe)
+        known = [find_checkpoint(replace(self.recipe, model=name))[1] for name in tried]
+        return Drawing(self.recipe.seed, data.joint_role([seen for seen in known if seen is not None]))
 
     def queue(self, shared: sweep.SharedStudy) -> sweep.TrialQueue:
         return shared.trials(self.plan, self.recipe, count=self.count, on_interrupted=self._end_run)

@@ -26,19 +26,18 @@ def clip_count(dataset: data.VideoDataset, recipe: Recipe) -> int:
     return recipe.distinct_views * sizes["train"] + sizes["val"] + sizes["test"]
 
 
-def note_pace(recipe: Recipe, dataset: data.VideoDataset, *, encoded: int, seconds: float) -> None:
-    """Notes how fast a training was, if it had to encode most of its clips."""
-    clips = clip_count(dataset, recipe)
-    if recipe.cache == "disk" and encoded > max(ENOUGH, clips / 2):
-        write_note(_note(recipe), Pace(clips / seconds)._asdict())
+def note_pace(recipe: Recipe, dataset: data.VideoDataset, *, encoded: int, pace: float) -> None:
+    """Notes the clips a second of a training's first epoch, if it had to encode nearly all its clips."""
+    if recipe.cache == "disk" and encoded >= max(ENOUGH, 0.9 * clip_count(dataset, recipe)):
+        write_note(_note(recipe), Pace(pace)._asdict())
 
 
 def known_pace(recipe: Recipe) -> float | None:
-    """Clips a second in the last run with the recipe's model, precision and device; None where there was none."""
+    """Clips a second in the last run with the recipe's model and precision; None where there was none."""
     found = read_note(_note(recipe), Pace)
     return None if found is None else found.clips_per_second
 
 
 def _note(recipe: Recipe) -> Path:
     name = model.choose(recipe.model, demo=recipe.data == data.DEMO)
-    return cache_folder() / "pace" / sha256_of_text(f"{name} {recipe.precision} {recipe.device}")
+    return cache_folder() / "pace" / sha256_of_text(f"{name} {recipe.precision}")

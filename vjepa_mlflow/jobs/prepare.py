@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vjepa_mlflow import data, flavor, model, tracking, video
 from vjepa_mlflow.cache import cache_folder
@@ -42,6 +42,13 @@ class Preparation:
     seen: data.SeenVideos
 
 
+class Drawing(NamedTuple):
+    """How missing splits are drawn: by which seed, and which videos keep the split that a model before has them in."""
+
+    seed: int
+    role: data.Role
+
+
 def check_names(recipe: Recipe) -> data.Listing:
     """Lists the videos that a recipe names, and refuses what else it names that is not there.
 
@@ -53,9 +60,7 @@ def check_names(recipe: Recipe) -> data.Listing:
     """
     check_country(recipe.country)
     model.check_name(recipe.model)
-    listing = data.read_data(recipe.data)
-    data.leave_out_small(listing, recipe.min_videos)
-    data.check_samples(recipe.data, listing.samples)
+    listing = data.read_training_data(recipe.data, min_videos=recipe.min_videos)
     if recipe.device not in ("auto", "cpu"):
         model.choose_device(recipe.device)  # the last of them, since it imports PyTorch
     return listing
@@ -66,6 +71,7 @@ def prepare(
     listing: data.Listing,
     *,
     began: data.Beginning | None = None,
+    drawing: Drawing | None = None,
     on_faults: Callable[[list[Fault]], None] = lambda _: None,
     share: Share | None = None,
 ) -> Preparation:
@@ -75,6 +81,7 @@ def prepare(
         recipe: the values of the run.
         listing: its videos, as `check_names` lists them.
         began: what a run that goes on began with.
+        drawing: how missing splits are drawn; None for the recipe's seed, and as the model before knows its videos.
         on_faults: is given the videos that cannot be used, if any, before they stop the run.
         share: this process's share, where several prepare the same.
 
@@ -82,36 +89,40 @@ def prepare(
         UserError: one of them is not as expected.
     """
     device = model.use_device(recipe.device)
-    checkpoint, before = _find_checkpoint(recipe)
+    checkpoint, before = find_checkpoint(recipe)
     print(f"Model: {checkpoint.name} ({checkpoint.revision[:19]}) on {model.describe_device(device)}")
     if began is not None:
-        began.check_revision(checkpoint.name, checkpoint.revision)
+        began.check_revision(recipe.model, checkpoint)
     print_listing(listing)
 
     samples = listing.samples
     usable = check_videos(samples, recipe, num_frames=checkpoint.frames_per_clip, on_faults=on_faults, share=share)
-    _check_classes(recipe.data, samples, usable)
+    check_classes(recipe.data, samples, usable)
     if began is not None:
         dataset = began.dataset(recipe.data, usable)
     else:
-        role = before.role if before is not None else lambda _: None
-        dataset = data.make_dataset(recipe.data, usable, seed=recipe.seed, role=role)
+        seed, role = drawing or Drawing(recipe.seed, before.role if before is not None else lambda _: None)
+        dataset = data.make_dataset(recipe.data, usable, seed=seed, role=role)
     _print_dataset(dataset, recipe)
-    digests = {split: [sample.digest for sample in samples] for split, samples in dataset.splits.items()}
+    if before is None and model.keeps_classifier(checkpoint, dataset.labels):
+        before = data.SeenVideos.nothing_of(checkpoint.name)
+    seen = data.SeenVideos.of(dataset.splits, before)
     _print_seen(dataset, before)
 
     classifier = model.load_classifier(checkpoint, dataset.labels, seed=recipe.seed).to(device)
     counts = model.count_parameters(classifier)
     print(f"Parameters: {counts.total:,} in all, {counts.trainable:,} trained (the head)", flush=True)
-    seen = data.SeenVideos.of(digests, before)
     return Preparation(checkpoint, dataset, classifier, model.load_processor(checkpoint), seen)
 
 
-def _find_checkpoint(recipe: Recipe) -> tuple[model.Checkpoint, data.SeenVideos | None]:
+def find_checkpoint(recipe: Recipe) -> tuple[model.Checkpoint, data.SeenVideos | None]:
     """The checkpoint, and what its head has seen, if it was trained here."""
     name = model.choose(recipe.model, demo=recipe.data == data.DEMO)
     if not name.startswith(flavor.URI_SCHEMES):
         checkpoint = model.locate(name)
+        around = checkpoint.folder.parent  # of a logged model, where its checkpoint alone is named
+        if (around / "MLmodel").is_file():
+            return checkpoint, seen_by(name, flavor.fetch_model(str(around)))
         return checkpoint, data.read_seen(checkpoint.folder)
     fetched = flavor.fetch_model(name)
     return model.from_folder(name, fetched.checkpoint), seen_by(name, fetched)
@@ -172,7 +183,12 @@ def take_usable(
     return usable, faults
 
 
-def _check_classes(name: str, samples: Sequence[data.Sample], usable: Sequence[data.Sample]) -> None:
+def check_classes(name: str, samples: Sequence[data.Sample], usable: Sequence[data.Sample]) -> None:
+    """Refuses data of which no video of some class can be used.
+
+    Raises:
+        UserError: names the class.
+    """
     lost = {sample.label for sample in samples} - {sample.label for sample in usable}
     if lost:
         raise UserError(f"data={name}: no video of class '{min(lost)}' can be used: expected at least one")
@@ -189,6 +205,9 @@ def _print_dataset(dataset: data.VideoDataset, recipe: Recipe) -> None:
     sizes = ", ".join(f"{len(samples)} {split}" for split, samples in dataset.splits.items())
     drawn = f" ({' and '.join(dataset.drawn)} drawn from train, seed {recipe.seed})" if dataset.drawn else ""
     print(printable(f"Data: {recipe.data}, {len(dataset.labels)} classes, {sizes}{drawn}"))
+    doubles = dataset.doubles()
+    if doubles:
+        print(printable(f"Note: {len(doubles)} contents lie there more than once: {data.few(doubles)}"))
     for remark in dataset.remarks():
         print(printable(f"Note: {remark}"))
 
@@ -202,11 +221,21 @@ def print_listing(listing: data.Listing) -> None:
 
 
 def _print_seen(dataset: data.VideoDataset, before: data.SeenVideos | None) -> None:
-    """Says where a given split holds what the model before was trained on."""
+    """Says where the sets hold what the model before them has learnt from, or may have."""
+    if before is None:
+        return
+    if before.unknown:
+        print(printable(f"Note: what {', '.join(before.unknown)} was trained on is not known: perhaps on these videos"))
     for split in data.SPLITS[1:]:
-        if before is not None and (trained := before.count(dataset.splits[split])["train"]) > 0:
+        counts = before.count(dataset.splits[split])
+        if known := counts["train"] + (counts["val"] if split == "test" else 0):
             print(
-                f"Note: {trained} of the {split} videos were trained on before: their figures are not those of a test"
+                f"Note: {known} of the {split} videos were trained or validated on before: the {split} figures are not "
+                f"those of a test"
+            )
+        elif groups := before.groups_trained_on(dataset.splits[split]):
+            print(
+                printable(f"Note: the model before was trained on groups of these names in {split}: {data.few(groups)}")
             )
 
 
@@ -214,6 +243,13 @@ def log_faults(log: tracking.RunLog, faults: list[Fault]) -> None:
     """Logs the videos that cannot be used, before they are listed."""
     log.table(faults, "bad_videos.csv")
     print("Videos that cannot be used, all in the run's artifact bad_videos.csv:")
+
+
+def log_unused(log: tracking.RunLog, listing: data.Listing) -> None:
+    """Logs by name, with the reasons, what the data holds and is not used, if there is anything."""
+    rows = [{"name": name, "reason": reason} for reason, names in listing.left_out.items() for name in names]
+    if rows:
+        log.table(rows, "unused.csv")
 
 
 def log_left_out(log: tracking.RunLog, left_out: Mapping[str, str]) -> None:

@@ -69,13 +69,18 @@ def _compare(name: str, holder: str, version: str, *, metric: str) -> tuple[tupl
     found = []
     for one in (holder, version):
         tags = tracking.version_tags(name, one)
-        if metric not in tags or tracking.evaluated_on_tag(split) not in tags:
+        if metric not in _figures(tags):
             raise UserError(
                 f"if_better={metric}: version {one} of {name} has no such figure: expected one of "
                 f"{', '.join(_figures(tags)) or 'none yet'}; vjepa-mlflow evaluate models:/{name}/{one} makes them"
             )
         found.append((float(tags[metric]), tags[tracking.evaluated_on_tag(split)]))
-        seen = tags.get(tracking.seen_tag(split), "unknown")
+        seen = tags.get(tracking.seen_tag(split))
+        if seen is None:
+            raise UserError(
+                f"if_better={metric}: version {one} of {name} was evaluated by an older version of this package, which "
+                f"did not ask what it was trained on: expected figures of vjepa-mlflow evaluate models:/{name}/{one}"
+            )
         if seen == "unknown":
             remark(f"Version {one} of {name} does not say what it was trained on: perhaps on these very videos")
         elif seen != "0":
@@ -103,8 +108,13 @@ def _commands(name: str, holder: str, version: str, split: str) -> str:
 
 
 def _figures(tags: dict[str, str]) -> list[str]:
+    """The names of a version's figures, of which it is said what videos they are of."""
     return sorted(
-        tag for tag in tags if tracking.evaluated_on_tag(tag.partition("_")[0]) in tags and _is_number(tags[tag])
+        tag
+        for tag in tags
+        if tracking.evaluated_on_tag(tag.partition("_")[0]) in tags
+        and not tag.endswith(tracking.SEEN)
+        and _is_number(tags[tag])
     )
 
 

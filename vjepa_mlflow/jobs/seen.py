@@ -23,8 +23,12 @@ class Memory:
 
     def role(self, digest: str) -> str | None:
         """As what one of them has seen a content: train before val before test; None for a new one."""
-        known = {seen.role(digest) for seen in (self.own, self.other) if seen is not None}
-        return next((split for split in data.SPLITS if split in known), None)
+        return data.joint_role([self.own, *([] if self.other is None else [self.other])])(digest)
+
+    @property
+    def owner(self) -> str:
+        """Who it is that knows, with the verb."""
+        return "the model knows" if self.other is None else "one of the two models knows"
 
     def unseen(self, samples: Sequence[data.Sample]) -> list[data.Sample]:
         """The videos that none of them was trained or validated on."""
@@ -42,7 +46,10 @@ class Memory:
         said = f"Of these the model has seen: {self.describe(samples)}"
         if seen == "unknown":
             return f"{said}: whether its {split} figures are those of a test is not known"
-        return said + (f": its {split} figures are not those of a test" if seen != "0" else "")
+        if seen != "0":
+            return f"{said}: its {split} figures are not those of a test"
+        groups = self.own.groups_trained_on(samples)
+        return said + (f"; but it was trained on groups of these names: {data.few(groups)}" if groups else "")
 
 
 WORDS = {"train": "trained on", "val": "validated on", "test": "tested on", "new": "new"}
@@ -73,12 +80,9 @@ def _seen_in_run(name: str, run_id: str, followed: tuple[str, ...]) -> data.Seen
         began = None if run_id in followed else tracking.read_beginning(run_id)
     except UserError:
         began = None
-    if began is None:
+    if began is None or began.searched & {"seed", "model"}:  # its trials had other splits each
         return data.SeenVideos.nothing_of(name)
-    digests: dict[str, list[str]] = {split: [] for split in data.SPLITS}
-    for row in began.rows:
-        digests[row["split"]].append(row["sha256"])
-    return data.SeenVideos.of(digests, _seen_before(began.model, (*followed, run_id)))
+    return data.SeenVideos.of(began.sets(), _seen_before(began.model, (*followed, run_id)))
 
 
 def _seen_before(model: str, followed: tuple[str, ...]) -> data.SeenVideos | None:

@@ -16,7 +16,7 @@ from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.interrupts import gentle_interrupts, orderly_interrupts
 from vjepa_mlflow.jobs.finish import finish, test_videos
 from vjepa_mlflow.jobs.helpers import Assignment, helpers
-from vjepa_mlflow.jobs.prepare import check_names, log_faults, log_preparation
+from vjepa_mlflow.jobs.prepare import check_names, log_faults, log_preparation, log_unused
 from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.jobs.trials import HEAD_FILE, PAUSE
 from vjepa_mlflow.recipe import Recipe
@@ -65,14 +65,14 @@ def run_sweep(
     count = plan.trials if trials is None else sweep.check_count("trials", trials)
     sweep.check_count("workers", workers)
     plan.space.baseline(recipe)
-    samples = check_names(recipe).samples
+    listing = check_names(recipe)
     import mlflow  # no sooner, so that mistakes are told at once
 
     name = study or f"{file.stem}-{data.locate_data(recipe.data).resolve().stem}"
     shared = sweep.SharedStudy(storage or sweep.default_storage(mlflow.get_tracking_uri()), name)
     tracking.wake_tracking()
     with orderly_interrupts(), shared.answering():
-        is_new = shared.create(plan, sweep.define(plan, recipe, samples))
+        is_new = shared.create(plan, sweep.define(plan, recipe, listing.samples))
         run_id = None if is_new else shared.wait_for_run()
         with (
             tracking.resumed_log(run_id) if run_id else tracking.run_log() as log,
@@ -84,6 +84,7 @@ def run_sweep(
             began = None if is_new else tracking.read_beginning(log.run_id)
             _check_order(plan, began)
             _log_plan(log, shared, plan, recipe, file)
+            log_unused(log, listing)
             whole = Assignment(
                 plan=plan,
                 recipe=recipe,
@@ -110,11 +111,12 @@ def _going_on() -> Iterator[None]:
 
 
 def _check_order(plan: sweep.SweepPlan, began: data.Beginning | None) -> None:
-    """Refuses a study that searches the seed and was begun when seeds drew other splits and orders."""
-    if began is not None and began.order != data.ORDER and "seed" in plan.space.fields:
+    """Refuses a study that was begun when not all of its trials had the same splits."""
+    changed = [name for name in ("seed", "model") if name in plan.space.fields]
+    if began is not None and began.order != data.ORDER and changed:
         raise UserError(
-            f"run {began.run_id}: its study searches the seed, which drew other splits in the version that began it: "
-            f"expected a new one (--study)"
+            f"run {began.run_id}: its study searches {' and '.join(changed)}, for each value of which the version that "
+            f"began it drew other splits: expected a new one (--study)"
         )
 
 
@@ -126,7 +128,10 @@ def _log_plan(
     searched = {
         f"search_{dimension.field}": f"{dimension}, from {getattr(recipe, dimension.field)}" for dimension in plan.space
     }
-    log.params({**fixed, **searched, "metric": plan.metric, "study": shared.name, "sampler": plan.sampler.name})
+    baseline = {"baseline_model": recipe.model} if "model" in plan.space.fields else {}
+    log.params(
+        {**fixed, **baseline, **searched, "metric": plan.metric, "study": shared.name, "sampler": plan.sampler.name}
+    )
     log.file(file)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from vjepa_mlflow.interrupts import gentle_interrupts, orderly_interrupts
 from vjepa_mlflow.jobs.checkpoints import Checkpoints
 from vjepa_mlflow.jobs.finish import finish, test_videos
 from vjepa_mlflow.jobs.pace import note_pace
-from vjepa_mlflow.jobs.prepare import Preparation, check_names, log_faults, log_preparation, prepare
+from vjepa_mlflow.jobs.prepare import Preparation, check_names, log_faults, log_preparation, log_unused, prepare
 from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.recipe import Recipe
 
@@ -68,14 +67,14 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         model.matmul_precision(recipe.precision),
     ):
         log.params(asdict(recipe))
-        began = _read_beginning(log) if resume else None
+        checkpoints = Checkpoints(log)
+        began = _read_beginning(log, checkpoints) if resume else None
         prepared = prepare(recipe, listing, began=began, on_faults=lambda faults: log_faults(log, faults))
+        log_unused(log, listing)
         log_preparation(log, prepared, recipe)
         source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
         videos = test_videos(prepared, recipe)
         _ = videos.properties  # measured now, so that a bad video does not cost the trained head
-        checkpoints = Checkpoints(log)
-        started = time.perf_counter()
         trained = _fit(
             log,
             prepared,
@@ -85,7 +84,7 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
             save_steps=save_steps,
             following=features.evaluation_clips(videos.samples),
         )
-        note_pace(recipe, prepared.dataset, encoded=source.encoded, seconds=time.perf_counter() - started)
+        note_pace(recipe, prepared.dataset, encoded=source.encoded, pace=trained.epochs[0]["clips_per_second"])
         best = trained.best
         # The test's metrics stand beside those of the best epoch.
         try:
@@ -139,11 +138,21 @@ def _define(recipe: Recipe, samples: Sequence[data.Sample]) -> dict[str, str]:
     return {"data": data.describe_samples(samples), **recipe.lessons()}
 
 
-def _read_beginning(log: tracking.RunLog) -> data.Beginning | None:
-    """What a run that goes on began with; of a new one nothing."""
+def _read_beginning(log: tracking.RunLog, checkpoints: Checkpoints) -> data.Beginning | None:
+    """What a run that goes on began with; of one that was stopped before that, nothing.
+
+    Raises:
+        UserError: it cannot be read any more.
+    """
     with suppress(tracking.UndeliveredError):  # which may yet be delivered, and tells at the end
         log.deliver()  # what an earlier process left
-    return tracking.read_beginning(log.run_id)
+    began = tracking.read_beginning(log.run_id)
+    if began is None and checkpoints.exist():
+        raise UserError(
+            f"resume={log.run_id}: it has a checkpoint, and no split.csv and labels.json that say of which videos: "
+            f"expected them as its artifacts"
+        )
+    return began
 
 
 def _fit(

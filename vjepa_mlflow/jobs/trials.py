@@ -16,7 +16,7 @@ from vjepa_mlflow import data, features, model, sweep, tracking, training
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.jobs.encode import encode
-from vjepa_mlflow.jobs.prepare import Fault, Preparation, check_names, prepare
+from vjepa_mlflow.jobs.prepare import Drawing, Fault, Preparation, check_names, prepare
 from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
@@ -57,7 +57,7 @@ class Workshop:
     Args:
         share: this process's, of what several prepare.
         began: what a study that goes on began with.
-        baseline: the recipe of that.
+        drawing: how missing splits are drawn, the same for all trials, so that one validation set compares them.
         on_prepared: is given each data and model that trials are made with.
         on_faults: is given the videos that cannot be used.
     """
@@ -67,12 +67,12 @@ class Workshop:
         share: Share,
         *,
         began: data.Beginning | None = None,
-        baseline: Recipe | None = None,
+        drawing: Drawing | None = None,
         on_prepared: Callable[[Preparation], None] = lambda _: None,
         on_faults: Callable[[list[Fault]], None] = lambda _: None,
     ):
         self._share = share
-        self._began, self._baseline = began, baseline
+        self._began, self._drawing = began, drawing
         self._on_prepared = on_prepared
         self._on_faults = on_faults
         self._made_for: tuple[object, ...] = ()
@@ -92,12 +92,11 @@ class Workshop:
         return self._bench
 
     def _make(self, recipe: Recipe) -> Bench:
-        base = self._baseline
-        same = base is not None and (recipe.seed, recipe.model) == (base.seed, base.model)
         prepared = prepare(
             recipe,
             check_names(recipe),
-            began=self._began if same else None,
+            began=self._began,
+            drawing=self._drawing,
             on_faults=self._on_faults,
             share=self._share,
         )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         choose,
         clip_shape,
         from_folder,
+        keeps_classifier,
         locate,
     )
     from vjepa_mlflow.model.classifier import (

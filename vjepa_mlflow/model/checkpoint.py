@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -56,9 +57,18 @@ def clip_shape(model: str) -> ClipShape | None:
     folder = TINY_FOLDER if model == TINY else expand("model", model)
     if not (folder / "config.json").is_file():
         return None
+    check_config(model, folder)
     values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if not {"crop_size", "patch_size", "frames_per_clip", "tubelet_size", "hidden_size"} <= set(values):
+        return None
     side, frames = values["crop_size"] // values["patch_size"], values["frames_per_clip"]
     return ClipShape(frames, frames // values["tubelet_size"] * side**2, values["hidden_size"])
+
+
+def keeps_classifier(checkpoint: Checkpoint, labels: Sequence[str]) -> bool:
+    """Whether a checkpoint is a classifier of just these classes: then it was trained on such videos somewhere."""
+    known = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8")).get("id2label")
+    return isinstance(known, dict) and sorted(map(str, known.values())) == sorted(labels)
 
 
 def choose(model: str, *, demo: bool) -> str:

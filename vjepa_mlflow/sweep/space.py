@@ -76,6 +76,11 @@ class SearchSpace:
         """A trial's values by field."""
         return {dimension.field: dimension.suggest(trial) for dimension in self.dimensions}
 
+    def values(self, name: str, recipe: Recipe) -> list[Any]:
+        """The values of a field that trials may have, where it has choices, or is not searched."""
+        choices = [value for dimension in self if dimension.field == name for value in dimension.choices]
+        return choices or [getattr(recipe, name)]
+
     def baseline(self, recipe: Recipe) -> dict[str, Any]:
         """The recipe's own values of the fields, which the first trial tries.
 

@@ -7,6 +7,7 @@ from vjepa_mlflow.lazy import load_when_used
 if TYPE_CHECKING:
     from vjepa_mlflow.tracking.outbox import UndeliveredError
     from vjepa_mlflow.tracking.registry import (
+        SEEN,
         alias_holder,
         describe_version,
         evaluated_on_tag,

@@ -14,6 +14,9 @@ MODELS_SCHEME = "models:/"
 LOGGED_MODEL = "models:/m-"
 RUNS_SCHEME = "runs:/"
 
+SEEN = "_seen_in_training"
+"""What `seen_tag` makes of a split's name."""
+
 
 def registered_version(model_uri: str) -> tuple[str, str] | None:
     """The registered model and the version that a URI names, also by an alias; None for any other model.
@@ -101,7 +104,7 @@ def evaluated_on_tag(split: str) -> str:
 
 def seen_tag(split: str) -> str:
     """The tag that says how many videos of a split a version was trained or validated on before it was evaluated."""
-    return f"{split}_seen_in_training"
+    return f"{split}{SEEN}"
 
 
 def version_tags(name: str, version: str) -> dict[str, str]:
