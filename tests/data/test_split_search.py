@@ -8,11 +8,12 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import permutations, product
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from vjepa_mlflow.data.split_search import Drawn, NoSplitError, draw_splits
+from vjepa_mlflow.data.split_search import NoSplitError, draw_splits
 
 MISSING = ("val", "test")
 SHARE = 0.15
@@ -20,8 +21,23 @@ TOLERANCE = 0.03
 Rows = list[tuple[str, str]]
 
 
+class Drawn(NamedTuple):
+    """Each row's split, the classes that are not in a drawn split, and what each split has of all rows."""
+
+    splits: list[str]
+    absent: dict[str, list[str]]
+    shares: dict[str, float]
+
+
 def draw(rows: Rows, *, seed: int = 0, missing: Sequence[str] = MISSING) -> Drawn:
-    return draw_splits([label for label, _ in rows], [unit for _, unit in rows], missing=missing, seed=seed)
+    labels = [label for label, _ in rows]
+    splits = draw_splits(labels, [unit for _, unit in rows], missing=missing, seed=seed)
+    there = set(zip(labels, splits, strict=True))
+    return Drawn(
+        splits,
+        absent={split: sorted({label for label in labels if (label, split) not in there}) for split in missing},
+        shares={split: splits.count(split) / len(rows) for split in ("train", *missing)},
+    )
 
 
 def counts(rows: Rows, drawn: Drawn) -> Counter[tuple[str, str]]:
@@ -33,7 +49,7 @@ def error(drawn: Drawn) -> float:
 
 
 def check_classes(rows: Rows, drawn: Drawn, missing: Sequence[str] = MISSING) -> None:
-    """Rules 1 to 3, and that what is said of the split is so."""
+    """Rules 1 to 3."""
     homes: dict[str, str] = {}
     units: dict[str, set[str]] = defaultdict(set)
     for (label, unit), split in zip(rows, drawn.splits, strict=True):
@@ -44,10 +60,7 @@ def check_classes(rows: Rows, drawn: Drawn, missing: Sequence[str] = MISSING) ->
         assert have[label, "train"]
         for split in missing:
             assert have[label, split] or len(members) <= len(missing)
-    assert drawn.absent == {split: sorted(label for label in units if not have[label, split]) for split in missing}
-    sizes = Counter(drawn.splits)
-    assert drawn.shares == {split: sizes[split] / len(rows) for split in ("train", *missing)}
-    assert all(sizes[split] for split in missing)
+    assert all(drawn.shares[split] for split in missing)
 
 
 def zipf(rng: random.Random, classes: int, number: int) -> list[str]:

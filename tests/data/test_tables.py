@@ -127,7 +127,7 @@ def test_a_folder_of_lists_gives_their_splits(root: Path) -> None:
         ("t.csv", "path,label\nclips/1.mp4,a\nclips/9.mp4,b\n", r"1 of 2 files are not there: clips/9.mp4 \(line 3\)"),
         ("t.csv", "path,label,split\nclips/1.mp4,a,dev\n", "line 2: split 'dev': expected train, val or test"),
         ("t.csv", "path,label,split\nclips/1.mp4,a,\n", "line 2: split '': expected train, val or test"),
-        ("t.csv", "path,label\nclips/1.mp4\n", "line 2: cells: 1: expected 2"),
+        ("t.csv", "path,label\nclips/1.mp4\n", "line 2: 1 cells: expected 2"),
         ("t.csv", "path,label\nclips/1.mp4,\n", "line 2: expected both a path and a label"),
         ("t.txt", "clips/1.mp4\n", "line 1: 'clips/1.mp4': expected 'path label'"),
         ("t.csv", "", "no videos found"),

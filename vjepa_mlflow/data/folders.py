@@ -123,7 +123,7 @@ def _check_inner_folders(walk: Walk, samples: Sequence[Sample]) -> None:
     if len(again) > 1 and not any("" in names for names in homes.values()):
         raise UserError(
             f"data={walk.root}: can be read in two ways: {few(sorted(homes))} as classes, or {few(again)} in "
-            f"them, which come again in others: expected class folders without such ones, or a table path,label[,split][,group]"
+            f"them, which come again in others: expected class folders without such ones, or a table path,label"
         )
 
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import permutations
-from typing import NamedTuple
 
 from vjepa_mlflow.data.split_cover import NoSplitError, cover, listed, nearer
 from vjepa_mlflow.data.split_units import Draft, gather
@@ -24,21 +23,7 @@ SMALL = 40
 """With no more units than this, the exact search also looks for shares that are nearer."""
 
 
-class Drawn(NamedTuple):
-    """Samples in splits.
-
-    Attributes:
-        splits: the split of each sample.
-        absent: the classes that are not in a drawn split, for each of these; they have too few units for all splits.
-        shares: what train and each drawn split have of all samples.
-    """
-
-    splits: list[str]
-    absent: dict[str, list[str]]
-    shares: dict[str, float]
-
-
-def draw_splits(labels: Sequence[str], units: Sequence[str], *, missing: Sequence[str], seed: int) -> Drawn:
+def draw_splits(labels: Sequence[str], units: Sequence[str], *, missing: Sequence[str], seed: int) -> list[str]:
     """Draws missing splits from samples: every class in every split, 15% of all samples, 15% of each class.
 
     In this order: units stay whole, training has every class, each missing split has every class that has units for all
@@ -51,7 +36,7 @@ def draw_splits(labels: Sequence[str], units: Sequence[str], *, missing: Sequenc
         seed: another seed draws another split, where there are several.
 
     Returns:
-        The same split whenever the same samples and seed are given, in whatever order and process.
+        Each sample's split, the same one whenever the same samples and seed are given, in whatever order and process.
 
     Raises:
         NoSplitError: the classes share units in such a way that they cannot all be in all splits.
@@ -152,18 +137,9 @@ def _exchange(draft: Draft, one: int, other: int) -> bool:
     return exchanged
 
 
-def _drawn(draft: Draft, units: Sequence[str]) -> Drawn:
-    pool = draft.pool
+def _drawn(draft: Draft, units: Sequence[str]) -> list[str]:
     split_of: dict[str, str] = {}
-    for (_, alike), numbers in zip(pool.kinds, draft.placed, strict=True):
-        names = [name for name, number in zip(pool.splits, numbers, strict=True) for _ in range(number)]
+    for (_, alike), numbers in zip(draft.pool.kinds, draft.placed, strict=True):
+        names = [name for name, number in zip(draft.pool.splits, numbers, strict=True) for _ in range(number)]
         split_of.update(zip(alike, names, strict=True))
-    rows = dict(zip(pool.splits, draft.have, strict=True))
-    return Drawn(
-        splits=[split_of[unit] for unit in units],
-        absent={
-            split: [name for name, n in zip(pool.classes, rows[split], strict=False) if not n]
-            for split in pool.splits[1:]
-        },
-        shares={split: rows[split][-1] / len(units) for split in pool.splits},
-    )
+    return [split_of[unit] for unit in units]

@@ -165,7 +165,7 @@ def draw_missing(
                 f"data={data}: {error}: expected other groups, fewer of them across classes, data that gives the "
                 f"splits, or min_videos to leave small classes out"
             ) from error
-        for index, split in zip(new, drawn.splits, strict=True):
+        for index, split in zip(new, drawn, strict=True):
             splits[index] = split
     return _in_splits(samples, splits, missing)
 

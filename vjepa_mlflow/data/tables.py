@@ -165,7 +165,7 @@ def _rows_with_header(table: Path, header: _Header) -> Iterator[_Row]:
             while len(cells) > len(header.names) and not cells[-1].strip():
                 cells.pop()
             if len(cells) != len(header.names):
-                raise UserError(f"data={table}, line {first}: cells: {len(cells)}: expected {len(header.names)}")
+                raise UserError(f"data={table}, line {first}: {len(cells)} cells: expected {len(header.names)}")
             yield first, {name: cell.strip(" \t") for name, cell in zip(header.names, cells, strict=True)}
     except csv.Error as error:
         raise UserError(

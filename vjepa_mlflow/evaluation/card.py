@@ -97,6 +97,7 @@ def render_card(record: TrainingRecord, evaluation: Evaluation) -> str:
         card_data=_metadata(record, evaluation).to_yaml(),
         recipe=asdict(record.recipe),
         title=record.title,
+        seen_sentence=record.seen_sentence,
         summary=summarize(record, evaluation),
         num_frames=record.config.frames_per_clip,
         crop_size=record.config.crop_size,

@@ -148,13 +148,16 @@ class SharedStudy:
         """
         prefix = f"{subject}: "
 
-        def others() -> set[str]:
-            names = self._load().user_attrs
-            return {name.removeprefix(prefix) for name in names if name.startswith(prefix)} - {value}
+        def others() -> list[str]:
+            noted = [name for name, holds in self._load().user_attrs.items() if holds and name.startswith(prefix)]
+            return sorted({name.removeprefix(prefix) for name in noted} - {value})
 
-        if not others():
+        found = others()
+        if not found:
             self._load().set_user_attr(prefix + value, True)
-        for other in sorted(others()):
+            if found := others():
+                self._load().set_user_attr(prefix + value, False)  # so that nobody meets it later
+        for other in found:
             raise UserError(
                 f"study={self.name}: its trials were made with the {subject} {other}; here it is {value}: expected the "
                 f"same, or another name (--study)"
