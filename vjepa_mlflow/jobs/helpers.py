@@ -79,9 +79,9 @@ class Assignment:
             shared.agree("videos", data.describe_contents(samples))
             shared.agree(f"weights of {prepared.checkpoint.name}", prepared.checkpoint.revision)
 
-        return Workshop(self.share, began=self.began, drawing=self._drawing(), on_prepared=agree, on_faults=on_faults)
+        return Workshop(self.share, began=self.began, drawing=self.drawing(), on_prepared=agree, on_faults=on_faults)
 
-    def _drawing(self) -> Drawing:
+    def drawing(self) -> Drawing:
         """The baseline's seed draws, and what any of the models that are tried has seen keeps its split."""
         tried = self.plan.space.values("model", self.recipe)
         known = [find_checkpoint(replace(self.recipe, model=name))[1] for name in tried]
