@@ -173,6 +173,7 @@ def test_a_folder_of_lists_gives_their_splits(root: Path) -> None:
         ("t.csv", f"path,label\n{'x' * 300}.mp4,a\n", "1 of 1 files are not there"),
         ("t.csv", 'path,label\nclips/1.mp4,"a\nclips/2.mp4,b\n', "line 2: unexpected end of data: expected cells"),
         ("t.csv", "path,label\ns3://b/1.mp4,a\n", "line 2: path=s3://b/1.mp4: an address: expected a path"),
+        ("t.csv", "path,label\nclips\\1.mp4,a\n", r"not there: .*; \\ does not separate folders here"),
         ("t.csv", "path,label\nclips,a\n", r"1 of 1 files are not there: clips \(line 2\)"),
         ("t.txt", "file class\nclips/1.mp4 a\n", "line 1 may be a header: expected path,label"),
     ],

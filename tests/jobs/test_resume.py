@@ -206,6 +206,9 @@ def test_other_weights_are_refused_before_any_video_is_opened(
     monkeypatch.setattr(prepare.video, "inspect_videos", None)
     with pytest.raises(UserError, match=rf"^model={folder}: its weights \(sha256:.*\) are not those that run {run_id}"):
         train(recipe, resume=run_id)
+    Path(MlflowClient().get_run(run_id).info.artifact_uri, "labels.json").unlink()
+    with pytest.raises(UserError, match=rf"^resume={run_id}: it has a checkpoint, and no split.csv and labels.json"):
+        train(recipe, resume=run_id)
 
 
 def test_it_goes_on_with_its_own_splits_classes_and_order(

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from vjepa_mlflow import Recipe, TrainingResult, UserError, evaluate, flavor, promote, train
 from vjepa_mlflow.data import draw_clip
+from vjepa_mlflow.jobs.prepare import find_checkpoint
 
 MOTIONS = ("left_clockwise", "right_clockwise")
 MODEL = "models:/motions/1"
@@ -145,6 +146,16 @@ def test_a_model_of_an_older_version_is_known_by_its_run(trained: TrainingResult
     older = flavor.log_model(model, processor, "older", stride=4, run_id=trained.run_id)
     own = {name for name, split in split_of(trained.run_id).items() if split == "test"}
     assert evaluated(videos, model=older.model_uri) == (own, "0 trained on, 0 validated on, 3 tested on, 0 new")
+
+
+def test_a_checkpoint_in_the_folder_of_a_logged_model_is_known_by_it(trained: TrainingResult, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(mlflow.artifacts.download_artifacts(MODEL), tmp_path / "model"))
+    _, own = find_checkpoint(Recipe(model=str(folder / "checkpoint")))
+    assert own is not None
+    (folder / "checkpoint" / "seen_videos.json").unlink()  # as in a model of an older version
+    assert find_checkpoint(Recipe(model=str(folder / "checkpoint")))[1] == own
+    shutil.move(folder / "checkpoint", tmp_path / "alone")
+    assert find_checkpoint(Recipe(model=str(tmp_path / "alone")))[1] is None
 
 
 def test_a_model_that_nothing_is_known_of_is_marked(

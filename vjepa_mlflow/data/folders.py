@@ -69,7 +69,7 @@ def _read(walk: Walk, classes: Iterable[ClassFolder]) -> Iterable[Sample]:
     homes = {walk.name(folder): (text_of(folder.name), split) for folder, split in classes}
     walk.links.extend(folder for folder, _ in classes if is_link(folder))
     for folder, _ in classes:
-        if not folder.is_symlink():
+        if not is_link(folder):
             yield from _samples(walk, folder, homes)
     for link in walk.links:  # which may become more
         first = walk.known_as(link)

@@ -79,7 +79,7 @@ def _read_text(table: Path) -> str:
     try:
         return table.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"data={table}: expected a text table encoded in UTF-8") from None
+        raise UserError(f"data={table}: expected a text table encoded in UTF-8 (in Excel: CSV UTF-8)") from None
     except OSError as error:
         raise UserError(f"data={table}: cannot be read ({error.strerror}): expected a table") from error
 
@@ -291,7 +291,8 @@ def _check_files(table: Path, rows: list[_Row], samples: list[Sample], *, has_he
         first = missing[0][0]
         is_first = not has_header and len(missing) == 1 and first == rows[0][0]
         header = f"; line {first} may be a header: expected {HEADER}" if is_first else ""
+        windows = r"; \ does not separate folders here" if all("\\" in name for _, name in missing) else ""
         raise UserError(
             f"data={table}: {len(missing)} of {len(rows)} files are not there: {few([name for _, name in missing])}: "
-            f"expected paths relative to {table.parent}{header}"
+            f"expected paths relative to {table.parent}{header}{windows}"
         )

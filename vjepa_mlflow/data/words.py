@@ -70,5 +70,5 @@ def spoken(name: str) -> object:
     text = "".join(one for one in text if unicodedata.category(one) != "Cf").strip()
     if re.fullmatch(r"[+-]?\d+(\.0*)?", text):
         return Decimal(text)
-    text = re.sub(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)", "", text)  # between two numbers they are
+    text = re.sub(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)", "", text)  # between two numbers they are heard
     return re.sub(r"(?<![\d.])0+(?=\d)", "", text)

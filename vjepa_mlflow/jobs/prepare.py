@@ -101,7 +101,7 @@ def prepare(
     if began is not None:
         dataset = began.dataset(recipe.data, usable)
     else:
-        seed, role = drawing or Drawing(recipe.seed, before.role if before is not None else lambda _: None)
+        seed, role = drawing or Drawing(recipe.seed, data.joint_role([] if before is None else [before]))
         dataset = data.make_dataset(recipe.data, usable, seed=seed, role=role)
     _print_dataset(dataset, recipe)
     if before is None and model.keeps_classifier(checkpoint, dataset.labels):

@@ -58,7 +58,8 @@ WORDS = {"train": "trained on", "val": "validated on", "test": "tested on", "new
 def describe_seen(seen: data.SeenVideos, samples: Sequence[data.Sample]) -> str:
     """How many of some videos a model was trained or validated on, or `unknown`: what a figure's tag says."""
     counts = seen.count(samples)
-    return "unknown" if seen.unknown else str(counts["train"] + counts["val"])
+    known = counts["train"] + counts["val"]
+    return "unknown" if seen.unknown and not known else str(known)
 
 
 def seen_by(model_uri: str, fetched: flavor.FetchedModel) -> data.SeenVideos:
