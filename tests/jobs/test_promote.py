@@ -84,9 +84,7 @@ def test_what_was_not_evaluated_alike_is_not_compared(versions: str, small_data:
         UserError, match=r"if_better=val_loss: version 1 of motions has no such figure: expected one of "
     ):
         promote("models:/motions/2", "champion", if_better="val_loss")
-    MlflowClient().delete_model_version_tag(
-        "motions", "1", "test_seen_in_training"
-    )  # which older versions did not have
+    MlflowClient().delete_model_version_tag("motions", "1", "test_seen_in_training")  # as of old
     with pytest.raises(UserError, match=r"version 1 of motions was evaluated by an older version .*motions/1$"):
         promote("models:/motions/2", "champion", if_better="test_loss")
     with pytest.raises(UserError, match=r"version 1 of motions has no such figure: expected one of test_accuracy"):
