@@ -150,7 +150,9 @@ class Survey:
 
 
 def _minutes(count: float) -> str:
-    return f"{count:.1f} minutes" if count < 100 else f"{count / 60:.1f} hours"
+    if count < 1:
+        return f"{60 * count:.0f} s"
+    return f"{count:.0f} minutes" if count < 100 else f"{count / 60:.1f} hours"
 
 
 def check(recipe: Recipe) -> Survey:
