@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.data import SPLITS, Listing, Sample, VideoDataset, leave_out_small, make_dataset
+from vjepa_mlflow.data import (
+    SPLITS,
+    Listing,
+    Sample,
+    VideoDataset,
+    draw_missing,
+    leave_out_small,
+    make_dataset,
+    undivided_groups,
+)
 from vjepa_mlflow.data.samples import sorted_labels
 
 
@@ -131,6 +140,22 @@ def test_numbers_that_tie_are_sorted_by_their_digits() -> None:
 def test_label_ids_follow_the_labels() -> None:
     dataset = make_dataset("d", many(), seed=0)
     assert [dataset.labels[index] for index in dataset.label_ids("val")] == [s.label for s in dataset.splits["val"]]
+
+
+def test_a_class_that_was_only_tested_on_is_trained_on_and_an_evaluation_keeps_it() -> None:
+    samples = many(per_class=40)
+    known = {one.digest: "test" for one in samples if one.label == "a"}
+    dataset = make_dataset("d", samples, seed=0, role=known.get)
+    assert {one.label for one in dataset.splits["train"]} == {"a", "b", "c"}
+    drawn = draw_missing("d", samples, ["val", "test"], seed=0, role=known.get)
+    assert {one.split for one in drawn if one.label == "a"} == {"test"}
+
+
+def test_groups_of_one_number_are_one() -> None:
+    names = ["1", "1.0", "01", "2"]
+    groups = undivided_groups([sample(number, "a", group=name) for number, name in enumerate(names)])
+    assert len(set(groups)) == 2
+    assert len(set(groups[:3])) == 1
 
 
 @pytest.mark.parametrize(

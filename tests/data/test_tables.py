@@ -136,7 +136,7 @@ def test_a_folder_of_lists_gives_their_splits(root: Path) -> None:
         ("t.csv", "path,label,time_start\nclips/1.mp4,a,0\n", "columns time_start: rows are whole videos"),
         *(
             ("t.csv", f"path,label,{name}\nclips/1.mp4,a,0\n", f"columns {name.casefold()}: rows are whole videos")
-            for name in ("startTime", "tend", "first_frame", "t0", "from", "endSec", "onset")
+            for name in ("startTime", "tend", "first_frame", "t0", "start_timestamp", "clip_end", "endSec", "onset")
         ),
         (
             "t.csv",
@@ -153,7 +153,17 @@ def test_a_folder_of_lists_gives_their_splits(root: Path) -> None:
             )
             for one in ("NaN", "#N/A", "NULL", "NA", "?")
         ),
-        ("t.csv", "path,label,group\nclips/1.mp4,a,NA\n", "line 2: group 'NA', which programs write where"),
+        ("t.csv", "path,label,from,to\nclips/1.mp4,a,0,1\n", "columns from, to: rows are whole videos"),
+        (
+            "t.csv",
+            "path,label,set\nclips/1.mp4,a,train\nclips/2.mp4,a,test\nclips/with space.mp4,b,x\n",
+            "column 'set'",
+        ),
+        (
+            "t.csv",
+            "path,label,split,group\nclips/1.mp4,a,train,S1\nclips/2.mp4,b,test,s1\n",
+            r"group 'S1' is in train \(clips/1.mp4\) and, as 's1', in test",
+        ),
         ("t.csv", "path,label,splt\nclips/1.mp4,a,train\n", "column 'splt' is none of .*: expected 'split' if that"),
         ("t.csv", "path,label,gruop\nclips/1.mp4,a,x\n", "column 'gruop' is none of .*: expected 'group' if that"),
         ("t.csv", "path,label,usage\nclips/1.mp4,a,train\n", "column 'usage' holds train: expected the name 'split'"),
@@ -183,6 +193,24 @@ def test_faulty_tables_are_refused_with_the_line(root: Path, name: str, text: st
     with pytest.raises(UserError, match=reason) as caught:
         read_training_data(str(root / name))
     assert name in str(caught.value)
+
+
+def test_a_group_that_is_not_there_is_none(root: Path) -> None:
+    (root / "t.csv").write_text("path,label,group\nclips/1.mp4,a,NA\nclips/2.mp4,b,\nclips/with space.mp4,null,g\n")
+    assert [row[1::2] for row in listed(root / "t.csv")] == [("a", None), ("b", None), ("null", "g")]
+
+
+@pytest.mark.parametrize(
+    "test", ["elsewhere/1.mp4 a\n", "elsewhere\\1.mp4 a\n", "clips/2.mp4\n", "path,label\nelsewhere/2.mp4,a\n"]
+)
+def test_a_list_that_cannot_be_followed_is_not_passed_over(root: Path, test: str) -> None:
+    (root / "train.txt").write_text("clips/1.mp4 a\nclips/with space.mp4 b\n")
+    (root / "test.txt").write_text(test)
+    with pytest.raises(UserError, match=r"test\.txt"):
+        read_data(str(root))
+    (root / "train.txt").unlink()
+    with pytest.raises(UserError, match=r"test\.txt"):
+        read_data(str(root))
 
 
 def test_lists_beside_class_folders_are_read_if_they_have_all(root: Path) -> None:

@@ -120,10 +120,11 @@ def _check_inner_folders(walk: Walk, samples: Sequence[Sample]) -> None:
         homes[sample.label].add("/".join(above[2 if sample.split else 1 :][:1]))
     inner = Counter(name for names in homes.values() for name in names if name)
     again = sorted(name for name, count in inner.items() if count > 1)
-    if len(again) > 1 and not any("" in names for names in homes.values()):
+    if len(again) > 1 and 2 * sum("" in names for names in homes.values()) < len(homes):
         raise UserError(
             f"data={walk.root}: can be read in two ways: {few(sorted(homes))} as classes, or {few(again)} in "
-            f"them, which come again in others: expected class folders without such ones, or a table path,label"
+            f"them, which come again in others: expected class folders without such ones, or a table "
+            f"path,label[,split][,group]"
         )
 
 
@@ -197,7 +198,8 @@ def _check_classes(walk: Walk, top: Entries) -> None:
             )
     likely = [folder.name for folder in inside if split_words(text_of(folder.name))]
     nested = [name for name in likely if inside[walk.root / name].folders]
-    if len(nested) > 1 or (len(likely) > 1 and len(likely) == len(inside)):
+    several = len({split for name in likely for split in split_words(name)}) > 1
+    if several and (len(nested) > 1 or len(likely) == len(inside)):
         raise UserError(
             f"data={walk.root}: can be read in two ways: {few(likely)} as splits, or as classes: expected folders that "
             f"are called train, val and test where they are splits, {table}"

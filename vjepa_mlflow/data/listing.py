@@ -10,7 +10,7 @@ from pathlib import Path
 from vjepa_mlflow.data.folders import read_folder
 from vjepa_mlflow.data.samples import Listing, Sample, few
 from vjepa_mlflow.data.splits import check_samples, leave_out_small
-from vjepa_mlflow.data.tables import TABLE_SUFFIXES, find_split_lists, names_files, read_table
+from vjepa_mlflow.data.tables import TABLE_SUFFIXES, find_split_lists, is_list, read_table
 from vjepa_mlflow.data.walk import Walk, find_videos
 from vjepa_mlflow.data.words import check_labels, spoken
 from vjepa_mlflow.errors import UserError
@@ -83,11 +83,12 @@ def _read(root: Path) -> Listing:
             raise UserError(f"data={root}: expected a folder, or a table ending in {', '.join(sorted(TABLE_SUFFIXES))}")
         return read_table(root)
     top = Walk(root, Listing()).entries(root)
-    lists = find_split_lists(top.files)
-    found = {table: split for table, split in lists.items() if names_files(table)}
-    if not found and lists and not any(next(find_videos(folder), None) for folder in top.folders):
-        found = lists  # there is nothing else: whoever reads them will tell what is wrong with them
-    return _read_lists(root, found) if found else read_folder(root)
+    named = find_split_lists(top.files)
+    lists = {table: split for table, split in named.items() if is_list(table)}
+    is_alone = not any(next(find_videos(folder), None) for folder in top.folders)
+    if not lists and (len({*named.values()}) > 1 or is_alone):
+        lists = named  # too much is said by their names: whoever reads them will tell what is wrong with them
+    return _read_lists(root, lists) if lists else read_folder(root)
 
 
 def _read_lists(root: Path, lists: dict[Path, str]) -> Listing:
@@ -168,13 +169,14 @@ def _real_paths(samples: Sequence[Sample]) -> Iterator[str]:
 
 def _check_groups(data: str, samples: list[Sample]) -> None:
     """Refuses groups that the given splits divide."""
-    first: dict[object, Sample] = {}
+    first: dict[str, Sample] = {}
     for sample in samples:
         if sample.group is None or sample.split is None:
             continue
         other = first.setdefault(spoken(sample.group), sample)
         if other.split != sample.split:
+            again = "" if other.group == sample.group else f", as '{sample.group}',"
             raise UserError(
-                f"data={data}: group '{sample.group}' is in {other.split} ({other.name}) and in {sample.split} "
+                f"data={data}: group '{other.group}' is in {other.split} ({other.name}) and{again} in {sample.split} "
                 f"({sample.name}): expected every group in one split"
             )

@@ -117,7 +117,7 @@ def make_dataset(data: str, samples: Sequence[Sample], *, seed: int, role: Role 
     missing = [split for split in SPLITS[1:] if not any(sample.split == split for sample in samples)]
     pool = [sample for sample in samples if sample.split in (None, "train")]
     given = [sample for sample in samples if sample.split not in (None, "train")]
-    assigned = [*draw_missing(data, pool, missing, seed=seed, role=role), *given]
+    assigned = [*draw_missing(data, pool, missing, seed=seed, role=role, trains=True), *given]
     splits = {split: [sample for sample in assigned if sample.split == split] for split in SPLITS}
     for split in SPLITS:
         if not splits[split]:
@@ -134,7 +134,13 @@ def make_dataset(data: str, samples: Sequence[Sample], *, seed: int, role: Role 
 
 
 def draw_missing(
-    data: str, samples: Sequence[Sample], missing: Sequence[str], *, seed: int, role: Role = lambda _: None
+    data: str,
+    samples: Sequence[Sample],
+    missing: Sequence[str],
+    *,
+    seed: int,
+    role: Role = lambda _: None,
+    trains: bool = False,
 ) -> list[Sample]:
     """The samples with their splits: train, or one of those that are missing, which are drawn.
 
@@ -144,13 +150,14 @@ def draw_missing(
         missing: some of val and test.
         seed: of what is drawn.
         role: the split that a content is known in: it keeps it, if that one is missing, and is trained on otherwise.
+        trains: whether training follows, for which every class is needed, whatever is known of it.
 
     Raises:
         UserError: there are no such splits.
     """
     units = undivided_groups(samples)
     roles = _roles_of_units(samples, units, role)
-    for unit in _wanted_for_training(samples, units, roles):
+    for unit in _wanted_for_training(samples, units, roles, missing) if trains else ():
         del roles[unit]
     new = [index for index, unit in enumerate(units) if unit not in roles]
     splits = [roles.get(unit, "train") for unit in units]
@@ -178,11 +185,19 @@ def _in_splits(samples: Sequence[Sample], splits: Sequence[str], missing: Sequen
     ]
 
 
-def _wanted_for_training(samples: Sequence[Sample], units: Sequence[str], roles: Mapping[str, str]) -> set[str]:
-    """The units of classes that are known in val and test alone: some have to be trained on, so they are drawn anew."""
-    pairs = list(zip(samples, units, strict=True))
-    trained = {sample.label for sample, unit in pairs if roles.get(unit, "train") == "train"}
-    return {unit for sample, unit in pairs if sample.label not in trained}
+def _wanted_for_training(
+    samples: Sequence[Sample], units: Sequence[str], roles: Mapping[str, str], missing: Sequence[str]
+) -> set[str]:
+    """Of classes that are known in val and test alone, units that are drawn anew, so that some are trained on.
+
+    Those of val go before those of test, which is worth more.
+    """
+    units_of: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for sample, unit in zip(samples, units, strict=True):
+        known = roles.get(unit, "train")
+        units_of[sample.label][known if known in missing else "train"].add(unit)
+    lacking = [of_split for of_split in units_of.values() if not of_split["train"]]
+    return {unit for of_split in lacking for unit in of_split["val"] or of_split["test"]}
 
 
 def _roles_of_units(samples: Sequence[Sample], units: Sequence[str], role: Role) -> dict[str, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vjepa_mlflow.data.samples import Listing, Sample, few
+from vjepa_mlflow.data.walk import VIDEO_SUFFIXES
 from vjepa_mlflow.data.words import split_named, split_words
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.paths import check_local, is_file, name_of, shortened
@@ -22,13 +23,16 @@ DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 UNUSED = "columns without a meaning here"
 COMMENTS = "lines that begin with #"
 
-_UNITS = "frames?|f|index|idx|ms|seconds?|secs?|s|times?|t"
-_ENDS = re.compile(rf"({_UNITS})*(begin(ning)?|end|first|from|last|offset|onset|start|stop|t0|t1|to)({_UNITS})*")
-"""What names of columns are made of that say where in a video something begins or ends."""
+_UNITS = "frames?|f|index|idx|ms|no|num|seconds?|secs?|s|times?|timestamps?|t"
+_ENDS = re.compile(
+    rf"({_UNITS})*((begin(ning)?|end|offset|onset|start|t0|t1)|(first|from|last|stop|to)({_UNITS}))({_UNITS})*"
+)
+_END_WORDS = frozenset({"begin", "end", "offset", "onset", "start"})
+"""What names of columns are made of, or have in them, that say where in a video something begins or ends."""
 
 _FLAGS = frozenset({"0", "1", "false", "n", "no", "true", "y", "yes"})
 
-MISSING = frozenset({"#n/a", "<na>", "?", "n/a", "na", "nan", "null"})
+MISSING = frozenset({"#N/A", "<NA>", "?", "N/A", "NA", "NULL", "NaN", "n/a", "nan"})
 """What programs write for what is not there."""
 
 _Row = tuple[int, dict[str, str]]
@@ -135,7 +139,7 @@ def _check_columns(table: Path, header: _Header) -> None:
     for name in COLUMNS:
         if (count := header.names.count(name)) > 1:
             raise UserError(f"data={table}: {count} columns '{name}' in the header {shown}: expected one")
-    stretch = [name for name in unknown if _ENDS.fullmatch(re.sub(r"[^a-z0-9]", "", name))]
+    stretch = [name for name in unknown if _is_end(name) or (name in ("from", "to") and {"from", "to"} <= {*unknown})]
     if stretch:
         raise UserError(
             f"data={table}: columns {', '.join(stretch)}: rows are whole videos here: expected {HEADER}; cut the parts "
@@ -150,6 +154,11 @@ def _check_columns(table: Path, header: _Header) -> None:
                 f"data={table}: column '{name}' is none of {HEADER}: expected '{meant}' if that is meant, or a name "
                 f"less like it"
             )
+
+
+def _is_end(name: str) -> bool:
+    words = re.split(r"[^a-z0-9]+", name)
+    return bool(_ENDS.fullmatch("".join(words))) or not _END_WORDS.isdisjoint(words)
 
 
 def _rows_with_header(table: Path, header: _Header) -> Iterator[_Row]:
@@ -180,8 +189,10 @@ def _leave_out_columns(table: Path, header: _Header, rows: list[_Row], listing: 
         if name in COLUMNS or not any(row[name] for _, row in rows):
             continue
         values = {row[name].casefold() for _, row in rows} - {""}
+        said = {split for value in values for split in split_words(value)}
+        holds_splits = len(said) > 1 or ("train" in said and all(map(split_words, values)))
         is_flag = bool(split_words(name)) and values <= _FLAGS
-        if "split" not in header.names and (is_flag or all(map(split_words, values))):
+        if "split" not in header.names and (holds_splits or is_flag):
             raise UserError(
                 f"data={table}: column '{name}' holds {few(sorted(values))}: expected the name 'split' and train, val "
                 f"and test if these are the splits, or another name"
@@ -191,7 +202,7 @@ def _leave_out_columns(table: Path, header: _Header, rows: list[_Row], listing: 
 
 def _check_rows(table: Path, header: _Header, rows: list[_Row]) -> None:
     """Refuses rows of one file that differ in what is not used: they are of different parts of it."""
-    unused = [name for name in header.names if name and name not in COLUMNS]
+    unused = [name for name in header.names if name and name not in (*COLUMNS, "id", "index")]  # which may just count
     first: dict[str, _Row] = {}
     for number, row in rows:
         before, known = first.setdefault(os.path.normpath(row["path"]), (number, row))
@@ -203,24 +214,21 @@ def _check_rows(table: Path, header: _Header, rows: list[_Row]) -> None:
                 )
 
 
-def names_files(table: Path) -> bool:
-    """Whether any row or line of a table has a path that leads to a file.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    text = _read_text(table)
-    return any(_file_of(table, line) is not None for line, _ in _lines(text)) or _has_rows_with_files(table, text)
-
-
-def _has_rows_with_files(table: Path, text: str) -> bool:
-    header = _find_header(table, text)
-    if header is None or "path" not in header.names:
-        return False
+def is_list(table: Path) -> bool:
+    """Whether a file is a table of videos, be they there or not: it has our header, or lines that name videos."""
     try:
-        return any(is_file(table.parent / name_of(row["path"])) for _, row in _rows_with_header(table, header))
-    except UserError:
-        return True  # it is a table, and whoever reads it will tell what is wrong
+        text = table.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return False
+    header = _find_header(table, text)
+    if header is not None:
+        return {"path", "label"} <= set(header.names)
+    return any(_names_video(line) or _file_of(table, line) for line, _ in _lines(text))
+
+
+def _names_video(line: str) -> bool:
+    paths = [line.strip(), *(path for path, _ in _pairs(line))]
+    return any(Path(path).suffix.lower() in VIDEO_SUFFIXES for path in paths)
 
 
 def _rows_of_list(table: Path, text: str, listing: Listing) -> Iterator[_Row]:
@@ -263,9 +271,8 @@ def _sample(table: Path, number: int, row: dict[str, str], split: str | None) ->
     place = f"data={table}, line {number}"
     if not row["path"] or not row["label"]:
         raise UserError(f"{place}: expected both a path and a label")
-    for name in ("label", "group"):
-        if row.get(name, "").casefold() in MISSING:
-            raise UserError(f"{place}: {name} '{row[name]}', which programs write where there is none: expected a name")
+    if row["label"] in MISSING:
+        raise UserError(f"{place}: label '{row['label']}', which programs write where there is none: expected a name")
     check_local(f"{place}: path", row["path"])
     if "split" in row:
         named = split_named(row["split"])
@@ -277,7 +284,7 @@ def _sample(table: Path, number: int, row: dict[str, str], split: str | None) ->
         name=row["path"],
         label=row["label"],
         split=split,
-        group=row.get("group") or None,
+        group=None if row.get("group", "") in MISSING | {""} else row["group"],
     )
 
 

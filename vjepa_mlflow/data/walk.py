@@ -21,6 +21,7 @@ SYSTEM_NAMES = frozenset({"@eaDir", "__MACOSX", "Thumbs.db", "desktop.ini"})
 HIDDEN = "hidden files and folders"
 NO_VIDEO = "files without a video's suffix"
 NO_FILE = "pipes, sockets and devices"
+NOWHERE = "links that lead nowhere"
 SEEN = "folders that are read already by another name"
 
 
@@ -91,7 +92,9 @@ class Walk:
 
     def videos_among(self, files: list[Path]) -> Iterator[Path]:
         for path in files:
-            if path.suffix.lower() not in VIDEO_SUFFIXES:
+            if is_link(path) and not is_there(path) and path.suffix.lower() not in VIDEO_SUFFIXES:
+                self.listing.leave_out(NOWHERE, self.name(path))
+            elif path.suffix.lower() not in VIDEO_SUFFIXES:
                 self.listing.leave_out(NO_VIDEO, self.name(path))
             elif is_there(path) and not is_file(path):
                 self.listing.leave_out(NO_FILE, self.name(path))

@@ -3,7 +3,6 @@
 import re
 import unicodedata
 from collections.abc import Sequence
-from decimal import Decimal
 
 from vjepa_mlflow.data.samples import Sample
 from vjepa_mlflow.errors import UserError
@@ -43,7 +42,7 @@ def check_labels(data: str, samples: Sequence[Sample]) -> None:
     Raises:
         UserError: names them.
     """
-    spelled: dict[object, Sample] = {}
+    spelled: dict[str, Sample] = {}
     for sample in {sample.label: sample for sample in reversed(samples)}.values():
         if not _is_line(sample.label):
             raise UserError(
@@ -64,11 +63,12 @@ def _is_line(label: str) -> bool:
     return not any(unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") for one in label)
 
 
-def spoken(name: str) -> object:
+def spoken(name: str) -> str:
     """What is the same for two names that one would read out alike: case, blanks and leading zeros are not heard."""
     text = unicodedata.normalize("NFKC", name).casefold()
-    text = "".join(one for one in text if unicodedata.category(one) != "Cf").strip()
-    if re.fullmatch(r"[+-]?\d+(\.0*)?", text):
-        return Decimal(text)
-    text = re.sub(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)", "", text)  # between two numbers they are heard
-    return re.sub(r"(?<![\d.])0+(?=\d)", "", text)
+    text = "".join(one for one in text if unicodedata.category(one) != "Cf")
+    text = re.sub(r"(?<=\w)-(?=\w)", " ", text.replace("_", " "))  # a minus that is no sign
+    text = re.sub(r"\s+", " ", text).strip()
+    text = re.sub(r"(?<!\d) | (?!\d)", "", text)  # between two numbers it is heard
+    text = re.sub(r"(?<![\d.])0+(?=\d)", "", text)
+    return re.sub(r"^([+-]?\d+)\.0*$", r"\1", text).removeprefix("+")

@@ -177,10 +177,11 @@ def _draw(recipe: Recipe, samples: Sequence[data.Sample], split: str, memory: Me
     pool = [sample for sample in samples if sample.split in (None, "train")]
     drawn = data.draw_missing(recipe.data, pool, missing, seed=recipe.seed, role=memory.role)
     chosen = [sample for sample in drawn if sample.split == split]
+    known = sum(memory.role(sample.digest) == split for sample in chosen)
     new = sum(memory.role(sample.digest) is None for sample in chosen)
     new_in_all = sum(memory.role(sample.digest) is None for sample in pool)
     print(
-        f"The {split} split: {len(chosen) - new} videos that {memory.owner} in it, and {new} drawn of {new_in_all} new "
+        f"The {split} split: {known} videos that {memory.owner} in it, and {new} drawn of {new_in_all} new "
         f"ones, seed {recipe.seed}; split=all takes all videos"
     )
     return chosen

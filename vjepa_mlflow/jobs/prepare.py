@@ -10,7 +10,7 @@ from vjepa_mlflow import data, flavor, model, tracking, video
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.energy import check_country, describe_hardware
 from vjepa_mlflow.errors import UserError, printable
-from vjepa_mlflow.jobs.seen import seen_by
+from vjepa_mlflow.jobs.seen import seen_by, seen_by_checkpoint
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
 
@@ -120,10 +120,7 @@ def find_checkpoint(recipe: Recipe) -> tuple[model.Checkpoint, data.SeenVideos |
     name = model.choose(recipe.model, demo=recipe.data == data.DEMO)
     if not name.startswith(flavor.URI_SCHEMES):
         checkpoint = model.locate(name)
-        around = checkpoint.folder.parent  # of a logged model, where its checkpoint alone is named
-        if (around / "MLmodel").is_file():
-            return checkpoint, seen_by(name, flavor.fetch_model(str(around)))
-        return checkpoint, data.read_seen(checkpoint.folder)
+        return checkpoint, seen_by_checkpoint(name, checkpoint.folder)
     fetched = flavor.fetch_model(name)
     return model.from_folder(name, fetched.checkpoint), seen_by(name, fetched)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from vjepa_mlflow import data, flavor, tracking
 from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.paths import expand
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,24 @@ def _seen_in_run(name: str, run_id: str, followed: tuple[str, ...]) -> data.Seen
     return data.SeenVideos.of(began.sets(), _seen_before(began.model, (*followed, run_id)))
 
 
+def seen_by_checkpoint(name: str, folder: Path) -> data.SeenVideos | None:
+    """What the head of a local checkpoint has seen, if it was trained here; it may lie in a logged model's folder.
+
+    Raises:
+        UserError: it says so itself, and cannot be read.
+    """
+    kept = data.read_seen(folder)
+    if kept is None and (folder.parent / "MLmodel").is_file():
+        return seen_by(name, flavor.fetch_model(str(folder.parent)))
+    return kept
+
+
 def _seen_before(model: str, followed: tuple[str, ...]) -> data.SeenVideos | None:
+    """What the model that another one was trained on from has seen; None for a checkpoint from elsewhere."""
     if not model.startswith(flavor.URI_SCHEMES):
-        return None
+        folder = expand("model", model)
+        if folder.is_dir():
+            return seen_by_checkpoint(model, folder)
+        return data.SeenVideos.nothing_of(model) if model.startswith((".", "/", "~")) else None
     source = None if "@" in model else tracking.source_run(model)  # an alias may be another version's by now
     return data.SeenVideos.nothing_of(model) if source is None else _seen_in_run(model, source, followed)
