@@ -38,6 +38,7 @@ def test_the_same_videos_make_the_same_sets_in_the_same_order() -> None:
 
 
 def test_a_run_of_an_older_version_keeps_its_order() -> None:
+    assert begun(split_seed="3", seed="1").dataset("d", SAMPLES).seed == 3
     older = {name: value for name, value in PARAMS.items() if name != "training_order"}
     assert Beginning.read("run", b"path,label,split,group,sha256\n", b"{}", older).order == "numpy"
 

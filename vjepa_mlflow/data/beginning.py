@@ -36,6 +36,7 @@ class Beginning:
         labels: the classes, in the order of the model's outputs.
         drawn: which splits were drawn.
         order: how its epochs' orders are drawn.
+        seed: of the splits that were drawn.
         model: what the user named, in a sweep for its baseline.
         searched: the fields that a sweep searches.
         revision: of the checkpoint that it was.
@@ -46,6 +47,7 @@ class Beginning:
     labels: list[str]
     drawn: list[str]
     order: str
+    seed: int
     model: str
     searched: frozenset[str]
     revision: str
@@ -62,6 +64,8 @@ class Beginning:
             rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
             if any(row[column] is None for row in rows for column in COLUMNS):
                 raise ValueError("cells are missing")
+            if not {row["split"] for row in rows} <= {*SPLITS}:
+                raise ValueError("other splits")
             labels = json.loads(labels_json.decode(errors="surrogateescape"))
             drawn = params["drawn_splits"]
             return cls(
@@ -70,6 +74,7 @@ class Beginning:
                 labels=[labels[str(index)] for index in range(len(labels))],
                 drawn=[] if drawn == "none" else drawn.split(","),
                 order=params.get("training_order", "numpy"),  # which had no name then
+                seed=int(params.get("split_seed") or params.get("seed") or 0),
                 model=params.get("model") or params.get("baseline_model", ""),
                 searched=frozenset(name.removeprefix("search_") for name in params if name.startswith("search_")),
                 revision=params["checkpoint_revision"],
@@ -109,7 +114,7 @@ class Beginning:
             splits[row["split"]].append(replace(sample, split=row["split"]))
         if by_name:
             raise self._other(data, f"{min(by_name)} was added")
-        return VideoDataset(self.labels, splits, self.drawn, self.order)
+        return VideoDataset(self.labels, splits, self.drawn, self.order, self.seed)
 
     def check_revision(self, model: str, checkpoint: "Checkpoint") -> None:
         """Refuses a checkpoint that is not the one it began with. Of others, which a sweep tries, nothing is known.

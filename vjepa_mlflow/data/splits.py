@@ -26,12 +26,14 @@ class VideoDataset:
         splits: samples of train, val and test, none of them empty.
         drawn: which splits were drawn because the data did not give them.
         order: how an epoch's order is drawn, one of `features.ORDERS`.
+        seed: of the splits that were drawn.
     """
 
     labels: list[str]
     splits: dict[str, list[Sample]]
     drawn: list[str]
     order: str = ORDER
+    seed: int = 0
 
     def label_ids(self, split: str) -> list[int]:
         """The samples' classes as indices into `labels`."""
@@ -130,7 +132,7 @@ def make_dataset(data: str, samples: Sequence[Sample], *, seed: int, role: Role 
                 f"videos or groups to draw from, or data that gives the splits{before}"
             )
     check_samples(data, assigned)
-    return VideoDataset(labels=sorted_labels(assigned), splits=splits, drawn=missing)
+    return VideoDataset(labels=sorted_labels(assigned), splits=splits, drawn=missing, seed=seed)
 
 
 def draw_missing(

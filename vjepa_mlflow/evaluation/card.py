@@ -40,6 +40,7 @@ class TrainingRecord:
         labels: the classes.
         datasets: the sets by split.
         drawn: which splits were drawn.
+        split_seed: by which seed.
         seen: how many test videos were trained or validated on, here or before; or `unknown`.
         epochs: the metrics of each epoch.
         best_epoch: whose head the model has.
@@ -59,6 +60,7 @@ class TrainingRecord:
     labels: list[str]
     datasets: Mapping[str, LabelledVideos]
     drawn: Sequence[str]
+    split_seed: int
     seen: str
     epochs: Sequence[Mapping[str, float]]
     best_epoch: int

@@ -11,9 +11,11 @@ from vjepa_mlflow import data, flavor, model, video
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.columns import align
 from vjepa_mlflow.cpus import usable_cpus
+from vjepa_mlflow.data.seen import FILE as SEEN_FILE
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.jobs.pace import clip_count, known_pace
 from vjepa_mlflow.jobs.prepare import Fault, check_classes, take_usable
+from vjepa_mlflow.paths import expand
 from vjepa_mlflow.recipe import Recipe
 
 SHOWN_CLASSES = 40
@@ -122,9 +124,10 @@ class Survey:
         return [said + (f", others ({rest})" if rest else "")]
 
     def _about_the_model(self) -> list[str]:
-        if not self.dataset.drawn or not self.recipe.model.startswith(flavor.URI_SCHEMES):
-            return []
         name = self.recipe.model
+        is_trained = name.startswith(flavor.URI_SCHEMES) or (expand("model", name) / SEEN_FILE).is_file()
+        if not self.dataset.drawn or not is_trained:
+            return []
         return [f"A training would keep the splits in which {name} has seen videos, which is not asked here"]
 
     def _bad_videos(self) -> list[str]:

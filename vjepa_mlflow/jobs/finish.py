@@ -114,6 +114,7 @@ def _record(
         labels=dataset.labels,
         datasets={split: dataset_of_split(samples, recipe.data, split) for split, samples in dataset.splits.items()},
         drawn=dataset.drawn,
+        split_seed=dataset.seed,
         seen=seen,
         epochs=course.epochs,
         best_epoch=course.best_epoch,

@@ -200,7 +200,7 @@ def _print_faults(faults: Sequence[Fault]) -> None:
 
 def _print_dataset(dataset: data.VideoDataset, recipe: Recipe) -> None:
     sizes = ", ".join(f"{len(samples)} {split}" for split, samples in dataset.splits.items())
-    drawn = f" ({' and '.join(dataset.drawn)} drawn from train, seed {recipe.seed})" if dataset.drawn else ""
+    drawn = f" ({' and '.join(dataset.drawn)} drawn from train, seed {dataset.seed})" if dataset.drawn else ""
     print(printable(f"Data: {recipe.data}, {len(dataset.labels)} classes, {sizes}{drawn}"))
     doubles = dataset.doubles()
     if doubles:

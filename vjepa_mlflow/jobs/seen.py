@@ -23,9 +23,13 @@ class Memory:
     own: data.SeenVideos
     other: data.SeenVideos | None = None
 
+    @property
+    def _all(self) -> list[data.SeenVideos]:
+        return [self.own] if self.other is None else [self.own, self.other]
+
     def role(self, digest: str) -> str | None:
         """As what one of them has seen a content: train before val before test; None for a new one."""
-        return data.joint_role([self.own, *([] if self.other is None else [self.other])])(digest)
+        return data.joint_role(self._all)(digest)
 
     @property
     def owner(self) -> str:
@@ -50,8 +54,8 @@ class Memory:
             return f"{said}: whether its {split} figures are those of a test is not known"
         if seen != "0":
             return f"{said}: its {split} figures are not those of a test"
-        groups = self.own.groups_trained_on(samples)
-        return said + (f"; but it was trained on groups of these names: {data.few(groups)}" if groups else "")
+        groups = {name for seen in self._all for name in seen.groups_trained_on(samples)}
+        return said + (f"; but groups of these names were trained on: {data.few(sorted(groups))}" if groups else "")
 
 
 WORDS = {"train": "trained on", "val": "validated on", "test": "tested on", "new": "new"}

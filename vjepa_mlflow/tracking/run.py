@@ -148,10 +148,12 @@ class RunLog:
         self.table(list(split_rows(dataset)), SPLIT_FILE)
         self.text(json.dumps(dict(enumerate(dataset.labels)), indent=2), LABELS_FILE)
         counts = {f"{split}_videos": len(samples) for split, samples in dataset.splits.items()}
-        drawn = ",".join(dataset.drawn) or "none"
-        self.params(
-            {"num_classes": len(dataset.labels), "drawn_splits": drawn, "training_order": dataset.order, **counts}
-        )
+        drawing = {
+            "drawn_splits": ",".join(dataset.drawn) or "none",
+            "split_seed": dataset.seed,
+            "training_order": dataset.order,
+        }
+        self.params({"num_classes": len(dataset.labels), **drawing, **counts})
         for split, samples in dataset.splits.items():
             self.input(dataset_of_split(samples, data, split), context=split)
 
