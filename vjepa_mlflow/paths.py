@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from vjepa_mlflow.errors import UserError
@@ -39,24 +40,22 @@ def check_local(option: str, path: str) -> None:
 
 def is_there(path: Path) -> bool:
     """Whether a path leads somewhere; one that no file system would take does not."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
+    return _holds(path.exists)
 
 
 def is_file(path: Path) -> bool:
     """Whether a path leads to a file that may be looked at; one that no file system would take does not."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    return _holds(path.is_file)
 
 
 def is_link(path: Path) -> bool:
     """Whether a path is a symbolic link; one that no file system would take is none."""
+    return _holds(path.is_symlink)
+
+
+def _holds(question: Callable[[], bool]) -> bool:
     try:
-        return path.is_symlink()
+        return question()
     except (OSError, ValueError):
         return False
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         Role,
         VideoDataset,
         check_content,
-        check_samples,
         draw_missing,
         leave_out_small,
         make_dataset,

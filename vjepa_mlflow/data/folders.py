@@ -155,7 +155,7 @@ def _check_splits(walk: Walk, top: Entries, splits: Mapping[Path, str]) -> None:
     for folder in beside:
         walk.listing.leave_out(EMPTY, walk.name(folder))
     for folder in splits:
-        folders, files = Walk(walk.root, Listing()).entries(folder)
+        folders, files = walk.entries(folder)
         loose = list(Walk(walk.root, Listing()).videos_among(files))
         if loose and not any(map(_has_videos, folders)):
             raise UserError(
@@ -167,7 +167,7 @@ def _check_splits(walk: Walk, top: Entries, splits: Mapping[Path, str]) -> None:
 
 def _check_classes(walk: Walk, top: Entries) -> None:
     """Refuses class folders that might be something else."""
-    inside = {folder: Walk(folder, Listing()).entries(folder) for folder in top.folders}
+    inside = {folder: walk.entries(folder) for folder in top.folders}
     names = {folder.name for folder in top.folders}
     table = "or give a table path,label[,split]"
     if len(inside) == 1:

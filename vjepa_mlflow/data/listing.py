@@ -85,8 +85,7 @@ def _read(root: Path) -> Listing:
     top = Walk(root, Listing()).entries(root)
     named = find_split_lists(top.files)
     lists = {table: split for table, split in named.items() if is_list(table)}
-    is_alone = not any(next(find_videos(folder), None) for folder in top.folders)
-    if not lists and (len({*named.values()}) > 1 or is_alone):
+    if not lists and (len({*named.values()}) > 1 or not any(next(find_videos(one), None) for one in top.folders)):
         lists = named  # too much is said by their names: whoever reads them will tell what is wrong with them
     return _read_lists(root, lists) if lists else read_folder(root)
 

@@ -217,8 +217,8 @@ def _check_rows(table: Path, header: _Header, rows: list[_Row]) -> None:
 def is_list(table: Path) -> bool:
     """Whether a file is a table of videos, be they there or not: it has our header, or lines that name videos."""
     try:
-        text = table.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError):
+        text = _read_text(table)
+    except UserError:
         return False
     header = _find_header(table, text)
     if header is not None:

@@ -41,12 +41,14 @@ class Walk:
         listing: is told what is left out.
         links: to folders, that were met and not followed yet: they wait until all real folders were gone through.
         seen: the real folders that were gone into, and the name that each had then.
+        looked: what was found in folders, so that none is asked for it twice.
     """
 
     root: Path
     listing: Listing
     links: list[Path] = field(default_factory=list)
     seen: dict[str, str] = field(default_factory=dict)
+    looked: dict[Path, Entries] = field(default_factory=dict)
 
     def name(self, path: Path) -> str:
         """A path as the data names it."""
@@ -58,6 +60,11 @@ class Walk:
         Raises:
             UserError: it may not be read.
         """
+        if folder not in self.looked:
+            self.looked[folder] = self._look(folder)
+        return self.looked[folder]
+
+    def _look(self, folder: Path) -> Entries:
         try:
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: text_of(entry.name))

@@ -1,5 +1,6 @@
 """The three sets as features and labels, in the order in which they are used."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -94,7 +95,9 @@ class TrainingSet:
     def __init__(self, source: FeatureSource, dataset: VideoDataset, recipe: Recipe, *, again: bool = False):
         self._source = source
         self._samples = dataset.splits["train"]
-        self._drawn_by = dataset.order
+        self._order = functools.lru_cache(maxsize=2)(  # an epoch is asked for its clips and its labels
+            lambda epoch: training_order(self._samples, recipe, epoch, order=dataset.order)
+        )
         self._recipe = recipe
         self._again = again or recipe.views > 0
         self.labels = dataset.label_ids("train")
@@ -117,9 +120,6 @@ class TrainingSet:
         return (
             LabelledFeatures(found, label) for found, label in zip(features, labels, strict=True) if found is not None
         )
-
-    def _order(self, epoch: int) -> list[int]:
-        return training_order(self._samples, self._recipe, epoch, order=self._drawn_by)
 
 
 class EvaluationSet:

@@ -34,7 +34,8 @@ def evaluate(
 ) -> EvaluationResult:
     """Evaluates a logged or registered model on labelled videos, and logs what there is to say to an MLflow run.
 
-    The metrics are attached to the logged model too; a registered version gets them as tags.
+    The metrics are attached to the logged model too; a registered version gets them as tags, unless they are over
+    videos that it was trained or validated on.
 
     Args:
         model_uri: any MLflow model URI, such as `models:/name/1`.
@@ -101,9 +102,8 @@ def evaluate(
             "MLflow run": log.run_id,
         }
         title = f"{model_uri} on {recipe.data}"
-        model_id = (
-            loaded.model_id if model_uri.startswith(flavor.URI_SCHEMES) else None
-        )  # a copied folder's may be nobody's
+        # That of a copied folder may be nobody's.
+        model_id = loaded.model_id if model_uri.startswith(flavor.URI_SCHEMES) else None
         found = assess(log, videos, outcomes, title=title, facts=facts, step=0, model_id=model_id)
         version = tracking.registered_version(model_uri)
         seen = describe_seen(memory.own, chosen)

@@ -79,11 +79,19 @@ class Assignment:
             shared.agree("videos", data.describe_contents(samples))
             shared.agree(f"weights of {prepared.checkpoint.name}", prepared.checkpoint.revision)
 
-        return Workshop(self.share, began=self.began, drawing=self.drawing(), on_prepared=agree, on_faults=on_faults)
+        return Workshop(
+            self.share,
+            began=self.began,
+            drawing=None if self.began else self.drawing(),
+            on_prepared=agree,
+            on_faults=on_faults,
+        )
 
     def drawing(self) -> Drawing:
         """The baseline's seed draws, and what any of the models that are tried has seen keeps its split."""
         tried = self.plan.space.values("model", self.recipe)
+        if len(tried) == 1:
+            return Drawing(self.recipe.seed)
         known = [find_checkpoint(replace(self.recipe, model=name))[1] for name in tried]
         return Drawing(self.recipe.seed, data.joint_role([seen for seen in known if seen is not None]))
 

@@ -43,10 +43,13 @@ class Preparation:
 
 
 class Drawing(NamedTuple):
-    """How missing splits are drawn: by which seed, and which videos keep the split that a model before has them in."""
+    """How missing splits are drawn: by which seed, and which videos keep the split that they are known in.
+
+    None for those that the model before has seen.
+    """
 
     seed: int
-    role: data.Role
+    role: data.Role | None = None
 
 
 def check_names(recipe: Recipe) -> data.Listing:
@@ -81,7 +84,7 @@ def prepare(
         recipe: the values of the run.
         listing: its videos, as `check_names` lists them.
         began: what a run that goes on began with.
-        drawing: how missing splits are drawn; None for the recipe's seed, and as the model before knows its videos.
+        drawing: how missing splits are drawn; None for the recipe's seed.
         on_faults: is given the videos that cannot be used, if any, before they stop the run.
         share: this process's share, where several prepare the same.
 
@@ -101,7 +104,8 @@ def prepare(
     if began is not None:
         dataset = began.dataset(recipe.data, usable)
     else:
-        seed, role = drawing or Drawing(recipe.seed, data.joint_role([] if before is None else [before]))
+        seed, role = drawing or Drawing(recipe.seed)
+        role = role or data.joint_role([] if before is None else [before])
         dataset = data.make_dataset(recipe.data, usable, seed=seed, role=role)
     _print_dataset(dataset, recipe)
     if before is None and model.keeps_classifier(checkpoint, dataset.labels):
