@@ -14,7 +14,7 @@ from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.features import Clip
 from vjepa_mlflow.model import matmul_precision, preprocess
 from vjepa_mlflow.video import read_clip
-from vjepa_mlflow.video.sampling import choose_stretch
+from vjepa_mlflow.video.sampling import Sampling, choose_frames
 
 WORKERS = 8
 
@@ -28,14 +28,12 @@ def tutorial_reader(clip: Clip, num_frames: int, stride: int) -> np.ndarray:
     frames = []
     with av.open(str(clip.sample.path)) as container:
         stream = container.streams.video[0]
-        stretch = choose_stretch(stream.frames, num_frames, stride, clip.view.position)
-        wanted = range(stretch.start, stretch.start + stretch.span, stretch.stride)
+        wanted = choose_frames(np.arange(stream.frames), Sampling(num_frames, stride), clip.view.position)
         for index, frame in enumerate(container.decode(stream)):
-            if index in wanted:
-                frames.append(frame.to_ndarray(format="rgb24"))
+            frames += [frame.to_ndarray(format="rgb24")] * int((wanted == index).sum())
             if index >= wanted[-1]:
                 break
-    return np.stack(frames + [frames[-1]] * (num_frames - len(frames)))
+    return np.stack(frames)
 
 
 def our_reader(clip: Clip, num_frames: int, stride: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.data import VideoDataset, make_dataset, read_training_data
 from vjepa_mlflow.jobs.prepare import take_usable
 from vjepa_mlflow.model import Checkpoint, describe_device, load_classifier, load_processor, locate
-from vjepa_mlflow.video import inspect_videos
+from vjepa_mlflow.video import Sampling, inspect_videos
 
 RANDOM_VITL = "random-vitl"
 LIBRARIES = ("torch", "transformers", "av", "numpy")
@@ -65,7 +65,7 @@ def load(
 def read_dataset(data: str, *, num_frames: int, stride: int, limit: int | None) -> VideoDataset:
     """The data as a training run splits it; with a limit, so many videos of each split's beginning and end."""
     samples = read_training_data(data).samples
-    found = inspect_videos([sample.path for sample in samples], num_frames=num_frames, stride=stride)
+    found = inspect_videos([sample.path for sample in samples], Sampling(num_frames, stride))
     usable, _ = take_usable(samples, found)
     dataset = make_dataset(data, usable, seed=0)
     if limit is None:

@@ -37,7 +37,7 @@ from vjepa_mlflow.model import (
     load_trained,
     preprocess,
 )
-from vjepa_mlflow.video import read_clip
+from vjepa_mlflow.video import Sampling, read_clip
 
 STRIDE = Recipe().stride
 
@@ -118,7 +118,7 @@ def probe(checkpoint: Checkpoint, data: str, dataset: VideoDataset) -> dict[str,
     """Fits a linear classifier to the mean-pooled features of all videos of a data set."""
     model, processor = load_trained(checkpoint.folder), load_processor(checkpoint)
     samples = [sample for split in dataset.splits.values() for sample in split]
-    encoder = Encoder(model, processor, stride=STRIDE, precision="fp32")
+    encoder = Encoder(model, processor, sampling=Sampling(model.config.frames_per_clip, STRIDE), precision="fp32")
     pooled = torch.stack([features.mean(0) for features in encoder.encode(evaluation_clips(samples))])
     measured = {
         "data": Path(data).name,

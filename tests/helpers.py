@@ -75,12 +75,17 @@ def write_video(
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         stream.codec_context.gop_size = key_frames
         for number in range(frames):
-            bits = [(number >> bit) & 1 for bit in range(10)]
-            columns = np.repeat(bits, -(-width // 10))[:width].astype(np.uint8) * 255
-            image = np.repeat(np.broadcast_to(columns, (height, width))[..., None], 3, axis=2)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_number(number, size), format="rgb24")))
         container.mux(stream.encode())
     return path
+
+
+def draw_number(number: int, size: tuple[int, int]) -> np.ndarray:
+    """An image of some width and height that shows a number, see `write_video`."""
+    width, height = size
+    bits = [(number >> bit) & 1 for bit in range(10)]
+    columns = np.repeat(bits, -(-width // 10))[:width].astype(np.uint8) * 255
+    return np.ascontiguousarray(np.repeat(np.broadcast_to(columns, (height, width))[..., None], 3, axis=2))
 
 
 def frame_number(frame: np.ndarray) -> int:

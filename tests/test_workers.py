@@ -149,10 +149,10 @@ def test_little_shared_memory_means_one_process_and_a_remark(
 
 SCRIPT = """
 from pathlib import Path
-from vjepa_mlflow.video import inspect_videos
+from vjepa_mlflow.video import Sampling, inspect_videos
 
 print("once", flush=True)
-print(len(inspect_videos([Path("clip.mp4")], num_frames=16, stride=4)[0].finding.digest))
+print(len(inspect_videos([Path("clip.mp4")], Sampling(16, 4))[0].finding.digest))
 """
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
 
+from vjepa_mlflow import video
 from vjepa_mlflow.errors import UserError
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -49,6 +50,9 @@ class Recipe:
     precision: str = _option("fp32", "Numeric format of the forward pass; fp32 is strict.", choices=PRECISIONS)
     views: int = _option(0, "Reuse this many views of each training video; 0 takes a fresh one each epoch.", minimum=0)
     stride: int = _option(4, "Frames from one sampled frame to the next; shrinks for short videos.", minimum=1)
+    frames_per_second: float = _option(
+        0.0, "Sample so many frames a second, whatever a video's own rate, instead of every stride-th; 0: by stride."
+    )
     horizontal_flip: bool = _option(False, "Mirror half of the training views; wrong where classes are directions.")
     scheduler: str = _option("constant", "Course of the learning rate over the run.", choices=SCHEDULERS)
     class_weights: str = _option(
@@ -88,6 +92,8 @@ class Recipe:
             raise UserError(f"learning_rate={self.learning_rate}: expected a number greater than 0")
         if not (math.isfinite(self.cache_budget) and self.cache_budget >= 0):
             raise UserError(f"cache_budget={self.cache_budget}: expected a number of GiB, or 0")
+        if not (math.isfinite(self.frames_per_second) and self.frames_per_second >= 0):
+            raise UserError(f"frames_per_second={self.frames_per_second}: expected a number of frames, or 0")
         if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device):
             raise UserError(f"device={self.device}: expected auto, cpu, cuda or cuda:N")
         _check_registered_model_name(self.registered_model_name)
@@ -95,6 +101,10 @@ class Recipe:
     def lessons(self) -> dict[str, str]:
         """The values that say how a head is learnt, by field: what may not change where a run goes on."""
         return {name: str(value) for name, value in asdict(self).items() if name not in SURROUNDINGS}
+
+    def sampling(self, num_frames: int) -> "video.Sampling":
+        """How clips of so many frames are taken from their videos."""
+        return video.Sampling(num_frames, self.stride, self.frames_per_second)
 
     @property
     def distinct_views(self) -> int:
@@ -121,6 +131,7 @@ EXTRACTED = (
     "precision",
     "views",
     "stride",
+    "frames_per_second",
     "horizontal_flip",
     "seed",
     "device",

@@ -11,8 +11,10 @@ from tools.pretrain_tiny import course
 from tools.pretrain_tiny.vocabulary import make_vocabulary
 from vjepa_mlflow.data import demo, draw_clip, read_training_data
 from vjepa_mlflow.data.drawing import draw_films, expose
-from vjepa_mlflow.video import read_clip, read_info
-from vjepa_mlflow.video.sampling import choose_stretch
+from vjepa_mlflow.video import read_clip
+from vjepa_mlflow.video.opening import Source
+from vjepa_mlflow.video.sampling import Sampling, choose_frames
+from vjepa_mlflow.video.timeline import read_timeline
 
 DRAWN = {"train": 8, "val": 2, "test": 12}
 """Videos of each class that `conftest.py` has drawn."""
@@ -45,9 +47,9 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
 
 def test_a_clip_is_a_real_video_read_at_the_pace_it_is_drawn_for() -> None:
     video = draw_clip("up_clockwise", seed=0)
-    assert read_info(video).num_frames == demo.FRAMES
+    assert read_timeline(Source(video)).num_frames == demo.FRAMES
     assert read_clip(video, num_frames=16, stride=4).shape == (16, demo.SIZE, demo.SIZE, 3)
-    assert choose_stretch(demo.FRAMES, 16, 4, 0.5).stride == demo.STRIDE
+    assert set(np.diff(choose_frames(np.arange(demo.FRAMES), Sampling(16, 4), 0.5))) == {demo.STRIDE}
 
 
 @pytest.mark.parametrize("motion", demo.MOTIONS)

@@ -6,13 +6,13 @@ from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow.data import VideoDataset, make_dataset, read_training_data
 from vjepa_mlflow.model import load_classifier, locate
-from vjepa_mlflow.video import inspect_videos
+from vjepa_mlflow.video import Sampling, inspect_videos
 
 
 @pytest.fixture(scope="session")
 def dataset(small_data: Path) -> VideoDataset:
     samples = read_training_data(str(small_data)).samples
-    inspections = inspect_videos([sample.path for sample in samples], num_frames=16, stride=4)
+    inspections = inspect_videos([sample.path for sample in samples], Sampling(16, 4))
     return make_dataset(
         "small",
         [replace(sample, digest=found.finding.digest) for sample, found in zip(samples, inspections, strict=True)],

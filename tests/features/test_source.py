@@ -158,15 +158,15 @@ def test_the_budget_holds_for_memory_too(
     assert asked == clips + clips[3:]
 
 
-def test_precision_stride_and_weights_each_have_features_of_their_own(
+def test_precision_sampling_and_weights_each_have_features_of_their_own(
     model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path
 ) -> None:
     read(make_source(model), clips[:1])
-    for changes in ({"precision": "bf16"}, {"stride": 2}):
+    for changes in ({"precision": "bf16"}, {"stride": 2}, {"frames_per_second": 4.0}):
         other = make_source(model, **changes)
         assert other.missing(clips[:1]) == clips[:1]
         read(other, clips[:1])
-    assert len(stored_files(own_cache)) == 3
+    assert len(stored_files(own_cache)) == 4
     assert make_source(model, learning_rate=1.0, seed=7).missing(clips[:1]) == []
 
 

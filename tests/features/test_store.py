@@ -18,7 +18,9 @@ from vjepa_mlflow.features.contents import DAY, choose_old, list_contents, remov
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.store import IDENTITY, FeatureStore
 
-SPACE = FeatureSpace("backbone", "processor", num_frames=16, stride=4, precision="fp32", form="transformers")
+SPACE = FeatureSpace(
+    "backbone", "processor", num_frames=16, stride=4, frames_per_second=0.0, precision="fp32", form="transformers"
+)
 NAMES = [f"{number:064x}" for number in range(12)]
 
 

@@ -19,7 +19,7 @@ from vjepa_mlflow import UserError, flavor
 from vjepa_mlflow.data import draw_clip
 from vjepa_mlflow.flavor import saving
 from vjepa_mlflow.model import load_classifier, load_processor, locate
-from vjepa_mlflow.video import read_clip
+from vjepa_mlflow.video import Sampling, read_clip
 
 LABELS = [f"class {letter}" for letter in "abcdefg"]
 
@@ -57,7 +57,13 @@ def test_a_saved_model_is_self_contained_and_holds_no_pickle(saved: Path) -> Non
     assert not [name for name in files if Path(name).suffix in {".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc"}]
     assert [name for name in files if name.endswith(".safetensors")] == ["checkpoint/model.safetensors"]
     configuration = yaml.safe_load((saved / "MLmodel").read_text())["flavors"]["vjepa_mlflow"]
-    assert configuration == {"format_version": 3, "checkpoint": "checkpoint", "stride": 4, "code": "code"}
+    assert configuration == {
+        "format_version": 4,
+        "checkpoint": "checkpoint",
+        "stride": 4,
+        "frames_per_second": 0.0,
+        "code": "code",
+    }
     requirements = (saved / "requirements.txt").read_text().splitlines()
     assert {line.split("==")[0] for line in requirements} == set(saving._REQUIRED)
     assert all("==" in line and "+" not in line for line in requirements)
@@ -86,11 +92,24 @@ def test_the_model_cards_snippet_gives_the_pyfuncs_scores(saved: Path, served, c
 
 
 def test_load_model_gives_model_processor_and_stride(saved: Path) -> None:
-    model, processor, stride, _ = flavor.load_model(str(saved))
-    assert stride == 4
+    model, processor, stride, _, frames_per_second = flavor.load_model(str(saved))
+    assert (stride, frames_per_second) == (4, 0)
     assert isinstance(model, VJEPA2ForVideoClassification)
     assert isinstance(processor, VJEPA2VideoProcessor)
     assert list(model.config.id2label.values()) == LABELS
+
+
+def test_frames_per_second_are_kept_and_heard(saved: Path, clip: bytes, tmp_path: Path) -> None:
+    model, processor, *_ = flavor.load_model(str(saved))
+    flavor.save_model(model, processor, tmp_path / "model", stride=4, frames_per_second=9.0)
+    loaded = flavor.load_model(str(tmp_path / "model"))
+    assert loaded.sampling == Sampling(16, 4, 9.0)
+    frames = read_clip(clip, num_frames=16, frames_per_second=9.0)
+    assert not np.array_equal(frames, read_clip(clip, num_frames=16, stride=4))
+    with torch.no_grad():
+        expected = model(**processor(frames, return_tensors="pt")).logits.softmax(-1).max()
+    answer = mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(flavor.example_input(clip))
+    assert answer["score"][0] == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_predictions_are_sorted_and_cut_to_top_k(served, clip: bytes) -> None:
@@ -160,8 +179,8 @@ def test_faults_of_the_model_are_not(served, clip: bytes, monkeypatch: pytest.Mo
 def test_a_newer_format_is_refused(saved: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(saved, tmp_path / "newer"))
     text = (copy / "MLmodel").read_text()
-    (copy / "MLmodel").write_text(text.replace("format_version: 3", "format_version: 4"))
-    with pytest.raises(UserError, match="saved in format 4: expected at most 3"):
+    (copy / "MLmodel").write_text(text.replace("format_version: 4", "format_version: 5"))
+    with pytest.raises(UserError, match="saved in format 5: expected at most 4"):
         flavor.load_model(str(copy))
 
 

@@ -1,8 +1,10 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from helpers import write_video
 
 from vjepa_mlflow import Recipe, UserError, check
 from vjepa_mlflow.cli import commands
@@ -45,6 +47,26 @@ def test_it_says_what_there_is_and_what_a_training_would_take(messy: Path) -> No
     assert "files without a video's suffix (1): right_clockwise/notes.txt" in lines
     assert "folders that are read already by another name (1): left_clockwise/above (leads to a folder above)" in lines
     assert f"Training 3 epochs read {3 * 13 + 6} clips, with tiny in fp32" in lines
+
+
+def test_it_says_where_a_stride_means_different_times(messy: Path) -> None:
+    write_video(messy / "left_clockwise" / "fast.mp4", frames=90, rate=30)
+    recipe = Recipe(data=str(messy), model="tiny", bad_videos="skip")
+    note = (
+        "stride=4 is 0.133 s from frame to frame at 30 frames a second and 0.25 s at 16; 1 of 20 videos are that "
+        "different from the rest: frames_per_second=4 would mean the same in all"
+    )
+    assert note in check(recipe).text()
+    assert "would mean the same" not in check(replace(recipe, frames_per_second=4.0)).text()
+
+
+def test_it_names_what_a_server_would_refuse(messy: Path) -> None:
+    write_video(messy / "left_clockwise" / "wide.mkv", size=(1280, 64), codec="ffv1", frames=20)
+    write_video(messy / "left_clockwise" / "old.avi", codec="huffyuv", pixel_format="yuv422p", frames=20)
+    text = " ".join(check(Recipe(data=str(messy), model="tiny", bad_videos="skip")).text().split())
+    assert "Refused by servers a server with its default limits would refuse 2 of the videos:" in text
+    assert "left_clockwise/old.avi: its codec is huffyuv: expected one of av1, " in text
+    assert "left_clockwise/wide.mkv: its frames have 1280x64 pixels: expected a side to be at most 16 times" in text
 
 
 def test_the_command_fails_where_a_training_would(messy: Path) -> None:

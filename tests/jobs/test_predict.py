@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import mlflow
 import pandas as pd
 import pytest
 from helpers import environment, write_video
@@ -49,6 +50,31 @@ def test_a_bad_file_does_not_stop_the_others(model_uri: str, small_data: Path, t
     assert rows[0]["score"] is None
     assert "cannot be decoded" in rows[0]["error"]
     assert [row["error"] for row in rows[1:]] == ["", ""]
+
+
+def test_ones_own_files_are_held_to_no_servers_limits(
+    model_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = write_video(tmp_path / "wide.mkv", size=(1280, 64), codec="ffv1", frames=20)
+    old = write_video(tmp_path / "old.avi", codec="huffyuv", pixel_format="yuv422p", frames=20)
+    list_of_others = tmp_path / "list.mp4"
+    list_of_others.write_text(f"ffconcat version 1.0\nfile '{old}'\n")
+    rows = list(predict(model_uri, [wide, old, list_of_others]))
+    assert [row["error"] for row in rows[:2]] == ["", ""]
+    assert (
+        rows[2]["error"]
+        == "it is of a format that is not read here: expected a file that holds a video itself (containers)"
+    )
+    served = mlflow.pyfunc.load_model(model_uri)
+    answers = served.predict(
+        pd.DataFrame({"video": [wide.read_bytes(), old.read_bytes()]}), params={"bad_videos": "report"}
+    )
+    assert [error.split(":")[0] for error in answers["error"]] == [
+        "its frames have 1280x64 pixels",
+        "its codec is huffyuv",
+    ]
+    monkeypatch.setenv("MLFLOW_PYFUNC_INFERENCE_CONFIG", '{"max_aspect_ratio": 2}')  # a wish of whoever asks
+    assert "at most 2 times as long" in next(predict(model_uri, [wide]))["error"]
 
 
 @pytest.mark.parametrize("num_clips", [0, 33])

@@ -415,6 +415,8 @@ def test_a_bench_is_made_anew_only_for_another_backbone_or_other_features(recipe
     workshop = trials.Workshop(trials.Share())
     bench = workshop.bench(recipe)
     assert workshop.bench(Recipe(**{**vars(recipe), "learning_rate": 1.0, "epochs": 9, "views": 2})) is bench
-    other = workshop.bench(Recipe(**{**vars(recipe), "stride": 2}))
-    assert other is not bench
-    assert torch.equal(other.first_weights["classifier.weight"], bench.first_weights["classifier.weight"])
+    for changes in ({"stride": 2}, {"frames_per_second": 8.0}):
+        other = workshop.bench(Recipe(**{**vars(recipe), **changes}))
+        assert other is not bench
+        assert torch.equal(other.first_weights["classifier.weight"], bench.first_weights["classifier.weight"])
+        bench = other

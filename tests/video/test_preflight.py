@@ -6,14 +6,14 @@ import pytest
 from helpers import write_video
 
 from vjepa_mlflow.ranks import Share
-from vjepa_mlflow.video import Inspection, inspect_videos
+from vjepa_mlflow.video import Inspection, Sampling, inspect_videos
 
 
 def test_every_file_is_reported_in_its_place(tmp_path: Path) -> None:
     good = write_video(tmp_path / "good.mp4")
     empty = tmp_path / "empty.mp4"
     empty.touch()
-    found = inspect_videos([good, empty, tmp_path / "missing.mp4"], num_frames=16, stride=4)
+    found = inspect_videos([good, empty, tmp_path / "missing.mp4"], Sampling(16, 4))
     assert [inspection.path.name for inspection in found] == ["good.mp4", "empty.mp4", "missing.mp4"]
     assert [inspection.finding is not None for inspection in found] == [True, False, False]
     finding = found[0].finding
@@ -27,7 +27,7 @@ def video_and_notes(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def inspect(path: Path, notes: Path | None, *, stride: int = 4, share: Share | None = None) -> Inspection:
-    (found,) = inspect_videos([path], num_frames=16, stride=stride, notes=notes, share=share)
+    (found,) = inspect_videos([path], Sampling(16, stride), notes=notes, share=share)
     return found
 
 
@@ -75,6 +75,6 @@ def test_bad_files_and_bad_notes_are_not_remembered(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_every_rank_finds_all_in_their_places(tmp_path: Path, rank: int) -> None:
     paths = [write_video(tmp_path / f"{number}.mp4", frames=30 + number) for number in range(5)]
-    found = inspect_videos(paths, num_frames=16, stride=4, notes=tmp_path / "notes", share=Share(rank, 3))
+    found = inspect_videos(paths, Sampling(16, 4), notes=tmp_path / "notes", share=Share(rank, 3))
     assert [inspection.path for inspection in found] == paths
     assert len({inspection.finding for inspection in found}) == 5

@@ -7,7 +7,7 @@ from evaluations import rewrite_video
 
 from vjepa_mlflow.data import draw_clip
 from vjepa_mlflow.digest import sha256
-from vjepa_mlflow.video import VideoError, VideoFile, VideoProperties, measure_video, measure_videos
+from vjepa_mlflow.video import Sampling, VideoError, VideoFile, VideoProperties, measure_video, measure_videos
 
 SIZE = 96
 
@@ -20,7 +20,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measured(path: Path) -> VideoProperties:
-    return measure_video(path, num_frames=16, stride=4)
+    return measure_video(path, Sampling(16, 4))
 
 
 def blur(frame: np.ndarray) -> np.ndarray:
@@ -85,14 +85,14 @@ def test_what_was_measured_is_noted_and_faults_are_not(original: Path, tmp_path:
     path = tmp_path / "clip.mp4"
     path.write_bytes(original.read_bytes())
     files = [VideoFile(path, sha256([path])), VideoFile(tmp_path / "missing.mp4", "0" * 64)]
-    first = measure_videos(files, num_frames=16, stride=4, notes=tmp_path / "notes")
+    first = measure_videos(files, Sampling(16, 4), notes=tmp_path / "notes")
     assert first[0] == measured(original)
     assert isinstance(first[1], VideoError)
     path.unlink()
-    second = measure_videos(files, num_frames=16, stride=4, notes=tmp_path / "notes")
+    second = measure_videos(files, Sampling(16, 4), notes=tmp_path / "notes")
     assert second[0] == first[0]
     assert isinstance(second[1], VideoError)
-    assert isinstance(measure_videos(files, num_frames=16, stride=2, notes=tmp_path / "notes")[0], VideoError)
+    assert isinstance(measure_videos(files, Sampling(16, 2), notes=tmp_path / "notes")[0], VideoError)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (640, 360), (360, 640)])

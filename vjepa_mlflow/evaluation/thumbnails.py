@@ -9,16 +9,18 @@ from PIL import Image
 
 from vjepa_mlflow.cache import write_atomically
 from vjepa_mlflow.data import Sample
-from vjepa_mlflow.video import read_clip
+from vjepa_mlflow.video import Sampling, read_clip
+
+VERSION = 2
+"""Of what is kept. It changes with the code that samples frames."""
 
 
-def read_thumbnails(sample: Sample, *, num_frames: int, stride: int, kept: Path | None) -> np.ndarray:
+def read_thumbnails(sample: Sample, sampling: Sampling, *, kept: Path | None) -> np.ndarray:
     """Frames spread over a video's centred clip.
 
     Args:
         sample: the video.
-        num_frames: frames of the clip.
-        stride: frames from one sampled frame to the next.
+        sampling: of the clip.
         kept: a folder for what was made before; None keeps nothing.
 
     Returns:
@@ -27,11 +29,11 @@ def read_thumbnails(sample: Sample, *, num_frames: int, stride: int, kept: Path 
     Raises:
         VideoError: the video has to be read and cannot be.
     """
-    file = None if kept is None else kept / sample.digest[:2] / f"{sample.digest}-{num_frames}-{stride}.npy"
+    file = None if kept is None else kept / sample.digest[:2] / f"{sample.digest}-{sampling.name}-{VERSION}.npy"
     with suppress(OSError, ValueError):
         if file is not None:
             return np.asarray(np.load(file, allow_pickle=False))
-    small = choose_thumbnails(read_clip(sample.path, num_frames=num_frames, stride=stride))
+    small = choose_thumbnails(read_clip(sample.path, **vars(sampling)))
     with suppress(OSError):  # without it the video is only read again
         if file is not None:
             write_atomically(file, _to_bytes(small))

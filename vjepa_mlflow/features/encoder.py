@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.features.transfer import preprocess_beside
 from vjepa_mlflow.iteration import batches, one_ahead
 from vjepa_mlflow.model import Backbone, is_out_of_memory, preprocess
-from vjepa_mlflow.video import ClipReader, ClipRequest, VideoError, View
+from vjepa_mlflow.video import ClipReader, ClipRequest, Sampling, VideoError, View
 
 BATCH_SIZE = 16
 """Clips encoded at once on a GPU, halved whenever its memory runs out. An H200 gains nothing from more."""
@@ -51,16 +52,15 @@ class Encoder:
         model: VJEPA2ForVideoClassification,
         processor: VJEPA2VideoProcessor,
         *,
-        stride: int,
+        sampling: Sampling,
         precision: str,
+        notes: Path | None = None,
     ):
         self.device = model.device
         self.batch_size = BATCH_SIZE if self.device.type == "cuda" else 1
         self.backbone = Backbone(model, precision=precision)
         self._processor = processor
-        self._reader = ClipReader(
-            num_frames=model.config.frames_per_clip, stride=stride, pin_memory=self.device.type == "cuda"
-        )
+        self._reader = ClipReader(sampling, notes=notes, pin_memory=self.device.type == "cuda")
 
     def encode(self, clips: Sequence[Clip], following: Iterable[Clip] = ()) -> Iterator[Tensor | VideoError]:
         """Yields the features of each clip in turn, of shape (tokens, hidden size), on the model's device.

@@ -10,7 +10,7 @@ from vjepa_mlflow.digest import sha256_of_text
 if TYPE_CHECKING:
     from vjepa_mlflow.features.encoder import Clip
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Of stored features. It changes with the code that samples, crops or encodes, if that changes their values."""
 
 
@@ -23,6 +23,7 @@ class FeatureSpace:
         processor: digest of the preprocessing's values.
         num_frames: frames of a clip.
         stride: frames from one sampled frame to the next.
+        frames_per_second: how many are sampled of a second instead; 0: every stride-th.
         precision: numeric format of the encoder.
         form: which encoder, see `model.Backbone`.
     """
@@ -31,6 +32,7 @@ class FeatureSpace:
     processor: str
     num_frames: int
     stride: int
+    frames_per_second: float
     precision: str
     form: str
 

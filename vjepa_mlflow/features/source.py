@@ -19,7 +19,7 @@ from vjepa_mlflow.features.transfer import to_device
 from vjepa_mlflow.iteration import map_ahead
 from vjepa_mlflow.model import backbone_digest, processor_digest
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.video import VideoError
+from vjepa_mlflow.video import VideoError, video_notes
 
 SHARE = 0.5
 """Of the memory or the disk that is free at the start: what features may take where no budget is given."""
@@ -34,7 +34,7 @@ class FeatureSource:
     Args:
         model: whose backbone encodes.
         processor: its preprocessing.
-        recipe: `precision`, `stride`, `bad_videos`, `cache` and `cache_budget` are used.
+        recipe: `precision`, `stride`, `frames_per_second`, `bad_videos`, `cache` and `cache_budget` are used.
 
     Attributes:
         encoder: what encodes.
@@ -47,12 +47,19 @@ class FeatureSource:
         self._device = model.device
         with ThreadPoolExecutor(1) as beside:  # the encoder checks itself on the GPU meanwhile
             digest = beside.submit(backbone_digest, model)
-            self.encoder = Encoder(model, processor, stride=recipe.stride, precision=recipe.precision)
+            self.encoder = Encoder(
+                model,
+                processor,
+                sampling=recipe.sampling(model.config.frames_per_clip),
+                precision=recipe.precision,
+                notes=video_notes(recipe.cache),
+            )
         self._space = FeatureSpace(
             backbone=digest.result(),
             processor=processor_digest(processor),
             num_frames=model.config.frames_per_clip,
             stride=recipe.stride,
+            frames_per_second=recipe.frames_per_second,
             precision=recipe.precision,
             form=self.encoder.backbone.form,
         )

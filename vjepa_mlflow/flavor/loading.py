@@ -9,6 +9,7 @@ from mlflow.models import Model
 from mlflow.tracking.artifact_utils import _download_artifact_from_uri
 from mlflow.utils.model_utils import _add_code_from_conf_to_system_path, _get_flavor_configuration
 
+from vjepa_mlflow import video
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.config import ServingConfig, read_config
 from vjepa_mlflow.flavor.saved_format import FLAVOR_NAME, FORMAT_VERSION
@@ -27,12 +28,19 @@ class LoadedModel(NamedTuple):
         processor: its preprocessing.
         stride: frames from one sampled frame to the next.
         model_id: of the logged model; None where it was only saved.
+        frames_per_second: how many are sampled of a second instead; 0: every stride-th.
     """
 
     model: "VJEPA2ForVideoClassification"
     processor: "VJEPA2VideoProcessor"
     stride: int
     model_id: str | None
+    frames_per_second: float
+
+    @property
+    def sampling(self) -> video.Sampling:
+        """How its clips are taken from videos."""
+        return video.Sampling(self.model.config.frames_per_clip, self.stride, self.frames_per_second)
 
 
 def load_model(model_uri: str, dst_path: str | None = None) -> LoadedModel:
@@ -98,7 +106,7 @@ def _make_classifier(path: str, config: ServingConfig) -> "VideoClassifier":
     from vjepa_mlflow.flavor.video_classifier import VideoClassifier
 
     loaded = _load(Path(path), _configuration(Path(path)))
-    return VideoClassifier(loaded.model, loaded.processor, stride=loaded.stride, config=config)
+    return VideoClassifier(loaded.model, loaded.processor, sampling=loaded.sampling, config=config)
 
 
 def _configuration(folder: Path) -> dict[str, Any]:
@@ -122,4 +130,5 @@ def _load(folder: Path, configuration: dict[str, Any]) -> LoadedModel:
         processor=VJEPA2VideoProcessor.from_pretrained(checkpoint),
         stride=configuration["stride"],
         model_id=Model.load(str(folder)).model_id,
+        frames_per_second=configuration.get("frames_per_second", 0.0),
     )

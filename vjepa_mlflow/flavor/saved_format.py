@@ -11,8 +11,9 @@
 """
 
 FLAVOR_NAME = "vjepa_mlflow"
-FORMAT_VERSION = 3
-"""A package reads every version up to its own. 2: with a `ServingConfig`. 3: with what the model has seen."""
+FORMAT_VERSION = 4
+"""A package reads every version up to its own. 2: with a `ServingConfig`. 3: with what the model has seen. 4: with
+`frames_per_second`."""
 
 LOADER_MODULE = "vjepa_mlflow.flavor"
 """Where `mlflow.pyfunc` looks for `_load_pyfunc`: it stands in every saved model, and so is permanent."""

@@ -53,6 +53,7 @@ def save_model(
     path: str | Path,
     *,
     stride: int,
+    frames_per_second: float = 0.0,
     config: ServingConfig | None = None,
     model_card: str | None = None,
     seen: "SeenVideos | None" = None,
@@ -71,6 +72,7 @@ def save_model(
         processor: its preprocessing.
         path: a folder that does not exist yet or is empty.
         stride: frames from one sampled frame to the next, as in training.
+        frames_per_second: how many are sampled of a second instead, as in training; 0: every stride-th.
         config: how it computes where it is loaded with `mlflow.pyfunc`.
         model_card: the text of `README.md`, in Hugging Face's format.
         seen: the videos that it was trained, validated and tested on.
@@ -114,6 +116,7 @@ def save_model(
         format_version=FORMAT_VERSION,
         checkpoint=CHECKPOINT_FOLDER,
         stride=stride,
+        frames_per_second=frames_per_second,
         code=code,
     )
     mlflow_model.save(str(path / MLMODEL_FILE_NAME))
@@ -168,6 +171,7 @@ def log_model(
     name: str = "model",
     *,
     stride: int,
+    frames_per_second: float = 0.0,
     registered_model_name: str | None = None,
     step: int = 0,
     run_id: str | None = None,
@@ -181,6 +185,7 @@ def log_model(
         processor: its preprocessing.
         name: of the logged model.
         stride: frames from one sampled frame to the next, as in training.
+        frames_per_second: how many are sampled of a second instead, as in training; 0: every stride-th.
         registered_model_name: creates a version of this registered model.
         step: metrics that the run has logged with this step are attached to the model.
         run_id: the run to log it to, instead of the active one.
@@ -196,6 +201,7 @@ def log_model(
         model=model,
         processor=processor,
         stride=stride,
+        frames_per_second=frames_per_second,
         registered_model_name=registered_model_name,
         step=step,
         run_id=run_id,

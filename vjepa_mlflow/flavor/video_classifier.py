@@ -4,6 +4,7 @@ import base64
 import binascii
 import logging
 import re
+import sys
 import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -26,7 +27,7 @@ from vjepa_mlflow.flavor.signature import BAD_VIDEOS, COLUMNS, DEFAULT_PARAMS, M
 from vjepa_mlflow.flavor.spark import task_cpus
 from vjepa_mlflow.iteration import batches, map_ahead
 from vjepa_mlflow.model import label_names, use_device
-from vjepa_mlflow.video import Decoders, VideoError, clip_positions
+from vjepa_mlflow.video import Decoders, Sampling, VideoError, clip_positions
 
 AHEAD = 2
 """Clips for each decoder, and for each place in a batch, that are worked on before they are wanted."""
@@ -59,16 +60,15 @@ class VideoClassifier:
         model: VJEPA2ForVideoClassification,
         processor: VJEPA2VideoProcessor,
         *,
-        stride: int,
+        sampling: Sampling,
         config: ServingConfig,
     ):
         self._labels = label_names(model.config)
-        self._config = config
         decoders = config.decoders or task_cpus() or usable_cpus()
         self._ahead = AHEAD * max(decoders, config.batch_size)
-        self._decoders = Decoders(
-            decoders, num_frames=model.config.frames_per_clip, stride=stride, limits=config.limits
-        )
+        in_spark = task_cpus() is not None  # whose videos are those of whoever runs it
+        self._decoders = Decoders(decoders, sampling, config.limits.for_own_files() if in_spark else config.limits)
+        self._max_videos = sys.maxsize if in_spark else config.max_videos
         classify = ClipClassifier(
             model.to(use_device(config.device)),
             processor,
@@ -110,7 +110,7 @@ class VideoClassifier:
         bad_videos = _param("bad_videos", params)
         if bad_videos not in BAD_VIDEOS:
             raise PredictionError(f"bad_videos={bad_videos}: expected one of {', '.join(BAD_VIDEOS)}.")
-        contents = _contents(model_input, at_most=self._config.max_videos)
+        contents = _contents(model_input, at_most=self._max_videos)
         rows = []
         for number, found in enumerate(self.classify(contents, num_clips=num_clips), start=1):
             if found.error and bad_videos == "stop":

@@ -42,8 +42,7 @@ class LabelledSet:
         samples: the videos.
         labels: the classes, in the order of the model's outputs.
         num_clips: clips of a video that are averaged.
-        num_frames: frames of a clip.
-        stride: frames from one sampled frame to the next.
+        sampling: of a clip.
         notes: the folder for what is measured and drawn of videos; None keeps nothing.
     """
 
@@ -52,8 +51,7 @@ class LabelledSet:
     samples: Sequence[Sample]
     labels: list[str]
     num_clips: int
-    num_frames: int
-    stride: int
+    sampling: video.Sampling
     notes: Path | None
 
     @cached_property
@@ -98,8 +96,7 @@ class LabelledSet:
         """
         measured = video.measure_videos(
             [video.VideoFile(sample.path, sample.digest) for sample in self.samples],
-            num_frames=self.num_frames,
-            stride=self.stride,
+            self.sampling,
             notes=self.notes and self.notes / "properties",
         )
         return [_check(properties, sample) for properties, sample in zip(measured, self.samples, strict=True)]
@@ -123,7 +120,7 @@ class LabelledSet:
         """Frames of a video, or grey where it cannot be read any more: no picture is worth a trained head."""
         kept = self.notes and self.notes / "thumbnails"
         try:
-            return evaluation.read_thumbnails(sample, num_frames=self.num_frames, stride=self.stride, kept=kept)
+            return evaluation.read_thumbnails(sample, self.sampling, kept=kept)
         except video.VideoError as error:
             remark(f"{sample.path}: {error}: the report is without its frames")
             return np.full(GREY_FRAMES, 200, dtype=np.uint8)

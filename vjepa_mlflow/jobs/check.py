@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vjepa_mlflow import data, flavor, model, video
-from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.columns import align
 from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.data.seen import FILE as SEEN_FILE
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.jobs.pace import clip_count, known_pace
-from vjepa_mlflow.jobs.prepare import Fault, check_classes, take_usable
+from vjepa_mlflow.jobs.prepare import Fault, check_classes, describe_refusals, take_usable
 from vjepa_mlflow.paths import expand
 from vjepa_mlflow.recipe import Recipe
 
@@ -24,6 +23,9 @@ SHOWN_NAMES = 20
 
 SHOWN_KINDS = 4
 """Sizes and rates that are told, the most frequent first."""
+
+APART = 1.25
+"""How many times as fast one frame rate is as another for the same stride to mean different times: 24 and 30."""
 
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2}
 """Of a stored feature, by precision."""
@@ -38,14 +40,19 @@ class Survey:
         listing: how the data was read.
         faults: of the videos that cannot be used.
         dataset: the splits of the others.
-        findings: what the others are.
+        found: what the others are, by name.
     """
 
     recipe: Recipe
     listing: data.Listing
     faults: list[Fault]
     dataset: data.VideoDataset
-    findings: list[video.Finding]
+    found: dict[str, video.Finding]
+
+    @property
+    def findings(self) -> list[video.Finding]:
+        """What the videos are that can be used."""
+        return list(self.found.values())
 
     def text(self) -> str:
         """All of it, as lines for a terminal."""
@@ -58,8 +65,14 @@ class Survey:
             "Frame rates": self._kinds([f"{one.frames_per_second:.4g}" for one in self.findings]),
             "Doubles": self.dataset.doubles()[:SHOWN_CLASSES],
             "Bad videos": self._bad_videos(),
+            "Refused by servers": describe_refusals(self._refusals(), shown=SHOWN_NAMES),
             "Left out": self.listing.describe_left_out(shown=SHOWN_NAMES),
-            "Notes": [*self.listing.notes, *self.dataset.remarks(), *self._about_the_model()],
+            "Notes": [
+                *self.listing.notes,
+                *self.dataset.remarks(),
+                *self._about_the_model(),
+                *self._about_the_rates(),
+            ],
             "Training": list(self._training()),
         }
         lines = [
@@ -130,6 +143,24 @@ class Survey:
             return []
         return [f"A training would keep the splits in which {name} has seen videos, which is not asked here"]
 
+    def _about_the_rates(self) -> list[str]:
+        """Whether a stride means different times in different videos."""
+        stride = self.recipe.stride
+        rates = sorted(one.frames_per_second for one in self.findings)
+        usual = statistics.median(rates)
+        others = sum(max(rate, usual) >= APART * min(rate, usual) for rate in rates)
+        if not others or self.recipe.frames_per_second:
+            return []
+        return [
+            f"stride={stride} is {stride / rates[-1]:.3g} s from frame to frame at {rates[-1]:.4g} frames a second and "
+            f"{stride / rates[0]:.3g} s at {rates[0]:.4g}; {others} of {len(rates)} videos are that different from the "
+            f"rest: frames_per_second={usual / stride:.4g} would mean the same in all"
+        ]
+
+    def _refusals(self) -> dict[str, str]:
+        """By name, the videos that a server would refuse, and why."""
+        return {name: finding.refusal for name, finding in self.found.items() if finding.refusal}
+
     def _bad_videos(self) -> list[str]:
         return [f"{fault['path']}: {fault['fault']}" for fault in self.faults]
 
@@ -172,13 +203,17 @@ def check(recipe: Recipe) -> Survey:
     shape = model.clip_shape(model.choose(recipe.model, demo=recipe.data == data.DEMO)) or model.BASE_SHAPE
     inspections = video.inspect_videos(
         [sample.path for sample in listing.samples],
-        num_frames=shape.num_frames,
-        stride=recipe.stride,
-        notes=cache_folder() / "videos",
+        recipe.sampling(shape.num_frames),
+        notes=video.video_notes("disk"),
     )
     usable, faults = take_usable(listing.samples, inspections)
     if not usable:
         raise UserError(f"data={recipe.data}: no video can be used: {faults[0]['path']}: {faults[0]['fault']}")
     check_classes(recipe.data, listing.samples, usable)
     dataset = data.make_dataset(recipe.data, usable, seed=recipe.seed)
-    return Survey(recipe, listing, faults, dataset, [one.finding for one in inspections if one.finding is not None])
+    found = {
+        sample.name: inspection.finding
+        for sample, inspection in zip(listing.samples, inspections, strict=True)
+        if inspection.finding is not None
+    }
+    return Survey(recipe, listing, faults, dataset, found)

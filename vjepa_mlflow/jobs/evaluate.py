@@ -72,7 +72,7 @@ def evaluate(
         classifier = loaded.model.to(device)
         print(f"Model: {model_uri} on {model.describe_device(device)}")
         print_listing(listing)
-        recipe = replace(recipe, stride=loaded.stride)
+        recipe = replace(recipe, stride=loaded.stride, frames_per_second=loaded.frames_per_second)
         chosen = _choose_videos(
             log, recipe, listing.samples, split, memory, num_frames=classifier.config.frames_per_clip
         )
@@ -82,8 +82,7 @@ def evaluate(
             samples=chosen,
             labels=labels,
             num_clips=num_clips,
-            num_frames=classifier.config.frames_per_clip,
-            stride=loaded.stride,
+            sampling=recipe.sampling(classifier.config.frames_per_clip),
             notes=notes_folder(recipe.cache),
         )
         print(printable(f"Data: {recipe.data}, {split}, {len(videos.samples)} videos"))

@@ -85,8 +85,7 @@ def test_videos(prepared: Preparation, recipe: Recipe) -> LabelledSet:
         samples=prepared.dataset.splits["test"],
         labels=prepared.dataset.labels,
         num_clips=1,
-        num_frames=prepared.checkpoint.frames_per_clip,
-        stride=recipe.stride,
+        sampling=recipe.sampling(prepared.checkpoint.frames_per_clip),
         notes=notes_folder(recipe.cache),
     )
 
@@ -131,6 +130,7 @@ def _publication(
 ) -> Publication:
     return Publication(
         stride=record.recipe.stride,
+        frames_per_second=record.recipe.frames_per_second,
         precision=record.recipe.precision,
         step=step,
         head=head,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from vjepa_mlflow import data, flavor, model, tracking, video
-from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.energy import check_country, describe_hardware
 from vjepa_mlflow.errors import UserError, printable
 from vjepa_mlflow.jobs.seen import seen_by, seen_by_checkpoint
@@ -141,7 +141,7 @@ def check_videos(
 
     Args:
         samples: the videos.
-        recipe: `data`, `stride`, `bad_videos` and `cache` are used.
+        recipe: `data`, `stride`, `frames_per_second`, `bad_videos` and `cache` are used.
         num_frames: frames of a clip.
         on_faults: is given the videos that cannot be used, if any, before they are listed.
         share: this process's share, where several check the same.
@@ -151,12 +151,18 @@ def check_videos(
     """
     inspections = video.inspect_videos(
         [sample.path for sample in samples],
-        num_frames=num_frames,
-        stride=recipe.stride,
-        notes=cache_folder() / "videos" if recipe.cache == "disk" else None,
+        recipe.sampling(num_frames),
+        notes=video.video_notes(recipe.cache),
         share=share,
     )
     usable, faults = take_usable(samples, inspections)
+    refusals = {
+        sample.name: inspection.finding.refusal
+        for sample, inspection in zip(samples, inspections, strict=True)
+        if inspection.finding is not None and inspection.finding.refusal
+    }
+    for line in describe_refusals(refusals, shown=SHOWN_FAULTS):
+        print(printable(f"Note: {line}"))
     if faults:
         on_faults(faults)
         _print_faults(faults)
@@ -182,6 +188,20 @@ def take_usable(
         else:
             faults.append({"path": sample.name, "fault": inspection.fault})
     return usable, faults
+
+
+def describe_refusals(refusals: Mapping[str, str], *, shown: int) -> list[str]:
+    """Says which videos a server with its default limits would refuse, if any.
+
+    Args:
+        refusals: by name of a video, why.
+        shown: how many are named.
+    """
+    if not refusals:
+        return []
+    named = [f"{name}: {refusal}" for name, refusal in islice(refusals.items(), shown)]
+    more = [f"... and {len(refusals) - shown} more"] if len(refusals) > shown else []
+    return [f"a server with its default limits would refuse {len(refusals)} of the videos:", *named, *more]
 
 
 def check_classes(name: str, samples: Sequence[data.Sample], usable: Sequence[data.Sample]) -> None:

@@ -36,6 +36,8 @@ class Publication:
         registered_model_name: to register it under; empty for no registration.
         description: of the registered version.
         tags: of the registered version.
+        frames_per_second: how many are sampled of a second, instead of every stride-th; 0, as what an older version
+            of the package kept: by stride.
     """
 
     stride: int
@@ -46,6 +48,7 @@ class Publication:
     registered_model_name: str
     description: str
     tags: Mapping[str, str]
+    frames_per_second: float = 0.0
 
 
 def publish(
@@ -132,6 +135,7 @@ def _contents(publication: Publication) -> dict[str, Any]:
     """What is saved with a model."""
     return {
         "stride": publication.stride,
+        "frames_per_second": publication.frames_per_second,
         "config": flavor.ServingConfig(precision=publication.precision),
         "model_card": publication.model_card,
         "input_example": flavor.example_input(_example_video()),

@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 from vjepa_mlflow.lazy import load_when_used
 
 if TYPE_CHECKING:
-    from vjepa_mlflow.video.decode import VideoInfo, VideoSource, read_clip, read_info
+    from vjepa_mlflow.video.decode import read_clip
     from vjepa_mlflow.video.decoders import Decoders, Reading
     from vjepa_mlflow.video.error import VideoError
-    from vjepa_mlflow.video.limits import Limits
-    from vjepa_mlflow.video.preflight import FileVersion, Inspection, identify, inspect_videos
+    from vjepa_mlflow.video.limits import OWN_FILES, Limits
+    from vjepa_mlflow.video.notes import FileVersion, video_notes
+    from vjepa_mlflow.video.preflight import Finding, Inspection, identify, inspect_videos
     from vjepa_mlflow.video.properties import VideoFile, VideoProperties, measure_video, measure_videos
     from vjepa_mlflow.video.reader import ClipReader, ClipRequest
-    from vjepa_mlflow.video.sampling import clip_positions
+    from vjepa_mlflow.video.sampling import Sampling, clip_positions
     from vjepa_mlflow.video.views import View, draw_view
 
 __getattr__ = load_when_used(__name__, __file__)

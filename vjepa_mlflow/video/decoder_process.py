@@ -1,4 +1,4 @@
-"""The program that decodes uploads: FFmpeg where it can do no harm.
+"""The program that decodes strangers' videos: FFmpeg where it can do no harm.
 
     python -m vjepa_mlflow.video.decoder_process < SOCKET
 
@@ -22,13 +22,16 @@ from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import av
-import numpy as np
 
-from vjepa_mlflow.video.decode import read_info, read_upload
+from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.error import VideoError
-from vjepa_mlflow.video.limits import Limits, Upload
+from vjepa_mlflow.video.limits import Limits
+from vjepa_mlflow.video.opening import Source
+from vjepa_mlflow.video.sampling import Sampling
+from vjepa_mlflow.video.timeline import read_timeline
 
 LARGEST_MESSAGE = 1 << 16
 READY = b"ready"
@@ -43,6 +46,9 @@ DECODING_BYTES = 256 * 2**20
 DECODED_FRAMES = 24
 """Frames that a decoder may keep for reference."""
 
+THREADS = 4
+"""That decode a video, which may be the only one, and is waited for."""
+
 BYTES_A_PIXEL = 6
 """Of such frames at most: three planes of 16 bits."""
 
@@ -51,8 +57,7 @@ BYTES_A_PIXEL = 6
 class Request:
     """A clip to read, see `read_clip`."""
 
-    num_frames: int
-    stride: int
+    sampling: Sampling
     position: float
     limits: Limits
 
@@ -80,9 +85,9 @@ def encode(message: Request | Answer) -> bytes:
 @lru_cache
 def decode_request(message: bytes) -> Request:
     fields = json.loads(message)
-    limits = fields.pop("limits")
-    containers, codecs = tuple(limits.pop("containers")), tuple(limits.pop("codecs"))
-    return Request(**fields, limits=Limits(**limits, containers=containers, codecs=codecs))
+    limits: dict[str, Any] = fields["limits"]
+    names = {name: tuple(limits[name]) for name in ("containers", "codecs")}
+    return Request(Sampling(**fields["sampling"]), fields["position"], Limits(**{**limits, **names}))
 
 
 def main() -> None:
@@ -108,27 +113,26 @@ def _import_all_of(package: ModuleType) -> None:
 
 def _answer(request: Request, video: int, frames: int, *, statm: FileIO) -> Answer:
     with os.fdopen(video, "rb") as file, os.fdopen(frames, "wb") as output:
-        upload = Upload(file, request.limits)
+        source = Source(file, request.limits, threads=THREADS, lenient=True)
         try:
             with _memory(OPENING_BYTES, statm):
-                info = read_info(upload)
+                timeline = read_timeline(source)
             with _memory(_decoding_bytes(request), statm):
-                read = read_upload(
-                    upload, info, num_frames=request.num_frames, stride=request.stride, position=request.position
-                )
-                output.write(np.ascontiguousarray(read.clip).data)
+                clip, timeline = sample_clip(source, request.sampling, request.position, timeline)
+                output.write(clip.data)
         except VideoError as error:
             return Answer(error=str(error))
         except MemoryError:
             return Answer(error="it takes too much memory to decode")
-    if not read.incomplete:
-        return Answer(read.clip.shape)
-    warning = f"cut off or damaged: the clip is taken from {read.frames} of its {read.promised_frames} frames"
-    return Answer(read.clip.shape, warning=warning)
+    if not timeline.is_incomplete:
+        return Answer(clip.shape)
+    found, announced = timeline.num_frames, timeline.num_frames + timeline.missing
+    warning = f"cut off or damaged: the clip is taken from {found} of its {announced} frames"
+    return Answer(clip.shape, warning=warning)
 
 
 def _decoding_bytes(request: Request) -> int:
-    clip = request.num_frames * 3
+    clip = request.sampling.num_frames * 3
     return DECODING_BYTES + request.limits.max_pixels * (2 * clip + DECODED_FRAMES * BYTES_A_PIXEL)
 
 

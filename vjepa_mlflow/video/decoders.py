@@ -20,6 +20,7 @@ from vjepa_mlflow.video import decoder_process
 from vjepa_mlflow.video.decoder_process import Answer, Request
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import Limits
+from vjepa_mlflow.video.sampling import Sampling
 
 START_SECONDS = 60
 """That a process may take to start, on a machine that is busy with other things."""
@@ -39,15 +40,14 @@ class Decoders:
 
     Args:
         count: how many processes.
-        num_frames: frames of a clip.
-        stride: frames from one sampled frame to the next.
-        limits: within which videos are read.
+        sampling: of the clips.
+        limits: within which the contents of strangers' files are read.
     """
 
-    def __init__(self, count: int, *, num_frames: int, stride: int, limits: Limits):
-        self._num_frames = num_frames
-        self._stride = stride
+    def __init__(self, count: int, sampling: Sampling, limits: Limits):
+        self._sampling = sampling
         self._limits = limits
+        self._own_limits = limits.for_own_files()
         # The last one used is the next one used: its memory is still warm.
         self._idle: LifoQueue[_Process] = LifoQueue()
         for _ in range(count):
@@ -57,7 +57,7 @@ class Decoders:
         """Reads a clip; waits while all processes are busy.
 
         Args:
-            video: a file, or the content of one.
+            video: a file of one's own, or the content of a stranger's.
             position: of the clip, from 0 (the video's start) to 1 (its end).
 
         Raises:
@@ -65,9 +65,11 @@ class Decoders:
             RuntimeError: decoding cannot be done here.
         """
         limits = self._limits
-        if isinstance(video, bytes) and len(video) > limits.max_video_bytes:
-            raise VideoError(f"it has {len(video)} bytes: expected at most {limits.max_video_bytes} (max_video_bytes)")
-        request = Request(self._num_frames, self._stride, position, limits)
+        if isinstance(video, bytes):
+            limits.check_size(len(video))
+        else:
+            limits = self._own_limits
+        request = Request(self._sampling, position, limits)
         process = self._idle.get()
         try:
             with _opened(video) as content, _memory_file() as frames:

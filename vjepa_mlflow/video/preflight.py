@@ -7,29 +7,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vjepa_mlflow.cache import read_note, write_note
-from vjepa_mlflow.digest import sha256, sha256_of_text
+from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.ranks import Share
-from vjepa_mlflow.video.decode import read_clip, read_info
+from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.error import VideoError
+from vjepa_mlflow.video.limits import Limits
+from vjepa_mlflow.video.notes import FileVersion, file_version, note_of, write_timeline
+from vjepa_mlflow.video.opening import Source, open_video
+from vjepa_mlflow.video.sampling import Sampling
+from vjepa_mlflow.video.timeline import Timeline, read_timeline
 from vjepa_mlflow.workers import WorkerPool
-
-
-class FileVersion(NamedTuple):
-    """What changes with a file's content, as far as can be told without reading it: bytes, and nanoseconds."""
-
-    size: int
-    modified: int
-
-
-def file_version(path: Path) -> FileVersion:
-    """A file's version.
-
-    Raises:
-        OSError: there is no such file.
-    """
-    status = path.stat()
-    return FileVersion(status.st_size, status.st_mtime_ns)
 
 
 class Identity(NamedTuple):
@@ -46,7 +34,7 @@ def identify(path: Path) -> Identity:
         VideoError: it is not a video.
         OSError: it cannot be read.
     """
-    return Identity(sha256([path]), read_info(path).seconds)
+    return Identity(sha256([path]), read_timeline(Source(path)).duration)
 
 
 class Finding(NamedTuple):
@@ -59,6 +47,7 @@ class Finding(NamedTuple):
         width: of the upright frames, in pixels.
         height: likewise.
         pace: seconds that it took to read its clip.
+        refusal: why a server with its default limits would refuse it; empty if it would not.
     """
 
     digest: str
@@ -67,6 +56,7 @@ class Finding(NamedTuple):
     width: int
     height: int
     pace: float
+    refusal: str
 
 
 @dataclass(frozen=True)
@@ -87,14 +77,13 @@ class Inspection:
 
 
 def inspect_videos(
-    paths: Sequence[Path], *, num_frames: int, stride: int, notes: Path | None = None, share: Share | None = None
+    paths: Sequence[Path], sampling: Sampling, *, notes: Path | None = None, share: Share | None = None
 ) -> list[Inspection]:
     """Opens every file, decodes its centred clip and digests its content, several files at once.
 
     Args:
         paths: the files.
-        num_frames: frames of the clip.
-        stride: frames from one sampled frame to the next.
+        sampling: of the clip.
         notes: a folder that remembers what was found of good files, which are then not opened again until their size or
             their modification time changes; None remembers nothing.
         share: the files to begin with, where other processes begin with others and leave notes of them.
@@ -112,7 +101,7 @@ def inspect_videos(
             else:
                 found[index] = known
 
-    inspect = _Inspect(num_frames, stride, notes)
+    inspect = _Inspect(sampling, notes)
     inspections = list(WorkerPool(inspect).map(unknown()))
     found.update(zip(opened, inspections, strict=True))
     return [found[index] for index in range(len(paths))]
@@ -120,14 +109,13 @@ def inspect_videos(
 
 @dataclass(frozen=True)
 class _Inspect:
-    num_frames: int
-    stride: int
+    sampling: Sampling
     notes: Path | None
 
     def __call__(self, path: Path) -> Inspection:
         try:
             version = file_version(path)  # taken first: what changes while it is read is read again the next time
-            finding = self._look(path)
+            finding = self._look(path, version)
         except VideoError as error:
             return Inspection(path, fault=str(error))
         except OSError as error:
@@ -135,12 +123,14 @@ class _Inspect:
         write_note(self._note(path, version), finding._asdict())
         return Inspection(path, finding, version)
 
-    def _look(self, path: Path) -> Finding:
+    def _look(self, path: Path, version: FileVersion) -> Finding:
         started = time.perf_counter()
-        _, height, width, _ = read_clip(path, num_frames=self.num_frames, stride=self.stride).shape
+        frames, timeline = sample_clip(Source(path), self.sampling, position=0.5)
         pace = time.perf_counter() - started
-        info = read_info(path)
-        return Finding(sha256([path]), info.seconds, float(info.frames_per_second), width, height, pace)
+        write_timeline(self.notes, path, version, timeline)
+        height, width = frames.shape[1:3]
+        refusal = _refusal(path, timeline, width, height)
+        return Finding(sha256([path]), timeline.duration, timeline.frames_per_second, width, height, pace, refusal)
 
     def recall(self, path: Path) -> Inspection | None:
         """What was noted of the file as it is now."""
@@ -151,8 +141,16 @@ class _Inspect:
         return None if finding is None else Inspection(path, finding, version)
 
     def _note(self, path: Path, version: FileVersion) -> Path | None:
-        if self.notes is None:
-            return None
-        now = f"{path.resolve()}\n{version.size}\n{version.modified}\n{self.num_frames}\n{self.stride}"
-        name = sha256_of_text(now)
-        return self.notes / name[:2] / name
+        return note_of(self.notes, path, version, self.sampling.name)
+
+
+def _refusal(path: Path, timeline: Timeline, width: int, height: int) -> str:
+    limits = Limits()
+    try:
+        with open_video(Source(path, limits)):
+            limits.check_frames(timeline.num_frames)
+            limits.check_seconds(timeline.duration)
+            limits.check_shape(width, height)
+    except VideoError as error:
+        return str(error)
+    return ""

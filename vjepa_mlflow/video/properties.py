@@ -5,18 +5,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vjepa_mlflow.cache import read_note, write_note
 from vjepa_mlflow.iteration import progress
-from vjepa_mlflow.video.decode import read_clip, read_info
+from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.error import VideoError
-from vjepa_mlflow.video.sampling import choose_stretch
+from vjepa_mlflow.video.opening import Source
+from vjepa_mlflow.video.sampling import Sampling, choose_frames
 from vjepa_mlflow.workers import WorkerPool
 
-VERSION = 1
+VERSION = 2
 """Changes with what is measured, so that no older note is taken for it."""
 
 LUMA = (0.299, 0.587, 0.114)
@@ -75,18 +77,17 @@ class VideoFile(NamedTuple):
 
 
 def measure_videos(
-    files: Sequence[VideoFile], *, num_frames: int, stride: int, notes: Path | None = None
+    files: Sequence[VideoFile], sampling: Sampling, *, notes: Path | None = None
 ) -> list[VideoProperties | VideoError]:
     """Measures several files at once, in their order.
 
     Args:
         files: the videos.
-        num_frames: frames of a clip.
-        stride: frames from one sampled frame to the next.
+        sampling: of a clip.
         notes: a folder that remembers what was measured of a content, which is then not read again; None remembers
             nothing.
     """
-    measure = _Measure(num_frames, stride, notes)
+    measure = _Measure(sampling, notes)
     noted = [measure.noted(file.digest) for file in files]
     missing = [file for file, known in zip(files, noted, strict=True) if known is None]
     measured = WorkerPool(measure).map(missing)
@@ -96,13 +97,12 @@ def measure_videos(
 
 @dataclass(frozen=True)
 class _Measure:
-    num_frames: int
-    stride: int
+    sampling: Sampling
     notes: Path | None
 
     def __call__(self, file: VideoFile) -> VideoProperties | VideoError:
         try:
-            properties = measure_video(file.path, num_frames=self.num_frames, stride=self.stride)
+            properties = measure_video(file.path, self.sampling)
         except VideoError as error:
             return error
         write_note(self._note(file.digest), asdict(properties))
@@ -113,32 +113,32 @@ class _Measure:
         return read_note(self._note(digest), VideoProperties)
 
     def _note(self, digest: str) -> Path | None:
-        name = f"{digest}-{self.num_frames}-{self.stride}-{VERSION}.json"
+        name = f"{digest}-{self.sampling.name}-{VERSION}.json"
         return None if self.notes is None else self.notes / digest[:2] / name
 
 
-def measure_video(path: Path, *, num_frames: int, stride: int) -> VideoProperties:
+def measure_video(path: Path, sampling: Sampling) -> VideoProperties:
     """Measures one file.
 
     Raises:
         VideoError: it cannot be decoded.
     """
-    info = read_info(path)
-    clip = read_clip(path, num_frames=num_frames, stride=stride)
-    stretch = choose_stretch(info.num_frames, num_frames, stride, position=0.5)
-    frames = torch.from_numpy(clip)[: stretch.count].float() / 255  # without copies of the last one
+    clip, timeline = sample_clip(Source(path), sampling, position=0.5)
+    indices, first = np.unique(choose_frames(timeline.seconds, sampling, position=0.5), return_index=True)
+    seconds = float(np.ptp(timeline.seconds[indices]))
+    frames = torch.from_numpy(clip[first]).float() / 255  # each of them once
     height, width = frames.shape[1:3]
     luma = frames @ torch.tensor(LUMA)
     picture = _scale_down(luma, PICTURE_SIDE)
     return VideoProperties(
-        duration=info.seconds,
+        duration=timeline.duration,
         resolution=float(min(height, width)),
-        bits_per_pixel=8 * path.stat().st_size / (height * width * info.num_frames),
+        bits_per_pixel=8 * path.stat().st_size / (height * width * timeline.num_frames),
         brightness=picture.mean().item(),
         contrast=picture.flatten(1).std(dim=1, correction=0).mean().item(),
         sharpness=_sharpness(picture),
         frame_difference=picture.diff(dim=0).abs().mean().item() if len(picture) > 1 else 0.0,
-        motion=_motion(_scale_down(luma, MOTION_SIDE)) * float(info.frames_per_second) / stretch.stride,
+        motion=_motion(_scale_down(luma, MOTION_SIDE)) * (len(frames) - 1) / seconds if seconds else 0.0,
         scene_diversity=_diversity(_scale_down(frames.movedim(-1, 0), MOTION_SIDE)),
     )
 

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from vjepa_mlflow.digest import sha256
-from vjepa_mlflow.video.decode import read_clip
+from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.error import VideoError
-from vjepa_mlflow.video.preflight import FileVersion, file_version
+from vjepa_mlflow.video.notes import FileVersion, file_version, recall_timeline
+from vjepa_mlflow.video.opening import Source
+from vjepa_mlflow.video.sampling import Sampling
 from vjepa_mlflow.workers import WorkerPool
 
 
@@ -31,13 +33,13 @@ class ClipReader:
     """Reads clips in worker processes, a few ahead of whoever takes them.
 
     Args:
-        num_frames: frames of a clip.
-        stride: frames from one sampled frame to the next.
+        sampling: of the clips.
+        notes: the folder in which `inspect_videos` noted timelines; None: nowhere.
         pin_memory: into page-locked memory, for a GPU.
     """
 
-    def __init__(self, *, num_frames: int, stride: int, pin_memory: bool):
-        self._pool = WorkerPool(_Read(num_frames, stride), pin_memory=pin_memory)
+    def __init__(self, sampling: Sampling, *, notes: Path | None = None, pin_memory: bool = False):
+        self._pool = WorkerPool(_Read(sampling, notes), pin_memory=pin_memory)
 
     def begin(self, requests: Iterable[ClipRequest]) -> None:
         """Starts to read the first of the clips that `read` will be asked for next."""
@@ -57,16 +59,17 @@ class ClipReader:
 
 @dataclass(frozen=True)
 class _Read:
-    num_frames: int
-    stride: int
+    sampling: Sampling
+    notes: Path | None
 
     def __call__(self, request: ClipRequest) -> Tensor | VideoError:
         try:
-            frames = read_clip(request.path, num_frames=self.num_frames, stride=self.stride, position=request.position)
+            timeline = recall_timeline(self.notes, request.path, request.version)
+            clip = sample_clip(Source(request.path), self.sampling, request.position, timeline)
             _check_content(request)
         except VideoError as error:
             return error
-        return torch.from_numpy(frames)
+        return torch.from_numpy(clip.frames)
 
 
 def _check_content(request: ClipRequest) -> None:

@@ -2,39 +2,74 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
+LATE = 0.002
+"""Seconds that a frame may come after the moment at which it is wanted: containers round times to up to 1.67 ms."""
+
 
 @dataclass(frozen=True)
-class Stretch:
-    """`count` frames of a video, `stride` apart, the first at index `start`."""
+class Sampling:
+    """How the frames of a clip are taken from those of a video.
 
-    start: int
-    stride: int
-    count: int
+    Attributes:
+        num_frames: of a clip.
+        stride: frames of the video from one sampled frame to the next.
+        frames_per_second: how many frames are sampled of a second, whatever the video's own rate; 0: every `stride`-th.
+    """
+
+    num_frames: int
+    stride: int = 4
+    frames_per_second: float = 0.0
 
     @property
-    def span(self) -> int:
-        """Frames from the first to the last, both included."""
-        return (self.count - 1) * self.stride + 1
+    def name(self) -> str:
+        """A word for names of files."""
+        rate = f"-{self.frames_per_second!r}fps" if self.frames_per_second else ""
+        return f"{self.num_frames}-{self.stride}{rate}"
 
 
-def choose_stretch(video_frames: int, num_frames: int, stride: int, position: float) -> Stretch:
-    """Places a clip of `num_frames` in a video.
+def choose_frames(seconds: np.ndarray, sampling: Sampling, position: float) -> np.ndarray:
+    """Places a clip among the frames of a video.
+
+    By `stride`, a clip is every stride-th frame, by index. By `frames_per_second`, it is what a player shows at
+    moments that far apart, which may be one frame twice. A stride or a distance that the video is too short for
+    shrinks until the clip reaches from its first frame to its last; a video with fewer frames than the stride of 1 asks
+    for ends in copies of its last one.
 
     Args:
-        video_frames: frames of the video, at least 1.
-        num_frames: frames of the clip.
-        stride: frames from one sampled frame to the next; smaller where the video is too short for it.
+        seconds: when each frame is shown, ascending, of shape (frames,), at least one.
+        sampling: of the clip.
         position: where among the possible starts, from 0 (first) to 1 (last); 0.5 is the centred clip.
 
     Returns:
-        The stretch to read. A video with fewer frames than the clip is read whole, with stride 1; `count` is then
-        the number of its frames, and repeating the last one is left to the reader.
+        Indices of frames, ascending, of shape (num_frames,).
     """
-    count = min(num_frames, video_frames)
-    if count > 1:
-        stride = min(stride, (video_frames - 1) // (count - 1))
-    possible_starts = video_frames - ((count - 1) * stride + 1)
-    return Stretch(start=int(position * possible_starts), stride=stride, count=count)
+    if sampling.frames_per_second:
+        return _by_time(seconds, sampling, position)
+    return _by_index(len(seconds), sampling, position)
+
+
+def _by_index(video_frames: int, sampling: Sampling, position: float) -> np.ndarray:
+    steps = min(sampling.num_frames, video_frames) - 1
+    stride = min(sampling.stride, (video_frames - 1) // steps) if steps else 1
+    last_start = video_frames - 1 - steps * stride
+    chosen = int(position * last_start) + stride * np.arange(sampling.num_frames)
+    return np.minimum(chosen, chosen[steps])
+
+
+def _by_time(seconds: np.ndarray, sampling: Sampling, position: float) -> np.ndarray:
+    steps = sampling.num_frames - 1
+    step = min(1 / sampling.frames_per_second, (seconds[-1] - seconds[0]) / max(1, steps))
+    # A start is one of the frames, not any moment: so rounded times do not change which one it is.
+    last_start = _shown_at(seconds, seconds[-1] - steps * step)
+    start = seconds[int(position * last_start)]
+    return _shown_at(seconds, start + step * np.arange(sampling.num_frames))
+
+
+def _shown_at(seconds: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    """The indices of the frames that a player shows at some moments, none of them before the first frame."""
+    return np.maximum(np.searchsorted(seconds, moments + LATE, side="right") - 1, 0)
 
 
 def clip_positions(num_clips: int) -> list[float]:

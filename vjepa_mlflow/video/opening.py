@@ -1,0 +1,144 @@
+"""Opening videos, in one way for whatever reads them, and within limits.
+
+FFmpeg gets a file's content and never its name, which it could take for an address, and it can open nothing else. What
+titles and the like are encoded in is ignored: nobody reads them here.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import cache
+from io import SEEK_END, BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import av
+from av.codec.codec import Capabilities
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from vjepa_mlflow.video.error import VideoError
+from vjepa_mlflow.video.limits import OWN_FILES, Limits
+
+LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+"""For titles. PyAV 19 takes any encoding, and has the option no longer."""
+
+INDIRECT = (
+    "concat",
+    "dash",
+    "hls",
+    "image2",
+    "imf",
+    "lavfi",
+    "rtp",
+    "rtsp",
+    "sap",
+    "sdp",
+    "webm_dash_manifest",
+)
+"""FFmpeg's formats whose files are lists of others, or addresses, or programs."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A video to be read, and how.
+
+    Attributes:
+        video: a file, the content of one, or one that is open for reading.
+        limits: within which it is read.
+        threads: that decode it.
+        lenient: whether a video ends where it cannot be decoded any further; elsewhere that is an error.
+    """
+
+    video: Path | bytes | BinaryIO
+    limits: Limits = OWN_FILES
+    threads: int = 1
+    lenient: bool = False
+
+
+class OpenVideo(NamedTuple):
+    """A video that is open, its best video stream, ready to be decoded, and the file that FFmpeg reads from."""
+
+    container: InputContainer
+    stream: VideoStream
+    file: BinaryIO
+
+
+@contextmanager
+def open_video(source: Source) -> Iterator[OpenVideo]:
+    """Opens a video; every FFmpeg error inside the block leaves it as a VideoError.
+
+    Raises:
+        VideoError: it is not a video, or not within its limits.
+    """
+    limits = source.limits
+    try:
+        with _open_file(source.video) as file:
+            size = file.seek(0, SEEK_END)
+            if not size:
+                raise VideoError("it is empty")
+            limits.check_size(size)
+            file.seek(0)
+            with _open_container(file, limits) as container:
+                stream = container.streams.best("video")
+                if not isinstance(stream, VideoStream):
+                    raise VideoError("it has no video stream")
+                _prepare(stream, source)
+                yield OpenVideo(container, stream, file)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise VideoError(f"it cannot be decoded ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _open_file(video: Path | bytes | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    if isinstance(video, bytes):
+        return BytesIO(video)
+    if not isinstance(video, Path):
+        return nullcontext(video)
+    if not video.is_file():
+        raise VideoError("there is no such file")
+    return video.open("rb")
+
+
+def _open_container(file: BinaryIO, limits: Limits) -> InputContainer:
+    try:
+        container: InputContainer = av.open(file, "r", options=_options(limits), **LENIENT)
+        return container
+    except av.ArgumentError as error:
+        expected = f"one of {', '.join(limits.containers)}" if limits.containers else "a file that holds a video itself"
+        raise VideoError(f"it is of a format that is not read here: expected {expected} (containers)") from error
+
+
+@cache
+def _options(limits: Limits) -> dict[str, str]:
+    """FFmpeg's, which hold for the frames too that it looks at while it opens a file."""
+    decoders = [
+        codec.name for codec in _software_decoders() if not limits.codecs or codec.canonical_name in limits.codecs
+    ]
+    containers = limits.containers or [name for name in av.formats_available if _is_direct(name)]
+    return {
+        "format_whitelist": ",".join(containers),
+        "codec_whitelist": ",".join(decoders),
+        "protocol_whitelist": "none",
+        "max_pixels": str(limits.max_pixels),
+    }
+
+
+def _is_direct(name: str) -> bool:
+    with suppress(ValueError):  # of one that is only written
+        return not (av.ContainerFormat(name, "r").no_file or set(name.split(",")) & set(INDIRECT))
+    return False
+
+
+def _software_decoders() -> Iterator[av.Codec]:
+    for name in av.codecs_available:
+        with suppress(ValueError):  # of an encoder
+            codec = av.Codec(name, "r")
+            if codec.type == "video" and not codec.capabilities & Capabilities.hardware:
+                yield codec
+
+
+def _prepare(stream: VideoStream, source: Source) -> None:
+    codec = stream.codec_context
+    source.limits.check_codec(codec.codec.canonical_name, codec.width, codec.height)
+    codec.options = {"max_pixels": str(source.limits.max_pixels)}  # frames may grow later on
+    stream.thread_type, stream.thread_count = "AUTO", source.threads
