@@ -2,13 +2,13 @@
 
     python -m benchmarks.report
 
-reads recipe.json, encoder.json, and where they are there sweep.json, serving.json, ranks.json, tiny.json and notes.md,
-from benchmarks/results.
+reads recipe.json, encoder.json, and where they are there sweep.json, serving.json, ranks.json, tiny.json, coverage.json
+and notes.md, from benchmarks/results.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,13 @@ FEATURE_MIB = {"fp32": 8, "tf32": 8, "bf16": 4}
 """Of one clip of the ViT-L: 2048 tokens of 1024 values."""
 CLIPS = {"10 thousand": 10**4, "1 million": 10**6, "100 million": 10**8}
 GPUS = (1, 8, 64)
+COVERED = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "loss": "log loss",
+    "calibration_error": "calibration error",
+}
 COLOURS = {"fp32": "#7f7f7f", "tf32": "#d95f02", "bf16": "#1f5fa8"}
 
 
@@ -31,7 +38,8 @@ def main() -> None:
 def write(measured: Path, folder: Path) -> None:
     """Writes RESULTS.md and speed.png to a folder."""
     recipe, encoder = (json.loads((measured / name).read_text()) for name in ("recipe.json", "encoder.json"))
-    sweep, serving, ranks, tiny = (measured / f"{name}.json" for name in ("sweep", "serving", "ranks", "tiny"))
+    names = ("sweep", "serving", "ranks", "tiny", "coverage")
+    sweep, serving, ranks, tiny, coverage = (measured / f"{name}.json" for name in names)
     notes = measured / "notes.md"
     parts = [
         "# Results",
@@ -47,6 +55,7 @@ def write(measured: Path, folder: Path) -> None:
         "## How large may it get",
         *sizing(recipe["runs"]),
         *(tiny_tables(json.loads(tiny.read_text())) if tiny.exists() else []),
+        *(coverage_tables(json.loads(coverage.read_text())) if coverage.exists() else []),
         *([notes.read_text().strip()] if notes.exists() else []),
     ]
     (folder / "RESULTS.md").write_text("\n\n".join(parts) + "\n")
@@ -227,6 +236,68 @@ def tiny_tables(tiny: Run) -> Iterator[str]:
         "cross-validation, repeated four times; random weights are drawn three times. `wagon` are real videos, 30 to "
         "36 of each of four classes. Written from what `benchmarks.tiny` measured on a CPU."
     )
+
+
+def coverage_tables(coverage: Run) -> Iterator[str]:
+    cells, before = coverage["cells"], coverage["before"]
+    grouped = [cell for cell in cells if cell["sizes"] != "alone"]
+    yield "## What the 95% intervals of an evaluation hold"
+    yield (
+        f"The share of {coverage['sets']} simulated sets whose interval holds the truth, where it is least, over "
+        f"correlations of hits within groups of {_list(grouped, 'correlation')}, accuracies of "
+        f"{_list(grouped, 'accuracy')}, and groups that differ in degree or in kind; in brackets the intervals' mean "
+        "width. Groups have 16 videos in the mean; of those of 1:10 half are large and half are small. Five classes."
+    )
+    rows = []
+    for groups, sizes in dict.fromkeys((cell["groups"], cell["sizes"]) for cell in grouped):
+        chosen = [cell for cell in grouped if (cell["groups"], cell["sizes"]) == (groups, sizes)]
+        rows.append([str(groups), "even" if sizes == "even" else "1:10", *map(_cover(chosen), COVERED)])
+    yield table(["groups", "sizes", *COVERED.values()], rows)
+    yield "Accuracy's by correlation, all accuracies and both sizes together:"
+    rows = []
+    for groups in dict.fromkeys(cell["groups"] for cell in grouped):
+        row = [str(groups)]
+        for correlation in dict.fromkeys(cell["correlation"] for cell in grouped):
+            chosen = [cell for cell in grouped if (cell["groups"], cell["correlation"]) == (groups, correlation)]
+            row.append(_cover(chosen)("accuracy"))
+        rows.append(row)
+    correlations = dict.fromkeys(cell["correlation"] for cell in grouped)
+    yield table(["groups", *(f"correlation {correlation:g}" for correlation in correlations)], rows)
+    yield "Videos without groups:"
+    alone = [cell for cell in cells if cell["sizes"] == "alone"]
+    rows = [
+        [str(videos), *map(_cover([cell for cell in alone if cell["groups"] == videos]), COVERED)]
+        for videos in dict.fromkeys(cell["groups"] for cell in alone)
+    ]
+    yield table(["videos", *COVERED.values()], rows)
+    yield "The bootstrap of groups that came before, in even groups that differ in degree:"
+    rows = []
+    for groups in dict.fromkeys(cell["groups"] for cell in before):
+        chosen = [cell for cell in before if cell["groups"] == groups]
+        independent = [cell for cell in chosen if not cell["correlation"]]
+        names = ("accuracy", "loss")
+        rows.append([str(groups), *map(_cover(independent), names), *map(_cover(chosen), names)])
+    yield table(
+        ["groups", "accuracy, independent hits", "log loss, independent hits", "accuracy, all", "log loss, all"], rows
+    )
+    yield (
+        "Four groups are the fewest with an interval now. Written from what `python -m benchmarks.coverage` measured "
+        "on a CPU."
+    )
+
+
+def _cover(cells: list[Run]) -> Callable[[str], str]:
+    def least(name: str) -> str:
+        figures = [cell["metrics"][name] for cell in cells]
+        width = sum(figure["width"] for figure in figures) / len(figures)
+        return f"{min(figure['coverage'] for figure in figures):.1%} ({width:.2f})"
+
+    return least
+
+
+def _list(cells: list[Run], name: str) -> str:
+    *others, last = (f"{value:g}" for value in dict.fromkeys(cell[name] for cell in cells))
+    return f"{', '.join(others)} and {last}"
 
 
 def sizing(runs: list[Run]) -> Iterator[str]:

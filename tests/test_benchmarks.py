@@ -53,7 +53,7 @@ def test_the_recipe_beside_the_cards_loop_and_the_report(small_data: Path, tmp_p
     assert {row["encoder"] for row in measured["encoder"]} == {"ours", "transformers"}
     assert all(row["ms"] > 0 for row in measured["encoder"] + measured["head"])
 
-    for name in ("sweep.json", "serving.json", "tiny.json"):  # whose programs take too long for here
+    for name in ("sweep.json", "serving.json", "tiny.json", "coverage.json"):  # whose programs take too long for here
         shutil.copy(REPOSITORY / "benchmarks" / "results" / name, tmp_path)
     report.write(tmp_path, tmp_path)
     text = (tmp_path / "RESULTS.md").read_text()
@@ -61,6 +61,7 @@ def test_the_recipe_beside_the_cards_loop_and_the_report(small_data: Path, tmp_p
     assert "100 million" in text
     assert "times faster than 20 runs" in text
     assert "| pretrained | 0 |" in text
+    assert "| 4 | even |" in text
     assert "| 1 | 32 | 5000 | 0 |" in text
     assert (tmp_path / "speed.png").stat().st_size > 10_000
 

@@ -2,15 +2,19 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
+import numpy as np
 import pytest
+from evaluations import outcomes_of_hits
 from helpers import TEST_METRICS
 from huggingface_hub import ModelCard
 from mlflow import MlflowClient
 
 from vjepa_mlflow import Recipe, TrainingResult, train
-from vjepa_mlflow.evaluation import TITLES
+from vjepa_mlflow.evaluation import TITLES, evaluate
+from vjepa_mlflow.evaluation.card import _limits, summarize
 
 SECTIONS = [
     "Model Details",
@@ -182,3 +186,21 @@ def test_a_registered_version_carries_the_summary_and_the_figures(card: ModelCar
     assert {name: float(version.tags[name]) for name in TEST_METRICS} == {
         name: trained.metrics[name] for name in TEST_METRICS
     }
+
+
+@pytest.mark.parametrize("groups", [3, 4])
+def test_few_groups_are_told_in_place_of_an_interval(groups: int) -> None:
+    outcomes = outcomes_of_hits(np.arange(40) % 5 > 0, np.arange(40) % groups)
+    evaluation = evaluate([], outcomes, [])
+    train = SimpleNamespace(profile={"videos_by_class": {"a": 1, "b": 1}})
+    record = SimpleNamespace(
+        checkpoint=SimpleNamespace(name="tiny"), labels=["a", "b"], recipe=SimpleNamespace(data="videos"), best_epoch=1,
+        epochs=[{}], seen_sentence="none of them known", datasets={"train": train}, drawn=[],
+    )  # fmt: skip
+    summary, (limit, *_) = summarize(record, evaluation), _limits(record, evaluation)
+    if groups == 3:
+        assert "Test accuracy 0.8000 (too few groups for a 95% interval) over 40 videos" in summary
+        assert limit.startswith("It was tested on 40 videos, of too few groups to say where its accuracy")
+    else:
+        assert re.search(r"Test accuracy 0\.8000 \(95% interval 0\.\d{4} to [01]\.\d{4}\) over 40 videos", summary)
+        assert re.search(r"may lie anywhere from 0\.\d{4} to [01]\.\d{4}, and on other kinds", limit)

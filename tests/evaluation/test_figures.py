@@ -83,6 +83,9 @@ def test_slices_are_drawn_with_their_intervals() -> None:
     (axes,) = plot_slices(slices, accuracy=0.7).axes
     ends = [list(line.get_xdata()) for line in axes.lines[1::2]]
     assert ends == [[part.accuracy.low, part.accuracy.high] for part in slices]
+    few = slice_by_factors(outcomes_of_hits(values > 25, np.arange(90) % 3), {"brightness": values})
+    (without,) = plot_slices(few, accuracy=0.7).axes
+    assert len(without.lines) == len(axes.lines) - len(slices)
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "Brightness, lowest",
         "Brightness, middle",

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from evaluations import random_outcomes
+from evaluations import outcomes_of_hits, random_outcomes
 from scipy import stats
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
@@ -76,6 +76,25 @@ def test_classes_that_do_not_occur_and_certain_mistakes_do_no_harm() -> None:
     assert found["balanced_accuracy"].value == 0.5
     assert np.isfinite(found["loss"].value)
     assert [result.label for result in measure_classes(outcomes)] == ["a"]
+
+
+def test_a_loss_holds_what_it_would_be_with_the_mistakes_that_a_set_has_or_lacks_by_luck() -> None:
+    found = measure(outcomes_of_hits(np.ones(40, dtype=bool), np.arange(40) % 5))
+    further = (1 - found["accuracy"].low) * np.log(0.9 / 0.1)
+    assert found["loss"] == pytest.approx((-np.log(0.9), -np.log(0.9), -np.log(0.9) + further))
+    found = measure(outcomes_of_hits(np.zeros(40, dtype=bool), np.arange(40) % 5))
+    less = found["accuracy"].high * np.log(0.8 / 0.2)
+    assert found["loss"] == pytest.approx((-np.log(0.2), -np.log(0.2) - less, -np.log(0.2)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_confidence_that_is_right_may_have_no_calibration_error(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    confidences = generator.uniform(0.5, 1, size=80)
+    probabilities = np.stack([confidences, 1 - confidences], axis=1)
+    targets = (generator.random(80) > confidences).astype(int)
+    error = measure(Outcomes(["a", "b"], targets, probabilities, np.arange(80)))["calibration_error"]
+    assert error.low == 0 < 0.03 < error.value < error.high
 
 
 @pytest.mark.parametrize("right", [True, False])

@@ -68,4 +68,15 @@ def test_it_says_that_groups_were_reckoned_with(report: tuple[Evaluation, Path],
     assert "Fisher" in report[1].read_text()
     outcomes = outcomes_of_hits(np.arange(40) % 5 > 0, units=np.arange(40) // 4)
     grouped = write_report(evaluate([str(row) for row in range(40)], outcomes, properties(40)), tmp_path / "g.html")
-    assert "bootstrap drawings of the groups" in grouped.read_text()
+    assert "leaving out one group after the other" in grouped.read_text()
+    assert "too few groups" not in grouped.read_text()
+
+
+def test_it_says_where_there_are_too_few_groups_for_an_interval(browser: Browser, tmp_path: Path) -> None:
+    outcomes = outcomes_of_hits(np.arange(40) % 5 > 0, units=np.arange(40) % 3)
+    visit = browser.visit(
+        write_report(evaluate([str(row) for row in range(40)], outcomes, properties(40)), tmp_path / "g")
+    )
+    assert visit.errors == []
+    assert visit.text.count("too few groups") >= len(visit.metrics)
+    assert "None" not in visit.text

@@ -9,7 +9,7 @@ from transformers import VJEPA2Config
 from vjepa_mlflow.datasets import LabelledVideos
 from vjepa_mlflow.energy import Usage
 from vjepa_mlflow.evaluation.factors import FACTORS
-from vjepa_mlflow.evaluation.intervals import Estimate
+from vjepa_mlflow.evaluation.intervals import TOO_FEW, Estimate
 from vjepa_mlflow.evaluation.metrics import TITLES
 from vjepa_mlflow.evaluation.results import Evaluation
 from vjepa_mlflow.evaluation.templates import fill
@@ -112,11 +112,12 @@ def summarize(record: TrainingRecord, evaluation: Evaluation) -> str:
     """What a registered version's description says, in some sentences."""
     accuracy, hardest = evaluation.metrics["accuracy"], evaluation.classes[0]
     weak = "; ".join(f"{FACTORS[part.factor].title.lower()}, {part.tercile}" for part in evaluation.weaknesses)
+    interval = f"{TOO_FEW} for a 95% interval" if accuracy.ends is None else f"95% interval {_interval(accuracy)}"
     best = f"epoch {record.best_epoch} of {len(record.epochs)}"
     return (
         f"{_code(record.checkpoint.name)} with a head for {len(record.labels)} classes, trained on "
-        f"{_code(record.recipe.data)}; the head is that of {best}. Test accuracy {accuracy.value:.4f} (95% interval "
-        f"{_interval(accuracy)}) over {len(evaluation.outcomes)} videos, {record.seen_sentence}; most difficult class: "
+        f"{_code(record.recipe.data)}; the head is that of {best}. Test accuracy {accuracy.value:.4f} ("
+        f"{interval}) over {len(evaluation.outcomes)} videos, {record.seen_sentence}; most difficult class: "
         f"{_code(hardest.label)} (recall {hardest.recall.value:.4f}). Significantly worse than the rest: "
         f"{weak or 'no slice of the test set'}."
     )
@@ -150,10 +151,7 @@ def _metadata(record: TrainingRecord, evaluation: Evaluation) -> ModelCardData:
 def _limits(record: TrainingRecord, evaluation: Evaluation) -> list[str]:
     """What the run's figures say of where not to trust the model."""
     accuracy, outcomes = evaluation.metrics["accuracy"], evaluation.outcomes
-    limits = [
-        f"It was tested on {len(outcomes)} videos: its accuracy on others of the same kind may lie anywhere from "
-        f"{_interval(accuracy)}, and on other kinds of video anywhere at all."
-    ]
+    limits = [f"It was tested on {len(outcomes)} videos{_where_it_may_lie(accuracy)}"]
     few = [result for result in evaluation.classes if result.support < FEW_VIDEOS]
     if few:
         limits.append(f"{len(few)} of {len(evaluation.classes)} classes have fewer than {FEW_VIDEOS} test videos.")
@@ -186,8 +184,21 @@ def _limits(record: TrainingRecord, evaluation: Evaluation) -> list[str]:
     return limits
 
 
+def _where_it_may_lie(accuracy: Estimate) -> str:
+    """Accuracy on other videos, as the end of a sentence."""
+    if accuracy.ends is None:
+        return (
+            f", of {TOO_FEW} to say where its accuracy on others of the same kind may lie; on other kinds of video it "
+            "may lie anywhere at all."
+        )
+    return (
+        f": its accuracy on others of the same kind may lie anywhere from {_interval(accuracy)}, and on other kinds of "
+        "video anywhere at all."
+    )
+
+
 def _interval(estimate: Estimate) -> str:
-    return f"{estimate.low:.4f} to {estimate.high:.4f}"
+    return estimate.interval(4)
 
 
 def _cell(text: str) -> str:

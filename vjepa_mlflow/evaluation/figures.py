@@ -118,7 +118,7 @@ def plot_calibration(outcomes: Outcomes) -> Figure:
 
 
 def plot_slices(slices: Sequence[Slice], *, accuracy: float) -> Figure:
-    """Accuracy of thirds of the set by each property, with intervals; red where it is significantly worse.
+    """Accuracy of thirds of the set by each property, with intervals, if any; red where it is significantly worse.
 
     Args:
         slices: in the order of their properties.
@@ -130,7 +130,8 @@ def plot_slices(slices: Sequence[Slice], *, accuracy: float) -> Figure:
     axes.axvline(accuracy, color=QUIET, linewidth=0.8, linestyle=":")
     for row, part in enumerate(slices):
         colour = WRONG if part.worse else VAL
-        axes.plot([part.accuracy.low, part.accuracy.high], [row, row], color=colour, linewidth=3, alpha=0.35)
+        if part.accuracy.ends is not None:
+            axes.plot(part.accuracy.ends, [row, row], color=colour, linewidth=3, alpha=0.35)
         axes.plot([part.accuracy.value], [row], "o", color=colour)
     axes.set_yticks(range(len(slices)), names, fontsize=9)
     axes.set(xlabel="Accuracy", xlim=(-0.02, 1.02), ylim=(len(slices) - 0.5, -0.5))

@@ -1,11 +1,10 @@
 """Figures of a set, each with its interval, and of every class."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from vjepa_mlflow.evaluation.intervals import Estimate, bootstrap, proportion
+from vjepa_mlflow.evaluation.intervals import Estimate, estimate_means, estimate_shares, proportion
 from vjepa_mlflow.evaluation.outcomes import Outcomes
 
 TITLES = {
@@ -37,21 +36,16 @@ LEAST = 1e-15
 
 
 def measure(outcomes: Outcomes) -> dict[str, Estimate]:
-    """The metrics of a set by name, see `MEANINGS`, with 95% intervals.
-
-    Intervals come from a bootstrap over the units; those of accuracy and top-5 accuracy see `intervals.proportion`.
-    Where every prediction is right, or every one wrong, no drawing differs, and accuracy's interval stands for those of
-    balanced accuracy and macro F1.
-    """
-    estimates = bootstrap(_Weighted(outcomes), outcomes.units)
+    """The metrics of a set by name, see `MEANINGS`, with 95% intervals, see `intervals`."""
+    accuracy = proportion(outcomes.hits, outcomes.units)
     top5 = np.take_along_axis(_ranks(outcomes), outcomes.targets[:, None], axis=1)[:, 0] < 5
-    proportions = {
-        "accuracy": proportion(outcomes.hits, outcomes.units),
+    estimates = {
+        "accuracy": accuracy,
         "top5_accuracy": proportion(top5, outcomes.units),
+        "loss": _measure_loss(outcomes, accuracy),
+        "calibration_error": _measure_calibration(outcomes, accuracy),
+        **_measure_classes_together(outcomes),
     }
-    estimates |= proportions
-    if outcomes.hits.all() or not outcomes.hits.any():
-        estimates |= dict.fromkeys(("balanced_accuracy", "macro_f1"), proportions["accuracy"])
     return {name: estimates[name] for name in TITLES}
 
 
@@ -60,36 +54,75 @@ def _ranks(outcomes: Outcomes) -> np.ndarray:
     return np.argsort(np.argsort(-outcomes.probabilities, axis=1, kind="stable"), axis=1, kind="stable")
 
 
-class _Weighted:
-    """The metrics that are no proportions, of videos that count more or less."""
+def _measure_loss(outcomes: Outcomes, accuracy: Estimate) -> Estimate:
+    """Log loss, whose interval also holds what it would be at either end of accuracy's.
 
-    def __init__(self, outcomes: Outcomes):
-        classes = np.eye(len(outcomes.labels))
-        self._true = classes[outcomes.targets]
-        self._predicted = classes[outcomes.predicted]
-        self._hits = self._true * outcomes.hits[:, None]
-        of_target = np.take_along_axis(outcomes.probabilities, outcomes.targets[:, None], axis=1)[:, 0]
-        self._losses = -np.log(np.maximum(of_target, LEAST))
-        gaps = outcomes.hits - outcomes.confidences
-        self._gaps_by_bin = np.eye(BINS)[calibration_bins(outcomes.confidences)] * gaps[:, None]
+    Most of a loss is that of few mistakes, and a set may have none of the worst. So the right answers that accuracy's
+    interval takes for luck are counted as what they lose where the second most probable class is the true one, and the
+    mistakes that it takes for bad luck as what they lose where the answer is right.
+    """
+    of_target = np.take_along_axis(outcomes.probabilities, outcomes.targets[:, None], axis=1)[:, 0]
+    losses = _surprise(of_target)
+    columns = np.stack([losses, np.ones(len(losses))], axis=1)
+    loss = estimate_means(lambda sums: {"loss": sums[:, 0] / sums[:, 1]}, columns, outcomes.units)["loss"]
+    if loss.ends is None or accuracy.ends is None:
+        return loss
+    second = np.sort(outcomes.probabilities, axis=1)[:, -2:].min(axis=1)
+    (low, high), (least_right, most_right) = loss.ends, accuracy.ends
+    lucky = (accuracy.value - least_right) * _mean_of(_surprise(second) - losses, outcomes.hits)
+    unlucky = (most_right - accuracy.value) * _mean_of(losses - _surprise(outcomes.confidences), ~outcomes.hits)
+    return loss._replace(low=min(low, loss.value - unlucky), high=max(high, loss.value + lucky))
 
-    def __call__(self, weights: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Figures of shape (replicates,) for weights of shape (replicates, videos)."""
-        total = weights.sum(axis=1)
-        true, predicted, hits = weights @ self._true, weights @ self._predicted, weights @ self._hits
+
+def _mean_of(values: np.ndarray, chosen: np.ndarray) -> float:
+    """0 of none."""
+    return float(values[chosen].mean()) if chosen.any() else 0.0
+
+
+def _surprise(probabilities: np.ndarray) -> np.ndarray:
+    return -np.log(np.maximum(probabilities, LEAST))
+
+
+def _measure_classes_together(outcomes: Outcomes) -> dict[str, Estimate]:
+    """Balanced accuracy and macro F1."""
+    classes = np.eye(len(outcomes.labels))
+    true, predicted = classes[outcomes.targets], classes[outcomes.predicted]
+    columns = np.concatenate([true, predicted, true * outcomes.hits[:, None]], axis=1)
+
+    def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
+        true, predicted, hits = np.split(sums, 3, axis=1)
         return {
             "balanced_accuracy": _mean_of_classes(hits, true),
             "macro_f1": _mean_of_classes(2 * hits, true + predicted),
-            "loss": weights @ self._losses / total,
-            "calibration_error": np.abs(weights @ self._gaps_by_bin).sum(axis=1) / total,
         }
+
+    return estimate_shares(figures, columns, outcomes.units)
 
 
 def _mean_of_classes(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
-    """The mean quotient over the classes that occur, of shape (replicates,)."""
+    """The mean quotient over the classes that occur, of shape (rows,)."""
     occur = denominators > 0
     quotients = np.divide(numerators, denominators, out=np.zeros_like(numerators), where=occur)
     return quotients.sum(axis=1) / occur.sum(axis=1)
+
+
+def _measure_calibration(outcomes: Outcomes, accuracy: Estimate) -> Estimate:
+    """Calibration error, whose interval begins where accuracy's and mean confidence's are apart.
+
+    It cannot be below that. In a set it is larger than it is, even where confidences are right: chance moves every bin.
+    """
+    gaps = (outcomes.hits - outcomes.confidences)[:, None] * np.eye(BINS)[calibration_bins(outcomes.confidences)]
+    columns = np.concatenate([gaps, outcomes.confidences[:, None], np.ones((len(gaps), 1))], axis=1)
+
+    def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
+        return {"error": np.abs(sums[:, :-2]).sum(axis=1) / sums[:, -1], "confidence": sums[:, -2] / sums[:, -1]}
+
+    error, confidence = estimate_shares(figures, columns, outcomes.units).values()
+    if error.ends is None or accuracy.ends is None or confidence.ends is None:
+        return error
+    (least_right, most_right), (least_sure, most_sure) = accuracy.ends, confidence.ends
+    apart = max(0.0, least_right - most_sure, least_sure - most_right)
+    return error._replace(low=min(error.ends[0], apart))
 
 
 def calibration_bins(confidences: np.ndarray) -> np.ndarray:

@@ -14,8 +14,8 @@ class Outcomes:
         labels: the classes, in the order of the model's outputs.
         targets: the true classes as indices, of shape (videos,).
         probabilities: of shape (videos, classes).
-        units: which videos belong together, numbered from 0, of shape (videos,): what is drawn again in a bootstrap.
-            Videos of one group are no independent evidence.
+        units: which videos belong together, numbered from 0, of shape (videos,). Videos of one group are no independent
+            evidence.
     """
 
     labels: list[str]

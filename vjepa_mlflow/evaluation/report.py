@@ -10,7 +10,7 @@ from PIL import Image
 
 from vjepa_mlflow.evaluation.factors import FACTORS
 from vjepa_mlflow.evaluation.figures import Prediction, join_frames
-from vjepa_mlflow.evaluation.intervals import REPLICATES
+from vjepa_mlflow.evaluation.intervals import FEWEST
 from vjepa_mlflow.evaluation.results import Evaluation
 from vjepa_mlflow.evaluation.templates import fill
 
@@ -54,7 +54,7 @@ def render_report(
             for concern, slices in groupby(evaluation.slices, lambda part: FACTORS[part.factor].concern)
         ],
         alike=[factor.title.lower() for name, factor in FACTORS.items() if name not in sliced],
-        replicates=f"{REPLICATES:,}",
+        fewest=FEWEST,
     )
 
 

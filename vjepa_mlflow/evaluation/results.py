@@ -63,7 +63,7 @@ class Evaluation:
         """The metrics with their intervals, and the weaknesses, as lines of text."""
         width = max(map(len, TITLES.values()))
         lines = [
-            f"{TITLES[name]:<{width}}  {estimate.value:.3f}  ({estimate.low:.3f} to {estimate.high:.3f})"
+            f"{TITLES[name]:<{width}}  {estimate.value:.3f}  ({estimate.interval(3)})"
             for name, estimate in self.metrics.items()
         ]
         lines += [
