@@ -13,7 +13,7 @@ from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.data.seen import FILE as SEEN_FILE
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.jobs.pace import clip_count, known_pace
-from vjepa_mlflow.jobs.prepare import Fault, check_classes, describe_refusals, take_usable
+from vjepa_mlflow.jobs.prepare import Fault, check_classes, describe_refusals, refusals, take_usable
 from vjepa_mlflow.paths import expand
 from vjepa_mlflow.recipe import Recipe
 
@@ -40,19 +40,16 @@ class Survey:
         listing: how the data was read.
         faults: of the videos that cannot be used.
         dataset: the splits of the others.
-        found: what the others are, by name.
+        findings: what the others are.
+        refused: the names of those that a server with its default limits would refuse, by what it would say.
     """
 
     recipe: Recipe
     listing: data.Listing
     faults: list[Fault]
     dataset: data.VideoDataset
-    found: dict[str, video.Finding]
-
-    @property
-    def findings(self) -> list[video.Finding]:
-        """What the videos are that can be used."""
-        return list(self.found.values())
+    findings: list[video.Finding]
+    refused: dict[str, list[str]]
 
     def text(self) -> str:
         """All of it, as lines for a terminal."""
@@ -65,7 +62,7 @@ class Survey:
             "Frame rates": self._kinds([f"{one.frames_per_second:.4g}" for one in self.findings]),
             "Doubles": self.dataset.doubles()[:SHOWN_CLASSES],
             "Bad videos": self._bad_videos(),
-            "Refused by servers": describe_refusals(self._refusals(), shown=SHOWN_NAMES),
+            "Refused by servers": describe_refusals(self.refused, shown=SHOWN_NAMES),
             "Left out": self.listing.describe_left_out(shown=SHOWN_NAMES),
             "Notes": [
                 *self.listing.notes,
@@ -147,19 +144,15 @@ class Survey:
         """Whether a stride means different times in different videos."""
         stride = self.recipe.stride
         rates = sorted(one.frames_per_second for one in self.findings)
-        usual = statistics.median(rates)
+        usual = statistics.median_low(rates)
         others = sum(max(rate, usual) >= APART * min(rate, usual) for rate in rates)
         if not others or self.recipe.frames_per_second:
             return []
         return [
             f"stride={stride} is {stride / rates[-1]:.3g} s from frame to frame at {rates[-1]:.4g} frames a second and "
-            f"{stride / rates[0]:.3g} s at {rates[0]:.4g}; {others} of {len(rates)} videos are that different from the "
-            f"rest: frames_per_second={usual / stride:.4g} would mean the same in all"
+            f"{stride / rates[0]:.3g} s at {rates[0]:.4g}; {others} of {len(rates)} videos are not at the usual "
+            f"{usual:.4g}: frames_per_second={usual / stride:.4g} would mean the same time in all"
         ]
-
-    def _refusals(self) -> dict[str, str]:
-        """By name, the videos that a server would refuse, and why."""
-        return {name: finding.refusal for name, finding in self.found.items() if finding.refusal}
 
     def _bad_videos(self) -> list[str]:
         return [f"{fault['path']}: {fault['fault']}" for fault in self.faults]
@@ -211,9 +204,11 @@ def check(recipe: Recipe) -> Survey:
         raise UserError(f"data={recipe.data}: no video can be used: {faults[0]['path']}: {faults[0]['fault']}")
     check_classes(recipe.data, listing.samples, usable)
     dataset = data.make_dataset(recipe.data, usable, seed=recipe.seed)
-    found = {
-        sample.name: inspection.finding
-        for sample, inspection in zip(listing.samples, inspections, strict=True)
-        if inspection.finding is not None
-    }
-    return Survey(recipe, listing, faults, dataset, found)
+    return Survey(
+        recipe,
+        listing,
+        faults,
+        dataset,
+        findings=[one.finding for one in inspections if one.finding is not None],
+        refused=refusals(listing.samples, inspections),
+    )

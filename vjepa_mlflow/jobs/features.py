@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from vjepa_mlflow.columns import align
 from vjepa_mlflow.features import contents
 
-COLUMNS = ("space", "features", "GiB", "last used", "precision", "frames", "stride", "backbone")
+COLUMNS = ("space", "features", "GiB", "last used", "precision", "frames", "stride", "frames/s", "backbone")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ def _row(space: contents.Contents) -> tuple[str, ...]:
         f"{known.get('precision', '?')} ({known.get('form', '?')})",
         str(known.get("num_frames", "?")),
         str(known.get("stride", "?")),
+        f"{known.get('frames_per_second', 0) or '-'}",
         str(known.get("backbone", "?"))[:12],
     )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from vjepa_mlflow import data, flavor, model, tracking, video
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 SHOWN_FAULTS = 20
+SHOWN_REFUSED = 3
+"""Of videos that a server would refuse for one reason."""
 
 Fault = dict[str, str]
 """A video that cannot be used: `path`, and `fault`, what is wrong with it."""
@@ -156,12 +158,7 @@ def check_videos(
         share=share,
     )
     usable, faults = take_usable(samples, inspections)
-    refusals = {
-        sample.name: inspection.finding.refusal
-        for sample, inspection in zip(samples, inspections, strict=True)
-        if inspection.finding is not None and inspection.finding.refusal
-    }
-    for line in describe_refusals(refusals, shown=SHOWN_FAULTS):
+    for line in describe_refusals(refusals(samples, inspections), shown=SHOWN_REFUSED):
         print(printable(f"Note: {line}"))
     if faults:
         on_faults(faults)
@@ -190,18 +187,29 @@ def take_usable(
     return usable, faults
 
 
-def describe_refusals(refusals: Mapping[str, str], *, shown: int) -> list[str]:
-    """Says which videos a server with its default limits would refuse, if any.
+def refusals(samples: Sequence[data.Sample], inspections: Sequence[video.Inspection]) -> dict[str, list[str]]:
+    """The names of the videos that a server with its default limits would refuse, by what it would say."""
+    found = defaultdict(list)
+    for sample, inspection in zip(samples, inspections, strict=True):
+        if inspection.finding is not None and inspection.finding.refusal:
+            found[inspection.finding.refusal].append(sample.name)
+    return found
+
+
+def describe_refusals(refusals: Mapping[str, Sequence[str]], *, shown: int) -> list[str]:
+    """Which videos a server with its default limits would refuse, if any, and why.
 
     Args:
-        refusals: by name of a video, why.
-        shown: how many are named.
+        refusals: names of videos, by what it would say.
+        shown: how many names are told for one reason.
     """
-    if not refusals:
-        return []
-    named = [f"{name}: {refusal}" for name, refusal in islice(refusals.items(), shown)]
-    more = [f"... and {len(refusals) - shown} more"] if len(refusals) > shown else []
-    return [f"a server with its default limits would refuse {len(refusals)} of the videos:", *named, *more]
+    lines = []
+    for said, names in refusals.items():
+        wrong, _, expected = said.partition(": expected ")
+        limit = expected.rpartition(" ")[2]
+        lines.append(f"{wrong} {limit}, {len(names)}: {data.few(names, shown=shown)}")
+    total = sum(map(len, refusals.values()))
+    return [f"a server with its default limits would refuse {total} of the videos:", *lines] if lines else []
 
 
 def check_classes(name: str, samples: Sequence[data.Sample], usable: Sequence[data.Sample]) -> None:
