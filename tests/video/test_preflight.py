@@ -1,12 +1,16 @@
 import hashlib
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from helpers import write_video
 
 from vjepa_mlflow.ranks import Share
-from vjepa_mlflow.video import Inspection, Sampling, inspect_videos
+from vjepa_mlflow.video import Inspection, Sampling, decode, inspect_videos, notes
+from vjepa_mlflow.video.decode import sample_clip
+from vjepa_mlflow.video.opening import Source
+from vjepa_mlflow.video.timeline import Timeline, read_timeline
 
 
 def test_every_file_is_reported_in_its_place(tmp_path: Path) -> None:
@@ -78,3 +82,22 @@ def test_every_rank_finds_all_in_their_places(tmp_path: Path, rank: int) -> None
     found = inspect_videos(paths, Sampling(16, 4), notes=tmp_path / "notes", share=Share(rank, 3))
     assert [inspection.path for inspection in found] == paths
     assert len({inspection.finding for inspection in found}) == 5
+
+
+def test_a_large_files_packets_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, folder = video_and_notes(tmp_path)
+    version, read = notes.file_version(path), read_timeline(Source(path))
+    notes.write_timeline(folder, path, version, read)
+    assert notes.recall_timeline(folder, path, version) is None  # a small one's
+    monkeypatch.setattr(notes, "LEAST_BYTES", 0)
+    notes.write_timeline(folder, path, version, read)
+    found = notes.recall_timeline(folder, path, version)
+    assert found is not None
+    assert {field.name: str(getattr(found, field.name)) for field in fields(Timeline)} == {
+        field.name: str(getattr(read, field.name)) for field in fields(Timeline)
+    }
+    monkeypatch.setattr(decode, "read_timeline", None)
+    clip = sample_clip(Source(path), Sampling(16), 0.5, found)
+    assert clip.frames.shape == (16, 48, 64, 3)
+    assert notes.recall_timeline(folder, path, version._replace(size=1)) is None
+    assert notes.recall_timeline(None, path, version) is None

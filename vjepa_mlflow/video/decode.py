@@ -121,7 +121,7 @@ class _EndedError(Exception):
 
 def _read_frames(source: Source, timeline: Timeline, wanted: np.ndarray) -> np.ndarray:
     """The frames with some indices, ascending, as uint8 RGB of shape (indices, height, width, 3)."""
-    if timeline.timed and wanted[0] >= SEEK_FROM:
+    if wanted[0] >= SEEK_FROM and timeline.is_seekable:
         for keys_before in KEYS_BEFORE:
             with suppress(_MistimedError, _EndedError, VideoError):  # counting is what decides
                 return _take(source, _sought(source, timeline, wanted, keys_before), wanted)
@@ -133,7 +133,7 @@ def _counted(source: Source, timeline: Timeline) -> Iterator[tuple[int, VideoFra
     index = -1
     with open_video(source) as opened:
         for index, frame in enumerate(decode(source, opened)):
-            if timeline.timed and (index == timeline.num_frames or frame.pts != timeline.stamps[index]):
+            if timeline.timed and frame.pts != timeline.stamps[index]:
                 raise _MistimedError
             yield index, frame
     raise _EndedError(index + 1)
@@ -147,20 +147,18 @@ def _sought(
     if key_number < 0:
         raise _MistimedError
     key = timeline.keys[key_number]
-    index, after = np.searchsorted(timeline.stamps, (key, key + 1)).tolist()
-    if after - index > 1:  # two frames at one time
-        raise _MistimedError
+    index = int(np.searchsorted(timeline.stamps, key))
     with open_video(source) as opened:
         try:
             opened.container.seek(int(timeline.key_positions[key_number]), stream=opened.stream)
         except av.FFmpegError:
             raise _MistimedError from None
         for frame in decode(source, opened):
-            if frame.pts is None:
-                raise _MistimedError
-            if frame.pts < key:  # from before the key frame: it may need others that were not decoded
+            if (
+                frame.pts is not None and frame.pts < key
+            ):  # from before the key frame: it may need others that were not decoded
                 continue
-            if index == timeline.num_frames or frame.pts != timeline.stamps[index]:
+            if frame.pts != timeline.stamps[index]:
                 raise _MistimedError
             yield index, frame
             index += 1

@@ -30,6 +30,9 @@ HEADERS_ERR_BY = 2
 UNKNOWN = -(2**63)
 """In place of a timestamp that a packet does not have, as in FFmpeg."""
 
+LARGEST = 2**61
+"""Of timestamps, so that what is between two of them is a number of 64 bits, too."""
+
 VP8_IS_SHOWN = 0x10
 """Of a VP8 frame's first byte (RFC 6386, section 9.1)."""
 
@@ -43,8 +46,9 @@ class Timeline:
         stamps: their presentation timestamps in the file's own units, int64 of shape (frames,).
         keys: those of the frames that decoding can begin at, ascending, of shape (keys,).
         key_positions: what the container is asked to seek for each of these, their times of decoding.
-        timed: whether each decoded frame comes with its stamp. If not, frames can only be counted.
-        frames_per_second: on average.
+        timed: whether each decoded frame comes with its stamp, and no other with the same. If not, frames can only be
+            counted.
+        declared_rate: frames a second, as the file says or FFmpeg guesses.
         missing: frames that the file announces beyond these.
         complete: whether every packet that ought to says when its frame is shown. If not, only decoding tells which
             frames there are.
@@ -57,7 +61,7 @@ class Timeline:
     keys: np.ndarray
     key_positions: np.ndarray
     timed: bool
-    frames_per_second: float
+    declared_rate: float
     missing: int = 0
     complete: bool = True
     clear_from: int = 0
@@ -66,6 +70,16 @@ class Timeline:
     def num_frames(self) -> int:
         """How many there are, at least 1."""
         return len(self.seconds)
+
+    @property
+    def frames_per_second(self) -> float:
+        """On average; of a single frame as the file says."""
+        return (self.num_frames - 1) / float(self.seconds[-1]) if self.seconds[-1] else self.declared_rate
+
+    @property
+    def is_seekable(self) -> bool:
+        """Whether a stamp tells which frame it is of."""
+        return self.timed and bool((np.diff(self.stamps) > 0).all())
 
     @property
     def duration(self) -> float:
@@ -179,6 +193,8 @@ def _read_packets(source: Source, opened: OpenVideo) -> _Packets:
     decoded, presented, keys, shown = np.array(rows, dtype=np.int64).reshape(-1, 4).T
     if not shown.any():
         raise VideoError("it holds no video frames")
+    if max(_largest(decoded), _largest(presented)) > LARGEST:
+        raise VideoError(f"its timestamps are beyond {LARGEST}")
     decoded = _filled(decoded)
     # AVI has no presentation times: what FFmpeg makes of its order of decoding is wrong where the two orders differ.
     is_guessed = opened.container.format.name == "avi" and opened.stream.codec_context.has_b_frames
@@ -192,6 +208,10 @@ def _read_packets(source: Source, opened: OpenVideo) -> _Packets:
         exact=exact,
         complete=bool(unknown.all() or not unknown.any()),
     )
+
+
+def _largest(stamps: np.ndarray) -> int:
+    return int(np.abs(stamps[stamps != UNKNOWN]).max(initial=0))
 
 
 def _filled(stamps: np.ndarray) -> np.ndarray:
@@ -210,17 +230,15 @@ def _arrange(opened: OpenVideo, packets: _Packets) -> Timeline:
     unit = float(opened.stream.time_base or 1)
     order = np.lexsort((packets.presented, _parts(packets.decoded * unit)))
     stamps = packets.presented[order[packets.shown[order]]]
-    seconds = _seconds(stamps, opened)
     keys = np.flatnonzero(packets.keys)[np.argsort(packets.presented[packets.keys], kind="stable")]
-    rate = float(opened.stream.average_rate or opened.stream.guessed_rate or GUESSED_RATE)
     return Timeline(
-        seconds=seconds,
+        seconds=_seconds(stamps, opened),
         stamps=stamps,
         keys=packets.presented[keys],
         key_positions=packets.decoded[keys],
-        timed=packets.exact,
+        timed=packets.exact and len(np.unique(stamps)) == len(stamps),
         complete=packets.complete,
-        frames_per_second=(len(seconds) - 1) / float(seconds[-1]) if seconds[-1] else rate,
+        declared_rate=float(opened.stream.average_rate or opened.stream.guessed_rate or GUESSED_RATE),
         missing=_missing(opened, len(packets.shown), float(np.ptp(packets.decoded)) * unit),
         clear_from=_clear_from(packets, stamps) if packets.exact else 0,
     )
