@@ -22,9 +22,6 @@ fast: encoders set key frames up to 250 frames apart."""
 KEYS_BEFORE = (1, 3)
 """Which key frame before a clip is sought, counted backwards: some containers only find one some way behind that."""
 
-# Since version 17 PyAV converts each frame in several threads; clips are converted side by side already.
-_ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
-
 
 class Clip(NamedTuple):
     """A clip, and the frames that it was taken from.
@@ -154,9 +151,8 @@ def _sought(
         except av.FFmpegError:
             raise _MistimedError from None
         for frame in decode(source, opened):
-            if (
-                frame.pts is not None and frame.pts < key
-            ):  # from before the key frame: it may need others that were not decoded
+            # What comes from before the key frame may need frames that were not decoded.
+            if frame.pts is not None and frame.pts < key:
                 continue
             if frame.pts != timeline.stamps[index]:
                 raise _MistimedError
@@ -188,7 +184,8 @@ def _upright_rgb(frame: VideoFrame, reformatter: VideoReformatter, *, like: np.n
     if like is not None:
         height, width = like.shape[1::-1] if turn.swaps_axes else like.shape[:2]
         size = {"width": width, "height": height}
-    return turn.apply(reformatter.reformat(frame, format="rgb24", **size, **_ONE_THREAD).to_ndarray())
+    # One thread, since clips are converted side by side already.
+    return turn.apply(reformatter.reformat(frame, format="rgb24", threads=1, **size).to_ndarray())
 
 
 class _Turn(NamedTuple):

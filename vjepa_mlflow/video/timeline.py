@@ -236,7 +236,7 @@ def _arrange(opened: OpenVideo, packets: _Packets) -> Timeline:
         stamps=stamps,
         keys=packets.presented[keys],
         key_positions=packets.decoded[keys],
-        timed=packets.exact and len(np.unique(stamps)) == len(stamps),
+        timed=packets.exact and len(set(stamps.tolist())) == len(stamps),
         complete=packets.complete,
         declared_rate=float(opened.stream.average_rate or opened.stream.guessed_rate or GUESSED_RATE),
         missing=_missing(opened, len(packets.shown), float(np.ptp(packets.decoded)) * unit),
