@@ -8,6 +8,9 @@ from typing import BinaryIO
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 """The identifiers of Matroska's and WebM's first two elements."""
 
+UNWRITTEN = 2**30
+"""Bytes of a RIFF chunk of AVI from which on they are a placeholder: what was written to a pipe never gets its size."""
+
 FLV_TAG, FLV_BACK = 11, 4
 """Bytes of the header of a tag in FLV, and of the number behind each that says how long the tag was."""
 
@@ -42,7 +45,8 @@ def _ebml_end(data: bytes, at: int) -> int | None:
 
 
 def _avi_is_cut_off(file: BinaryIO, start: bytes, size: int) -> bool:  # noqa: ARG001
-    return 8 + int(struct.unpack_from("<I", start, 4)[0]) > size
+    announced = int(struct.unpack_from("<I", start, 4)[0])
+    return announced < UNWRITTEN and 8 + announced > size
 
 
 def _flv_is_cut_off(file: BinaryIO, start: bytes, size: int) -> bool:  # noqa: ARG001

@@ -1,5 +1,6 @@
 """Encoded video to sampled uint8 frames, with PyAV."""
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from av.video.reformatter import VideoReformatter
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.opening import Source, open_video
 from vjepa_mlflow.video.sampling import Sampling, choose_frames
-from vjepa_mlflow.video.timeline import Timeline, decode, decode_beginning, decode_timeline, read_timeline
+from vjepa_mlflow.video.timeline import Timeline, decode_beginning, decode_timeline, read_timeline
 
 SEEK_FROM = 256
 """Below this frame index the start of a clip is found by counting frames, which is possible in any file and about as
@@ -36,7 +37,7 @@ class Clip(NamedTuple):
 
 
 def read_clip(
-    video: Path | bytes,
+    video: str | os.PathLike[str] | bytes,
     *,
     num_frames: int,
     stride: int = 4,
@@ -48,7 +49,7 @@ def read_clip(
     Which frames that are is a function of the times at which a player shows frames, whatever the container and however
     they are read: the frames that are shown are put in the order of their presentation times, and taken by index
     (`stride`) or by time (`frames_per_second`, see `sampling.choose_frames`). What a file hides, as by an edit list, is
-    not seen, and frames are turned and mirrored as the file says, to the nearest quarter of a turn.
+    not seen, and frames are turned and mirrored as the file says of its first one, to the nearest quarter of a turn.
 
     Args:
         video: a file or the content of one.
@@ -63,8 +64,10 @@ def read_clip(
 
     Raises:
         VideoError: it is not a video, or the clip cannot be decoded in full.
+        ValueError: another value is out of its range.
     """
-    return sample_clip(Source(video), Sampling(num_frames, stride, frames_per_second), position).frames
+    source = Source(Path(video) if isinstance(video, str | os.PathLike) else bytes(video))
+    return sample_clip(source, Sampling(num_frames, stride, frames_per_second), position).frames
 
 
 def sample_clip(source: Source, sampling: Sampling, position: float, timeline: Timeline | None = None) -> Clip:
@@ -78,7 +81,10 @@ def sample_clip(source: Source, sampling: Sampling, position: float, timeline: T
 
     Raises:
         VideoError: the clip cannot be decoded, or the video is beyond its limits.
+        ValueError: there is no such position.
     """
+    if not 0 <= position <= 1:
+        raise ValueError(f"position={position}: expected a number from 0 to 1")
     timeline = timeline or read_timeline(source)
     if not timeline.complete:
         timeline = decode_timeline(source, timeline)
@@ -95,11 +101,11 @@ def sample_clip(source: Source, sampling: Sampling, position: float, timeline: T
             # There are fewer frames than packets: the clip is placed again among those that were seen.
             if not end.frames:
                 raise VideoError("no frame of it can be decoded") from None
-            timeline = timeline.without_the_end(end.frames)
-    found, announced = timeline.num_frames, timeline.num_frames + timeline.missing
-    if timeline.is_incomplete and found < sampling.num_frames:
+            timeline = timeline.without_the_end(end.frames, broken_off=end.broken_off)
+    if timeline.is_incomplete and timeline.num_frames < sampling.num_frames:
         raise VideoError(
-            f"only {found} of its {announced} frames can be decoded: expected at least {sampling.num_frames}"
+            f"only {timeline.num_frames} of its {timeline.num_announced} frames can be decoded: expected at least "
+            f"{sampling.num_frames}"
         )
     return Clip(frames, timeline)
 
@@ -109,11 +115,11 @@ class _MistimedError(Exception):
 
 
 class _EndedError(Exception):
-    """A video has ended before the last frame that was wanted, after so many frames."""
+    """A video has ended before the last frame that was wanted, after so many frames; perhaps it was broken off."""
 
-    def __init__(self, frames: int):
+    def __init__(self, frames: int, *, broken_off: bool):
         super().__init__(frames)
-        self.frames = frames
+        self.frames, self.broken_off = frames, broken_off
 
 
 def _read_frames(source: Source, timeline: Timeline, wanted: np.ndarray) -> np.ndarray:
@@ -121,19 +127,25 @@ def _read_frames(source: Source, timeline: Timeline, wanted: np.ndarray) -> np.n
     if wanted[0] >= SEEK_FROM and timeline.is_seekable:
         for keys_before in KEYS_BEFORE:
             with suppress(_MistimedError, _EndedError, VideoError):  # counting is what decides
-                return _take(source, _sought(source, timeline, wanted, keys_before), wanted)
+                sought = _sought(source, timeline, wanted, keys_before)
+                return _take(source, sought, wanted, _turn_of_first(source))
     return _take(source, _counted(source, timeline), wanted)
 
 
 def _counted(source: Source, timeline: Timeline) -> Iterator[tuple[int, VideoFrame]]:
     """All frames from the beginning, with their indices."""
-    index = -1
-    with open_video(source) as opened:
-        for index, frame in enumerate(decode(source, opened)):
-            if timeline.timed and frame.pts != timeline.stamps[index]:
-                raise _MistimedError
-            yield index, frame
-    raise _EndedError(index + 1)
+    index, broken_off = -1, False
+    try:
+        with open_video(source) as opened:
+            for index, frame in enumerate(opened.decode()):
+                if timeline.timed and frame.pts != timeline.stamps[index]:
+                    raise _MistimedError
+                yield index, frame
+    except VideoError:
+        if not source.lenient:
+            raise
+        broken_off = True
+    raise _EndedError(index + 1, broken_off=broken_off)
 
 
 def _sought(
@@ -150,36 +162,48 @@ def _sought(
             opened.container.seek(int(timeline.key_positions[key_number]), stream=opened.stream)
         except av.FFmpegError:
             raise _MistimedError from None
-        for frame in decode(source, opened):
+        for frame in opened.decode():
             # What comes from before the key frame may need frames that were not decoded.
             if frame.pts is not None and frame.pts < key:
                 continue
-            if frame.pts != timeline.stamps[index]:
+            # A container's index may call a frame a key frame that is none.
+            if frame.pts != timeline.stamps[index] or (frame.pts == key and not frame.key_frame):
                 raise _MistimedError
             yield index, frame
             index += 1
-    raise _EndedError(index)
+    raise _EndedError(index, broken_off=False)
 
 
-def _take(source: Source, frames: Iterator[tuple[int, VideoFrame]], wanted: np.ndarray) -> np.ndarray:
+def _take(
+    source: Source, frames: Iterator[tuple[int, VideoFrame]], wanted: np.ndarray, turn: "_Turn | None" = None
+) -> np.ndarray:
+    """Picks the wanted ones of some frames; all are turned as the video's first one is, with which they begin if
+    nothing is said of it."""
     reformatter = VideoReformatter()  # one for all frames: making its tables costs more than converting a frame
     numbers = wanted.tolist()
     taken: dict[int, np.ndarray] = {}
     for index, frame in frames:
+        turn = turn or _read_turn(frame)
         if index in wanted:
-            taken[index] = _upright_rgb(frame, reformatter, like=taken.get(numbers[0]))
+            taken[index] = _upright_rgb(frame, reformatter, turn, like=taken.get(numbers[0]))
             source.limits.check_shape(*taken[index].shape[1::-1])
         if index == numbers[-1]:
             break
-    return np.stack([taken[number] for number in numbers])
+    return np.ascontiguousarray(np.stack([taken[number] for number in numbers]))
 
 
-def _upright_rgb(frame: VideoFrame, reformatter: VideoReformatter, *, like: np.ndarray | None) -> np.ndarray:
-    """Converts a frame to RGB, and turns and mirrors it as its file says, which PyAV only reports.
+def _turn_of_first(source: Source) -> "_Turn":
+    with open_video(source) as opened:
+        return next((_read_turn(frame) for frame in opened.decode()), _Turn())
+
+
+def _upright_rgb(
+    frame: VideoFrame, reformatter: VideoReformatter, turn: "_Turn", *, like: np.ndarray | None
+) -> np.ndarray:
+    """Converts a frame to RGB, turned and mirrored, which PyAV does not do.
 
     A stream may change its frame size on the way (WebRTC recordings do): `like` is the first frame, whose size holds.
     """
-    turn = _read_turn(frame)
     size = {}
     if like is not None:
         height, width = like.shape[1::-1] if turn.swaps_axes else like.shape[:2]
@@ -203,9 +227,16 @@ class _Turn(NamedTuple):
         return image[::-1] if self.mirrors_rows else image
 
 
+_QUARTERS = (_Turn(), _Turn(True, mirrors_rows=True), _Turn(False, True, True), _Turn(True, mirrors_columns=True))
+"""None, one, two and three quarters to the left."""
+
+
 def _read_turn(frame: VideoFrame) -> _Turn:
     """From the frame's display matrix (ISO/IEC 14496-12, section 6.2.2): x' = ax + cy and y' = bx + dy."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV refuses all of it where FFmpeg knows more kinds than it has names for, as of EXIF
+        return _QUARTERS[round(frame.rotation / 90) % 4]
     if matrix is None:
         return _Turn()
     a, b, _, c, d, *_ = np.frombuffer(matrix, dtype=np.int32).astype(float)  # type: ignore[call-overload]

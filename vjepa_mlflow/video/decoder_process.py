@@ -40,6 +40,9 @@ STATM = Path("/proc/self/statm")
 OPENING_BYTES = 96 * 2**20
 """Of memory, for looking at a file before its size of frames is known to be within its limits."""
 
+INDEX_BYTES, FRAME_BYTES = 32, 512
+"""Of memory beyond that, for what a file says of its frames: for each of its bytes, and at most for each frame."""
+
 DECODING_BYTES = 256 * 2**20
 """Of memory, for decoding, beside that for frames."""
 
@@ -115,7 +118,7 @@ def _answer(request: Request, video: int, frames: int, *, statm: FileIO) -> Answ
     with os.fdopen(video, "rb") as file, os.fdopen(frames, "wb") as output:
         source = Source(file, request.limits, threads=THREADS, lenient=True)
         try:
-            with _memory(OPENING_BYTES, statm):
+            with _memory(_opening_bytes(request, size=os.fstat(video).st_size), statm):
                 timeline = read_timeline(source)
             with _memory(_decoding_bytes(request), statm):
                 clip, timeline = sample_clip(source, request.sampling, request.position, timeline)
@@ -129,6 +132,10 @@ def _answer(request: Request, video: int, frames: int, *, statm: FileIO) -> Answ
     found, announced = timeline.num_frames, timeline.num_frames + timeline.missing
     warning = f"cut off or damaged: the clip is taken from {found} of its {announced} frames"
     return Answer(clip.shape, warning=warning)
+
+
+def _opening_bytes(request: Request, *, size: int) -> int:
+    return OPENING_BYTES + min(INDEX_BYTES * size, FRAME_BYTES * request.limits.max_frames)
 
 
 def _decoding_bytes(request: Request) -> int:

@@ -96,10 +96,13 @@ class Limits:
         if size > self.max_video_bytes:
             raise VideoError(f"it has {size} bytes: expected at most {self.max_video_bytes} (max_video_bytes)")
 
-    def check_codec(self, name: str, width: int, height: int) -> None:
-        """Refuses a codec that is not among those that are decoded, or frames of too many pixels."""
+    def check_codec(self, name: str) -> None:
+        """Refuses a codec that is not among those that are decoded."""
         if self.codecs and name not in self.codecs:
             raise VideoError(f"its codec is {name}: expected one of {', '.join(self.codecs)} (codecs)")
+
+    def check_pixels(self, width: int, height: int) -> None:
+        """Refuses frames of too many pixels."""
         if width * height > self.max_pixels:
             raise VideoError(
                 f"its frames have {width}x{height} pixels: expected at most {self.max_pixels} in all (max_pixels)"

@@ -16,7 +16,7 @@ VERSION = 2
 """Changes with what is noted and how frames are chosen, so that no older note is taken for it."""
 
 LEAST_BYTES = 4 * 2**20
-"""Of a file whose timeline is noted. A smaller one's packets are read as fast as a note."""
+"""Of a file whose timeline is noted, if it was not decoded: a smaller one's packets are read as fast as a note."""
 
 
 def video_notes(cache: str) -> Path | None:
@@ -50,9 +50,9 @@ def note_of(folder: Path | None, path: Path, version: FileVersion, about: str) -
 
 
 def write_timeline(folder: Path | None, path: Path, version: FileVersion, timeline: Timeline) -> None:
-    """Notes a large file's timeline; without the note, its packets are only read again."""
+    """Notes a timeline that takes time to make; without the note, it is only made again."""
     note = note_of(folder, path, version, "timeline")
-    if note is None or version.size < LEAST_BYTES:
+    if note is None or (version.size < LEAST_BYTES and not timeline.decoded):
         return
     content = io.BytesIO()
     values: dict[str, Any] = {field.name: getattr(timeline, field.name) for field in fields(Timeline)}

@@ -15,6 +15,8 @@ from typing import Any, BinaryIO, NamedTuple
 import av
 from av.codec.codec import Capabilities
 from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vjepa_mlflow.video.error import VideoError
@@ -47,7 +49,7 @@ class Source:
         video: a file, the content of one, or one that is open for reading.
         limits: within which it is read.
         threads: that decode it.
-        lenient: whether a video ends where it cannot be decoded any further; elsewhere that is an error.
+        lenient: whether a video ends where it cannot be decoded any further; if not, that is an error.
     """
 
     video: Path | bytes | BinaryIO
@@ -63,6 +65,10 @@ class OpenVideo(NamedTuple):
     stream: VideoStream
     file: BinaryIO
 
+    def decode(self) -> Iterator[VideoFrame]:
+        """The stream's frames from where the file stands."""
+        return self.container.decode(self.stream)
+
 
 @contextmanager
 def open_video(source: Source) -> Iterator[OpenVideo]:
@@ -70,6 +76,7 @@ def open_video(source: Source) -> Iterator[OpenVideo]:
 
     Raises:
         VideoError: it is not a video, or not within its limits.
+        MemoryError: FFmpeg gets no memory, and the source is lenient.
     """
     limits = source.limits
     try:
@@ -80,12 +87,12 @@ def open_video(source: Source) -> Iterator[OpenVideo]:
             limits.check_size(size)
             file.seek(0)
             with _open_container(file, limits) as container:
-                stream = container.streams.best("video")
-                if not isinstance(stream, VideoStream):
-                    raise VideoError("it has no video stream")
+                stream = _choose_stream(container)
                 _prepare(stream, source)
                 yield OpenVideo(container, stream, file)
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (av.FFmpegError, OSError, ValueError, IndexError) as error:  # PyAV's own where a file changes its streams
+        if source.lenient and isinstance(error, MemoryError):
+            raise  # that is not where the video ends
         raise VideoError(f"it cannot be decoded ({getattr(error, 'strerror', None) or error})") from error
 
 
@@ -137,8 +144,20 @@ def _software_decoders() -> Iterator[av.Codec]:
                 yield codec
 
 
+def _choose_stream(container: InputContainer) -> VideoStream:
+    """The one with the largest pictures, the first of several. FFmpeg's choice depends on what a container tells."""
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        raise VideoError("it has no video stream")
+    if all(stream.codec_context is None for stream in streams):
+        raise VideoError("its codec is not one that FFmpeg decodes")
+    known = [stream for stream in streams if stream.codec_context is not None]
+    return max(known, key=lambda stream: stream.codec_context.width * stream.codec_context.height)
+
+
 def _prepare(stream: VideoStream, source: Source) -> None:
     codec = stream.codec_context
-    source.limits.check_codec(codec.codec.canonical_name, codec.width, codec.height)
+    source.limits.check_codec(codec.codec.canonical_name)
+    source.limits.check_pixels(codec.width, codec.height)
     codec.options = {"max_pixels": str(source.limits.max_pixels)}  # frames may grow later on
     stream.thread_type, stream.thread_count = "AUTO", source.threads

@@ -127,6 +127,9 @@ class _Inspect:
         started = time.perf_counter()
         frames, timeline = sample_clip(Source(path), self.sampling, position=0.5)
         pace = time.perf_counter() - started
+        if timeline.is_incomplete:  # and a clip from another place might not be there
+            found, announced = timeline.num_frames, timeline.num_announced
+            raise VideoError(f"cut off or damaged: {found} of its {announced} frames are there")
         write_timeline(self.notes, path, version, timeline)
         height, width = frames.shape[1:3]
         refusal = _refusal(path, timeline, width, height)
@@ -150,6 +153,7 @@ def _refusal(path: Path, timeline: Timeline, width: int, height: int) -> str:
         with open_video(Source(path, limits)):
             limits.check_frames(timeline.num_frames)
             limits.check_seconds(timeline.duration)
+            limits.check_pixels(width, height)
             limits.check_shape(width, height)
     except VideoError as error:
         return str(error)

@@ -1,11 +1,12 @@
 """Which frames make a clip."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-LATE = 0.002
-"""Seconds that a frame may come after the moment at which it is wanted: containers round times to up to 1.67 ms."""
+ROUNDED = 0.002
+"""Seconds: containers round times to up to 1.67 ms. A frame that comes so much after a moment is shown at it."""
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,21 @@ class Sampling:
         num_frames: of a clip.
         stride: frames of the video from one sampled frame to the next.
         frames_per_second: how many frames are sampled of a second, whatever the video's own rate; 0: every `stride`-th.
+
+    Raises:
+        ValueError: one of them is out of its range.
     """
 
     num_frames: int
     stride: int = 4
     frames_per_second: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "stride"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected a whole number of at least 1")
+        if not 0 <= self.frames_per_second < math.inf:
+            raise ValueError(f"frames_per_second={self.frames_per_second}: expected a number of frames, or 0")
 
     @property
     def name(self) -> str:
@@ -59,17 +70,31 @@ def _by_index(video_frames: int, sampling: Sampling, position: float) -> np.ndar
 
 
 def _by_time(seconds: np.ndarray, sampling: Sampling, position: float) -> np.ndarray:
+    seconds = _before_rounding(seconds)
     steps = sampling.num_frames - 1
-    step = min(1 / sampling.frames_per_second, (seconds[-1] - seconds[0]) / max(1, steps))
+    step = min(1 / sampling.frames_per_second, seconds[-1] / max(1, steps))
     # A start is one of the frames, not any moment: so rounded times do not change which one it is.
     last_start = _shown_at(seconds, seconds[-1] - steps * step)
     start = seconds[int(position * last_start)]
     return _shown_at(seconds, start + step * np.arange(sampling.num_frames))
 
 
+def _before_rounding(seconds: np.ndarray) -> np.ndarray:
+    """Times as they were before a container rounded them, where they are those of a camera's constant rate.
+
+    Such rates are whole or half numbers, or these times 1000/1001, as in NTSC.
+    """
+    rate = (len(seconds) - 1) / seconds[-1] if seconds[-1] else 0.0
+    near = [candidate for candidate in (round(2 * rate) / 2, round(2.002 * rate) / 2.002) if candidate]
+    exact = [np.arange(len(seconds)) / candidate for candidate in near]
+    apart = [float(np.abs(times - seconds).max()) for times in exact]
+    return exact[int(np.argmin(apart))] if apart and min(apart) <= ROUNDED else seconds
+
+
 def _shown_at(seconds: np.ndarray, moments: np.ndarray) -> np.ndarray:
     """The indices of the frames that a player shows at some moments, none of them before the first frame."""
-    return np.maximum(np.searchsorted(seconds, moments + LATE, side="right") - 1, 0)
+    late = min(ROUNDED, seconds[-1] / (2 * len(seconds)))
+    return np.maximum(np.searchsorted(seconds, moments + late, side="right") - 1, 0)
 
 
 def clip_positions(num_clips: int) -> list[float]:

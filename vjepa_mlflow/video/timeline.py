@@ -1,15 +1,14 @@
 """When the frames of a video are shown: read from its packets, which are not decoded."""
 
+import sys
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise, takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 from av.packet import Packet
-from av.video.frame import VideoFrame
 
 from vjepa_mlflow.video.completeness import is_cut_off
 from vjepa_mlflow.video.error import VideoError
@@ -33,6 +32,9 @@ UNKNOWN = -(2**63)
 LARGEST = 2**61
 """Of timestamps, so that what is between two of them is a number of 64 bits, too."""
 
+LARGEST_EMPTY = 12
+"""Bytes of a packet of MPEG-4's that may hold no frame (ISO/IEC 14496-2, vop_coded), or one where nothing moves."""
+
 VP8_IS_SHOWN = 0x10
 """Of a VP8 frame's first byte (RFC 6386, section 9.1)."""
 
@@ -50,8 +52,8 @@ class Timeline:
             counted.
         declared_rate: frames a second, as the file says or FFmpeg guesses.
         missing: frames that the file announces beyond these.
-        complete: whether every packet that ought to says when its frame is shown. If not, only decoding tells which
-            frames there are.
+        complete: whether the packets tell which frames there are. If not, only decoding does.
+        decoded: whether it did.
         clear_from: index of the first frame that decoding can begin at. Those before it, where a recording was cut, may
             need others that are not there.
     """
@@ -64,6 +66,7 @@ class Timeline:
     declared_rate: float
     missing: int = 0
     complete: bool = True
+    decoded: bool = False
     clear_from: int = 0
 
     @property
@@ -87,17 +90,23 @@ class Timeline:
         return float(self.seconds[-1]) + 1 / self.frames_per_second
 
     @property
+    def num_announced(self) -> int:
+        """How many the file should have."""
+        return self.num_frames + self.missing
+
+    @property
     def is_incomplete(self) -> bool:
         """Whether so many frames are missing that the video must be cut off or damaged."""
-        return self.missing > max(HEADERS_ERR_BY, (self.num_frames + self.missing) // 20)
+        return self.missing > max(HEADERS_ERR_BY, self.num_announced // 20)
 
     def only(self, kept: np.ndarray) -> "Timeline":
         """These frames, by a mask or by indices, and no others."""
         return replace(self, seconds=self.seconds[kept] - self.seconds[kept][0], stamps=self.stamps[kept])
 
-    def without_the_end(self, count: int) -> "Timeline":
-        """The first frames; the others become missing."""
-        return replace(self.only(np.arange(count)), missing=self.missing + self.num_frames - count)
+    def without_the_end(self, count: int, *, broken_off: bool) -> "Timeline":
+        """The first frames; the others are missing where decoding broke off, and there were none where it did not."""
+        missing = self.missing + (self.num_frames - count if broken_off else 0)
+        return replace(self.only(np.arange(count)), missing=missing)
 
 
 def read_timeline(source: Source) -> Timeline:
@@ -124,14 +133,14 @@ def decode_beginning(source: Source, timeline: Timeline) -> Timeline:
     """
     first_clear = timeline.stamps[timeline.clear_from]
     with open_video(source) as opened:
-        stamps = (frame.pts for frame in decode(source, opened) if frame.pts is not None)
+        stamps = (frame.pts for frame in opened.decode() if frame.pts is not None)
         early = list(takewhile(lambda stamp: stamp < first_clear, stamps))
     is_clear = np.arange(timeline.num_frames) >= timeline.clear_from
     return replace(timeline.only(is_clear | np.isin(timeline.stamps, early)), clear_from=0)
 
 
 def decode_timeline(source: Source, timeline: Timeline) -> Timeline:
-    """Decodes all of a video whose packets turned out not to be its frames one by one.
+    """Decodes all of a video whose packets are not its frames one by one.
 
     Args:
         source: the video.
@@ -140,24 +149,44 @@ def decode_timeline(source: Source, timeline: Timeline) -> Timeline:
     Raises:
         VideoError: it cannot be decoded.
     """
-    with open_video(source) as opened:
-        found: list[Any] = [frame.pts for frame in decode(source, opened)]
-        if not found:
-            raise VideoError("no frame of it can be decoded")
-        if None not in found and all(one < other for one, other in pairwise(found)):
-            stamps = np.array(found)
-            return replace(timeline, seconds=_seconds(stamps, opened), stamps=stamps, timed=True, complete=True)
-    counted = timeline.only(np.linspace(0, timeline.num_frames - 1, len(found)).astype(int))
-    return replace(counted, timed=False, complete=True)
-
-
-def decode(source: Source, opened: OpenVideo) -> Iterator[VideoFrame]:
-    """Decodes frames from where the file stands. A lenient source ends where it cannot be decoded any further."""
+    found: list[Any] = []
+    clock, broken_off = _Clock(), False
     try:
-        yield from opened.container.decode(opened.stream)
-    except av.FFmpegError as error:
-        if not source.lenient or isinstance(error, MemoryError):
+        with open_video(source) as opened:
+            clock = _Clock.of(opened)
+            found.extend(frame.pts for frame in opened.decode())
+    except VideoError:
+        if not source.lenient:
             raise
+        broken_off = True
+    if not found:
+        raise VideoError("no frame of it can be decoded")
+    lost = max(0, timeline.num_frames - len(found)) if broken_off else 0
+    counted = timeline.only(np.linspace(0, timeline.num_frames - 1, len(found)).astype(int))
+    counted = replace(counted, timed=False, complete=True, decoded=True, clear_from=0, missing=timeline.missing + lost)
+    if None in found or any(one >= other for one, other in pairwise(found)):
+        return counted
+    stamps = np.array(found)
+    return replace(counted, seconds=clock.seconds(stamps), stamps=stamps, timed=True)
+
+
+class _Clock(NamedTuple):
+    """A file's units of time, in seconds, and whether it may jump ahead."""
+
+    unit: float = 1.0
+    jumps: bool = False
+
+    @classmethod
+    def of(cls, opened: OpenVideo) -> "_Clock":
+        return cls(float(opened.stream.time_base or 1), opened.container.format.name in BROADCAST)
+
+    def seconds(self, stamps: np.ndarray) -> np.ndarray:
+        """Times from 0 on. Where the clock has jumped, a frame follows the one before as most others do."""
+        steps = np.diff(stamps) * self.unit
+        jumped = (steps < 0) | ((steps > AHEAD) & self.jumps)
+        usual = max(0.0, np.sort(steps)[len(steps) // 2]) if len(steps) else 0.0
+        excess = np.where(jumped, steps - usual, 0.0)
+        return (stamps - stamps[0]) * self.unit - np.concatenate([[0.0], np.cumsum(excess)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +199,7 @@ class _Packets:
         keys: whether decoding can begin there.
         shown: whether its frame is shown at all.
         exact: whether all of them say when they are shown.
-        complete: whether all of them do, or none does.
+        complete: whether they tell which frames there are.
     """
 
     decoded: np.ndarray
@@ -178,17 +207,19 @@ class _Packets:
     keys: np.ndarray
     shown: np.ndarray
     exact: bool
-    complete: bool
+    complete: bool = True
 
 
 def _read_packets(source: Source, opened: OpenVideo) -> _Packets:
     rows = array("q")  # of four numbers: a stranger's file may have a million packets
+    smallest = sys.maxsize
     is_vp8 = opened.stream.codec.canonical_name == "vp8"
     for packet in opened.container.demux(opened.stream):
         if packet.size:
             dts, pts = packet.dts, packet.pts
             shown = not packet.is_discard and not (is_vp8 and _is_hidden_vp8(packet))
             rows.extend((UNKNOWN if dts is None else dts, UNKNOWN if pts is None else pts, packet.is_keyframe, shown))
+            smallest = min(smallest, packet.size)
             source.limits.check_frames(len(rows) // 4)
     decoded, presented, keys, shown = np.array(rows, dtype=np.int64).reshape(-1, 4).T
     if not shown.any():
@@ -197,17 +228,18 @@ def _read_packets(source: Source, opened: OpenVideo) -> _Packets:
         raise VideoError(f"its timestamps are beyond {LARGEST}")
     decoded = _filled(decoded)
     # AVI has no presentation times: what FFmpeg makes of its order of decoding is wrong where the two orders differ.
-    is_guessed = opened.container.format.name == "avi" and opened.stream.codec_context.has_b_frames
+    codec = opened.stream.codec_context
     unknown = presented == UNKNOWN
-    exact = not is_guessed and not unknown.any()
-    return _Packets(
-        decoded=decoded,
-        presented=presented if exact else decoded,
-        keys=keys.astype(bool),
-        shown=shown.astype(bool),
-        exact=exact,
-        complete=bool(unknown.all() or not unknown.any()),
+    exact = not unknown.any() and not (codec.has_b_frames and opened.container.format.name == "avi")
+    packets = _Packets(decoded, presented if exact else decoded, keys.astype(bool), shown.astype(bool), exact)
+    steps = np.diff(packets.decoded if codec.has_b_frames else packets.presented) * _Clock.of(opened).unit
+    doubts = (
+        unknown.any() and not unknown.all(),
+        ((steps < 0) & (steps >= -BACK)).any(),
+        codec.name == "mpeg4" and smallest <= LARGEST_EMPTY,
+        codec.name == "hevc" and (np.diff(shown) < 0).any(),  # what follows a cut may need frames from before it
     )
+    return replace(packets, complete=not any(doubts))
 
 
 def _largest(stamps: np.ndarray) -> int:
@@ -227,41 +259,35 @@ def _is_hidden_vp8(packet: Packet) -> bool:
 
 
 def _arrange(opened: OpenVideo, packets: _Packets) -> Timeline:
-    unit = float(opened.stream.time_base or 1)
-    order = np.lexsort((packets.presented, _parts(packets.decoded * unit)))
+    clock = _Clock.of(opened)
+    order = np.lexsort((packets.presented, _parts(packets.decoded * clock.unit)))
     stamps = packets.presented[order[packets.shown[order]]]
     keys = np.flatnonzero(packets.keys)[np.argsort(packets.presented[packets.keys], kind="stable")]
     return Timeline(
-        seconds=_seconds(stamps, opened),
+        seconds=clock.seconds(stamps),
         stamps=stamps,
         keys=packets.presented[keys],
         key_positions=packets.decoded[keys],
-        timed=packets.exact and len(set(stamps.tolist())) == len(stamps),
+        timed=packets.exact and bool((np.diff(np.sort(stamps)) > 0).all()),
         complete=packets.complete,
         declared_rate=float(opened.stream.average_rate or opened.stream.guessed_rate or GUESSED_RATE),
-        missing=_missing(opened, len(packets.shown), float(np.ptp(packets.decoded)) * unit),
+        missing=_missing(opened, len(packets.shown), float(np.ptp(packets.decoded)) * clock.unit),
         clear_from=_clear_from(packets, stamps) if packets.exact else 0,
     )
 
 
 def _clear_from(packets: _Packets, stamps: np.ndarray) -> int:
-    first_key = packets.presented[packets.keys][:1]
-    return int(np.argmax(stamps >= first_key)) if len(first_key) else 0
+    keys = np.flatnonzero(packets.keys)
+    if not len(keys):
+        return 0
+    presented = packets.presented[: keys[1] if len(keys) > 1 else None]
+    early = np.sort(presented[packets.shown[: len(presented)] & (presented < presented[keys[0]])])
+    return len(early) if np.array_equal(early, stamps[: len(early)]) else 0
 
 
 def _parts(decoded: np.ndarray) -> np.ndarray:
     """The number of the part that each packet belongs to, where a clock goes back between parts."""
     return np.cumsum(np.diff(decoded, prepend=decoded[0]) < -BACK)
-
-
-def _seconds(stamps: np.ndarray, opened: OpenVideo) -> np.ndarray:
-    """Times from 0 on. Where a clock has jumped, a frame follows the one before as most others do."""
-    unit = float(opened.stream.time_base or 1)
-    steps = np.diff(stamps) * unit
-    jumped = (steps < 0) | ((steps > AHEAD) & (opened.container.format.name in BROADCAST))
-    usual = max(0.0, np.sort(steps)[len(steps) // 2]) if len(steps) else 0.0
-    excess = np.where(jumped, steps - usual, 0.0)
-    return (stamps - stamps[0]) * unit - np.concatenate([[0.0], np.cumsum(excess)])
 
 
 def _missing(opened: OpenVideo, found: int, seconds: float) -> int:
