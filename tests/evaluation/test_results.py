@@ -20,7 +20,7 @@ def grouped(groups: int) -> Evaluation:
 def test_a_set_of_few_groups_says_so_in_place_of_intervals() -> None:
     found = grouped(3)
     assert "Accuracy           0.950  (too few groups)" in found.summary().splitlines()
-    assert found.summary().count("too few groups") == 6
+    assert found.summary().count("(too few groups)") == 6
     assert "too few groups" not in grouped(4).summary()
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         plot_slices,
         prediction_sheet,
     )
-    from vjepa_mlflow.evaluation.intervals import TOO_FEW, Estimate, estimate_means, estimate_shares, proportion
+    from vjepa_mlflow.evaluation.intervals import FEWEST, TOO_FEW, Estimate, estimate_means, estimate_shares, proportion
     from vjepa_mlflow.evaluation.metrics import LOWER_IS_BETTER, TITLES, ClassResult, measure, measure_classes
     from vjepa_mlflow.evaluation.outcomes import Outcomes
     from vjepa_mlflow.evaluation.report import render_report

@@ -119,7 +119,7 @@ def summarize(record: TrainingRecord, evaluation: Evaluation) -> str:
         f"{_code(record.recipe.data)}; the head is that of {best}. Test accuracy {accuracy.value:.4f} ("
         f"{interval}) over {len(evaluation.outcomes)} videos, {record.seen_sentence}; most difficult class: "
         f"{_code(hardest.label)} (recall {hardest.recall.value:.4f}). Significantly worse than the rest: "
-        f"{weak or 'no slice of the test set'}."
+        f"{weak or (f'{TOO_FEW} to tell' if evaluation.untested else 'no slice of the test set')}."
     )
 
 

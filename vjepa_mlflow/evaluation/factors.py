@@ -102,7 +102,7 @@ def slice_by_factors(outcomes: Outcomes, properties: Mapping[str, np.ndarray]) -
             low=float(properties[name][chosen].min()),
             high=float(properties[name][chosen].max()),
             videos=int(chosen.sum()),
-            accuracy=proportion(outcomes.hits[chosen], outcomes.units[chosen]),
+            accuracy=proportion(outcomes.hits[chosen], outcomes.units[chosen], grouped=outcomes.grouped),
             p_value=p_value,
             worse=p_value <= ERROR_RATE,
         )

@@ -43,23 +43,24 @@ class Estimate(NamedTuple):
         return TOO_FEW if self.ends is None else f"{self.ends[0]:.{digits}f} to {self.ends[1]:.{digits}f}"
 
 
-def proportion(hits: np.ndarray, units: np.ndarray) -> Estimate:
+def proportion(hits: np.ndarray, units: np.ndarray, *, grouped: bool = False) -> Estimate:
     """The share of hits.
 
-    Videos of their own, or each of another group, have Wilson's score interval (1927), however few they are. That of
-    groups is never narrower, see `estimate_shares`.
+    Videos of their own have Wilson's score interval (1927), however few they are. That of groups is never narrower, see
+    `estimate_shares`.
 
     Args:
         hits: of shape (videos,).
         units: which videos belong together, of shape (videos,), any numbers.
+        grouped: whether the whole set has groups, whatever these videos of it have.
     """
     share = float(hits.mean())
     alone = _wilson(share, len(hits))
     groups = len(np.unique(units))
+    if groups < FEWEST and (grouped or groups < len(hits)):
+        return Estimate(share, None, None)
     if groups == len(hits):
         return Estimate(share, *alone)
-    if groups < FEWEST:
-        return Estimate(share, None, None)
     columns = np.stack([hits, np.ones(len(hits))], axis=1)
     spread = _spread(lambda sums: {"share": sums[:, 0] / sums[:, 1]}, columns, units)
     return Estimate(share, *_widest(alone, spread.ends_of_share("share")))

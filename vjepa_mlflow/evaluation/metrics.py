@@ -168,7 +168,7 @@ def _measure_class(outcomes: Outcomes, index: int) -> ClassResult:
         label=outcomes.labels[index],
         support=int(true),
         precision=float(right / predicted) if predicted else 0.0,
-        recall=proportion(outcomes.hits[mine], outcomes.units[mine]),
+        recall=proportion(outcomes.hits[mine], outcomes.units[mine], grouped=outcomes.grouped),
         f1=float(2 * right / (true + predicted)),
         confused_with=[
             (outcomes.labels[other], int(confusion[index, other])) for other in others if confusion[index, other]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from vjepa_mlflow.evaluation.factors import FACTORS, Slice, slice_by_factors
-from vjepa_mlflow.evaluation.intervals import Estimate
+from vjepa_mlflow.evaluation.intervals import FEWEST, TOO_FEW, Estimate
 from vjepa_mlflow.evaluation.metrics import TITLES, ClassResult, measure, measure_classes
 from vjepa_mlflow.evaluation.outcomes import Outcomes
 from vjepa_mlflow.video import VideoProperties
@@ -43,6 +43,11 @@ class Evaluation:
         return {f"{split}_{name}": value for name, value in self.values.items()}
 
     @property
+    def untested(self) -> bool:
+        """Whether there are too few groups to tell any slice from the rest."""
+        return self.outcomes.grouped and len(np.unique(self.outcomes.units)) < FEWEST
+
+    @property
     def weaknesses(self) -> list[Slice]:
         """The slices that are significantly worse than the rest, the most significant first."""
         return sorted((part for part in self.slices if part.worse), key=lambda part: part.p_value)
@@ -71,6 +76,8 @@ class Evaluation:
             f"accuracy {part.accuracy.value:.3f}"
             for part in self.weaknesses
         ]
+        if self.untested:
+            lines.append(f"Worse than the rest: {TOO_FEW} to tell")
         return "\n".join(lines)
 
     def tables(self) -> dict[str, pd.DataFrame]:

@@ -22,7 +22,7 @@ class FeatureSpace:
         backbone: digest of the encoder's weights and configuration.
         processor: digest of the preprocessing's values.
         num_frames: frames of a clip.
-        stride: frames from one sampled frame to the next.
+        stride: frames from one sampled frame to the next; 0 where frames_per_second counts.
         frames_per_second: how many are sampled of a second instead; 0: every stride-th.
         precision: numeric format of the encoder.
         form: which encoder, see `model.Backbone`.

@@ -45,21 +45,17 @@ class FeatureSource:
 
     def __init__(self, model: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor, recipe: Recipe):
         self._device = model.device
+        sampling = recipe.sampling(model.config.frames_per_clip)
         with ThreadPoolExecutor(1) as beside:  # the encoder checks itself on the GPU meanwhile
             digest = beside.submit(backbone_digest, model)
-            self.encoder = Encoder(
-                model,
-                processor,
-                sampling=recipe.sampling(model.config.frames_per_clip),
-                precision=recipe.precision,
-                notes=video_notes(recipe.cache),
-            )
+            notes = video_notes(recipe.cache)
+            self.encoder = Encoder(model, processor, sampling=sampling, precision=recipe.precision, notes=notes)
         self._space = FeatureSpace(
             backbone=digest.result(),
             processor=processor_digest(processor),
-            num_frames=model.config.frames_per_clip,
-            stride=recipe.stride,
-            frames_per_second=recipe.frames_per_second,
+            num_frames=sampling.num_frames,
+            stride=sampling.stride,
+            frames_per_second=sampling.frames_per_second,
             precision=recipe.precision,
             form=self.encoder.backbone.form,
         )

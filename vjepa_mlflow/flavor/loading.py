@@ -62,11 +62,13 @@ class FetchedModel(NamedTuple):
     Attributes:
         folder: of the whole.
         checkpoint: the folder of its weights.
+        sampling: how it takes clips, but for their number of frames.
         run_id: of the run that logged it; None where none did.
     """
 
     folder: Path
     checkpoint: Path
+    sampling: video.Sampling
     run_id: str | None
 
 
@@ -79,7 +81,12 @@ def fetch_model(model_uri: str) -> FetchedModel:
     try:
         folder = Path(_download_artifact_from_uri(artifact_uri=model_uri))
         configuration = _configuration(folder)
-        return FetchedModel(folder, folder / configuration["checkpoint"], Model.load(str(folder)).run_id)
+        return FetchedModel(
+            folder,
+            folder / configuration["checkpoint"],
+            video.Sampling(1, configuration["stride"], configuration.get("frames_per_second", 0.0)),
+            Model.load(str(folder)).run_id,
+        )
     except (MlflowException, OSError) as error:
         raise UserError(f"{model_uri}: {one_line(error)}: expected a model that this project logged") from error
 

@@ -13,7 +13,15 @@ from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.data.seen import FILE as SEEN_FILE
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.jobs.pace import clip_count, known_pace
-from vjepa_mlflow.jobs.prepare import Fault, check_classes, describe_refusals, refusals, take_usable
+from vjepa_mlflow.jobs.prepare import (
+    Fault,
+    check_classes,
+    describe_rates,
+    describe_refusals,
+    describe_test_groups,
+    refusals,
+    take_usable,
+)
 from vjepa_mlflow.paths import expand
 from vjepa_mlflow.recipe import Recipe
 
@@ -23,9 +31,6 @@ SHOWN_NAMES = 20
 
 SHOWN_KINDS = 4
 """Sizes and rates that are told, the most frequent first."""
-
-APART = 1.25
-"""How many times as fast one frame rate is as another for the same stride to mean different times: 24 and 30."""
 
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2}
 """Of a stored feature, by precision."""
@@ -68,7 +73,8 @@ class Survey:
                 *self.listing.notes,
                 *self.dataset.remarks(),
                 *self._about_the_model(),
-                *self._about_the_rates(),
+                *describe_rates(self.recipe, self.findings),
+                *describe_test_groups(self.dataset),
             ],
             "Training": list(self._training()),
         }
@@ -139,20 +145,6 @@ class Survey:
         if not self.dataset.drawn or not is_trained:
             return []
         return [f"A training would keep the splits in which {name} has seen videos, which is not asked here"]
-
-    def _about_the_rates(self) -> list[str]:
-        """Whether a stride means different times in different videos."""
-        stride = self.recipe.stride
-        rates = sorted(one.frames_per_second for one in self.findings)
-        usual = statistics.median_low(rates)
-        others = sum(max(rate, usual) >= APART * min(rate, usual) for rate in rates)
-        if not others or self.recipe.frames_per_second:
-            return []
-        return [
-            f"stride={stride} is {stride / rates[-1]:.3g} s from frame to frame at {rates[-1]:.4g} frames a second and "
-            f"{stride / rates[0]:.3g} s at {rates[0]:.4g}; {others} of {len(rates)} videos are not at the usual "
-            f"{usual:.4g}: frames_per_second={usual / stride:.4g} would mean the same time in all"
-        ]
 
     def _bad_videos(self) -> list[str]:
         return [f"{fault['path']}: {fault['fault']}" for fault in self.faults]

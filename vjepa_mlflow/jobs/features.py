@@ -38,8 +38,8 @@ def _row(space: contents.Contents) -> tuple[str, ...]:
         used,
         f"{known.get('precision', '?')} ({known.get('form', '?')})",
         str(known.get("num_frames", "?")),
-        str(known.get("stride", "?")),
-        f"{known.get('frames_per_second', 0) or '-'}",
+        str(known.get("stride", "?") or "-"),
+        str(known.get("frames_per_second", 0) or "-"),
         str(known.get("backbone", "?"))[:12],
     )
 

@@ -34,7 +34,7 @@ class PredictionCounts(NamedTuple):
     errors: int
 
 
-def predict(model_uri: str, paths: Sequence[Path], *, num_clips: int = 1) -> Iterator[PredictionRow]:
+def predict(model_uri: str, paths: Sequence[str | Path], *, num_clips: int = 1) -> Iterator[PredictionRow]:
     """Classifies video files with a logged model: yields a row for each in turn, while the next ones are decoded.
 
     Args:
@@ -46,11 +46,14 @@ def predict(model_uri: str, paths: Sequence[Path], *, num_clips: int = 1) -> Ite
         UserError: there is no such model, a path is not there, or no video is among them.
     """
     flavor.check_num_clips(num_clips)
-    total = _count_videos(paths)
-    yield from _predict(_load(model_uri), paths, num_clips, total=total, known=set())
+    files = [Path(path) for path in paths]
+    total = _count_videos(files)
+    yield from _predict(_load(model_uri), files, num_clips, total=total, known=set())
 
 
-def predict_to_file(model_uri: str, paths: Sequence[Path], output: Path, *, num_clips: int = 1) -> PredictionCounts:
+def predict_to_file(
+    model_uri: str, paths: Sequence[str | Path], output: Path, *, num_clips: int = 1
+) -> PredictionCounts:
     """Like `predict`, into a file. What it holds already stays, and is not predicted again.
 
     Args:
@@ -64,7 +67,8 @@ def predict_to_file(model_uri: str, paths: Sequence[Path], output: Path, *, num_
         KeyboardInterrupt: it was asked to stop; the same call goes on.
     """
     flavor.check_num_clips(num_clips)
-    total = _count_videos(paths)
+    files = [Path(path) for path in paths]
+    total = _count_videos(files)
     model = _load(model_uri)
     added = errors = 0
     with (
@@ -72,7 +76,7 @@ def predict_to_file(model_uri: str, paths: Sequence[Path], output: Path, *, num_
         gentle_interrupts() as asked_to_stop,
     ):
         present = len(file.paths)
-        for row in _predict(model, paths, num_clips, total=total, known=file.paths):
+        for row in _predict(model, files, num_clips, total=total, known=file.paths):
             file.append(row)
             added += 1
             errors += bool(row["error"])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from vjepa_mlflow import data, flavor, model, tracking, video
+from vjepa_mlflow import data, evaluation, flavor, model, tracking, video
 from vjepa_mlflow.energy import check_country, describe_hardware
-from vjepa_mlflow.errors import UserError, printable
+from vjepa_mlflow.errors import UserError, printable, remark
 from vjepa_mlflow.jobs.seen import seen_by, seen_by_checkpoint
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 SHOWN_FAULTS = 20
+APART = 1.25
+"""How many times as fast one frame rate is as another for the same stride to mean different times: 24 and 30."""
+
 SHOWN_REFUSED = 3
 """Of videos that a server would refuse for one reason."""
 
@@ -128,6 +132,9 @@ def find_checkpoint(recipe: Recipe) -> tuple[model.Checkpoint, data.SeenVideos |
         checkpoint = model.locate(name)
         return checkpoint, seen_by_checkpoint(name, checkpoint.folder)
     fetched = flavor.fetch_model(name)
+    now = recipe.sampling(num_frames=1)
+    if (fetched.sampling.stride, fetched.sampling.frames_per_second) != (now.stride, now.frames_per_second):
+        remark(f"{name} was trained with {fetched.sampling}, this is with {now}")
     return model.from_folder(name, fetched.checkpoint), seen_by(name, fetched)
 
 
@@ -158,8 +165,10 @@ def check_videos(
         share=share,
     )
     usable, faults = take_usable(samples, inspections)
-    for line in describe_refusals(refusals(samples, inspections), shown=SHOWN_REFUSED):
-        print(printable(f"Note: {line}"))
+    _print_notes(
+        describe_rates(recipe, [one.finding for one in inspections if one.finding is not None]),
+        describe_refusals(refusals(samples, inspections), shown=SHOWN_REFUSED),
+    )
     if faults:
         on_faults(faults)
         _print_faults(faults)
@@ -185,6 +194,37 @@ def take_usable(
         else:
             faults.append({"path": sample.name, "fault": inspection.fault})
     return usable, faults
+
+
+def _print_notes(*notes: Sequence[str]) -> None:
+    """Each of them with its first line as the head of the others."""
+    for head, *lines in filter(None, notes):
+        print(printable("\n  ".join([f"Note: {head}", *lines])))
+
+
+def describe_rates(recipe: Recipe, findings: Sequence[video.Finding]) -> list[str]:
+    """Whether the recipe's stride means different times in different videos."""
+    rates = sorted(one.frames_per_second for one in findings)
+    if not rates or recipe.frames_per_second:
+        return []
+    stride, median = recipe.stride, statistics.median_low(rates)
+    others = sum(max(rate, median) >= APART * min(rate, median) for rate in rates)
+    if not others:
+        return []
+    return [
+        f"stride={stride} is {stride / rates[-1]:.3g} s from frame to frame at {rates[-1]:.4g} frames a second and "
+        f"{stride / rates[0]:.3g} s at {rates[0]:.4g}; {others} of {len(rates)} videos are a quarter or more off the "
+        f"median rate, {median:.4g}; frames_per_second={median / stride:.4g} means the same time in all"
+    ]
+
+
+def describe_test_groups(dataset: data.VideoDataset) -> list[str]:
+    """Whether the test set has groups, and too few of them for intervals."""
+    test = dataset.splits["test"]
+    groups = len(set(data.undivided_groups(test)))
+    if groups == len(test) or groups >= evaluation.FEWEST:
+        return []
+    return [f"test has {groups} different groups: figures of fewer than {evaluation.FEWEST} have no intervals"]
 
 
 def refusals(samples: Sequence[data.Sample], inspections: Sequence[video.Inspection]) -> dict[str, list[str]]:
@@ -237,8 +277,8 @@ def _print_dataset(dataset: data.VideoDataset, recipe: Recipe) -> None:
     doubles = dataset.doubles()
     if doubles:
         print(printable(f"Note: {len(doubles)} contents lie there more than once: {data.few(doubles)}"))
-    for remark in dataset.remarks():
-        print(printable(f"Note: {remark}"))
+    for note in [*dataset.remarks(), *describe_test_groups(dataset)]:
+        print(printable(f"Note: {note}"))
 
 
 def print_listing(listing: data.Listing) -> None:

@@ -84,7 +84,7 @@ class Workshop:
         Raises:
             UserError: something that the recipe names is not as expected.
         """
-        wanted = (recipe.data, recipe.model, recipe.seed, recipe.stride, recipe.frames_per_second, recipe.precision)
+        wanted = (recipe.data, recipe.model, recipe.seed, recipe.sampling(num_frames=1), recipe.precision)
         if self._bench is None or wanted != self._made_for:
             self._bench = None  # first, so that its memory is free
             self._bench = self._make(recipe)

@@ -15,7 +15,7 @@ class Sampling:
 
     Attributes:
         num_frames: of a clip.
-        stride: frames of the video from one sampled frame to the next.
+        stride: frames of the video from one sampled frame to the next; 0 where that is not what counts.
         frames_per_second: how many frames are sampled of a second, whatever the video's own rate; 0: every `stride`-th.
 
     Raises:
@@ -27,17 +27,22 @@ class Sampling:
     frames_per_second: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("num_frames", "stride"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: expected a whole number of at least 1")
         if not 0 <= self.frames_per_second < math.inf:
             raise ValueError(f"frames_per_second={self.frames_per_second}: expected a number of frames, or 0")
+        if self.frames_per_second:
+            object.__setattr__(self, "stride", 0)
+        elif self.stride < 1:
+            raise ValueError(f"stride={self.stride}: expected a whole number of at least 1")
+        if self.num_frames < 1:
+            raise ValueError(f"num_frames={self.num_frames}: expected a whole number of at least 1")
+
+    def __str__(self) -> str:
+        return f"stride={self.stride}" if self.stride else f"frames_per_second={self.frames_per_second:g}"
 
     @property
     def name(self) -> str:
         """A word for names of files."""
-        rate = f"-{self.frames_per_second!r}fps" if self.frames_per_second else ""
-        return f"{self.num_frames}-{self.stride}{rate}"
+        return f"{self.num_frames}-{self.stride or f'{self.frames_per_second!r}fps'}"
 
 
 def choose_frames(seconds: np.ndarray, sampling: Sampling, position: float) -> np.ndarray:
