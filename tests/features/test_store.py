@@ -167,7 +167,7 @@ values = [torch.randn(512, 256, generator=torch.Generator().manual_seed(number))
 
 
 def write(rounds):
-    store = FeatureStore(FeatureSpace("backbone", "processor", 16, 4, "fp32", "transformers"))
+    store = FeatureStore(FeatureSpace("backbone", "processor", 16, 4, 0.0, "fp32", "transformers"))
     for _ in rounds:
         for number in random.sample(range(12), 12):
             store.write(f"{number:064x}", values[number])
@@ -206,7 +206,7 @@ from vjepa_mlflow.features.store import FeatureStore
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-store = FeatureStore(FeatureSpace("backbone", "processor", 16, 4, "fp32", "transformers"))
+store = FeatureStore(FeatureSpace("backbone", "processor", 16, 4, 0.0, "fp32", "transformers"))
 store.write("00" * 32, torch.ones(10, 10))
 store.finish()
 try:

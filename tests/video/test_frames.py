@@ -18,6 +18,9 @@ from vjepa_mlflow.video.sampling import choose_frames
 from vjepa_mlflow.video.timeline import read_timeline
 
 FRAMES = 330
+TIME_BITS = 5
+"""Of a time in MPEG-4 at 30 frames a second."""
+
 SIZE = (64, 48)
 
 
@@ -94,6 +97,27 @@ def write_hidden_references(path: Path) -> None:
         ffmpeg(*given, "-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "25", "-cpu-used", "4", *passes, path)
 
 
+def write_empty_packets(path: Path) -> None:
+    """MPEG-4 in which some packets hold no frame, as encoders write where nothing has changed."""
+    with av.open(str(path.parent / "plain.avi")) as source, av.open(str(path), "w") as copied:
+        stream = source.streams.video[0]
+        written = copied.add_stream_from_template(stream)
+        for number, packet in enumerate(source.demux(stream)):
+            content = bytes(packet)
+            start = content.find(b"\0\0\1\xb6") + 4
+            if 40 <= number < 80 and content[start] >> 6 == 1:  # a P-VOP: its bits up to vop_coded, which becomes 0
+                bits = f"{int.from_bytes(content[start : start + 6], 'big'):048b}"
+                seconds = bits.index("0", 2)
+                coded = seconds + 2 + TIME_BITS + 1
+                bits = (bits[:coded] + "0").ljust(48, "1")
+                empty = av.Packet(content[:start] + int(bits, 2).to_bytes(6, "big"))
+                empty.pts, empty.dts, empty.time_base = packet.pts, packet.dts, packet.time_base
+                packet = empty
+            if packet.size:
+                packet.stream = written
+                copied.mux(packet)
+
+
 def write_sound(folder: Path, name: str) -> None:
     """Sound that begins before the frames and goes on when they have ended."""
     late, noise = ("-itsoffset", "3", "-i", folder / "even.mp4"), ("-f", "lavfi", "-i", "sine=d=40")
@@ -108,6 +132,14 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (source, *options) in COPIES.items():
         copy(folder, name, source, *options)
     write_hidden_references(folder / "hidden.webm")
+    write_timed(folder / "plain.avi", EVEN, "mpeg4", clock=30, bf="0")
+    write_empty_packets(folder / "empty.avi")
+    with (folder / "piped.avi").open("wb") as piped:  # whose sizes are never filled in
+        given = ("-i", folder / "even.mp4", "-c:v", "mjpeg", "-q:v", "3", "-f", "avi", "-")
+        piped.write(ffmpeg(*given))
+    for suffix in ("mp4", "mkv"):
+        small = ("-i", folder / "even.mp4", "-map", "0", "-map", "0", "-c:v:0", "libx264", "-s:v:0", "32x24")
+        ffmpeg(*small, "-c:v:1", "copy", folder / f"two_streams.{suffix}")
     for name in ("sound.mp4", "sound.mkv", "sound.ts"):
         write_sound(folder, name)
     (folder / "joined.ts").write_bytes((folder / "even.ts").read_bytes() + (folder / "uneven.ts").read_bytes())
@@ -119,7 +151,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 KINDS = [
     *SOURCES,
     *COPIES,
-    "hidden.webm",
+    *("hidden.webm", "empty.avi", "piped.avi"),
     *("sound.mp4", "sound.mkv", "sound.ts"),
     *("joined.ts", "jumping.ts", "joined.mpg"),
 ]
@@ -137,6 +169,12 @@ def test_a_clip_has_the_frames_that_ffmpeg_shows(name: str, kinds: Path, monkeyp
             clip = read_clip(kinds / name, num_frames=8, stride=4, position=position)
             chosen = choose_frames(np.arange(len(expected)), Sampling(8, 4), position)
             assert [frame_number(frame) for frame in clip] == [expected[index] for index in chosen], position
+
+
+@pytest.mark.parametrize("name", ["two_streams.mp4", "two_streams.mkv"])
+def test_of_several_streams_the_largest_is_read(name: str, kinds: Path) -> None:
+    clip = read_clip(kinds / name, num_frames=8)
+    assert np.array_equal(clip, read_clip(kinds / "even.mp4", num_frames=8))
 
 
 @pytest.mark.parametrize("name", ["even.mp4", "even.ts", "even.mkv", "even.mpg", "uneven.webm", "trimmed.mov"])
@@ -229,6 +267,14 @@ def test_frames_are_turned_and_mirrored_as_ffmpeg_does(name: str, tmp_path: Path
     assert np.abs(frame.astype(int) - expected).mean() < 2
     served = Decoders(1, Sampling(1), Limits()).read(path.read_bytes(), 0.0)
     assert np.array_equal(served.clip[0], frame)
+
+
+def test_a_codec_that_nobody_knows_is_refused(kinds: Path) -> None:
+    content = (kinds / "even.mp4").read_bytes().replace(b"avc1", b"zzzz")
+    with pytest.raises(VideoError, match="its codec is not one that FFmpeg decodes"):
+        read_clip(content, num_frames=8)
+    with pytest.raises(VideoError, match="its codec is not one that FFmpeg decodes"):
+        Decoders(1, Sampling(8), Limits()).read(content, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,14 @@ def test_a_file_that_was_noted_is_not_opened_again(tmp_path: Path) -> None:
     assert inspect(path, notes, stride=2).fault  # which reads other frames
 
 
+def test_a_file_that_lacks_its_end_is_a_fault(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "cut.mkv", frames=200, codec="mpeg4", size=(320, 240))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    fault = inspect(path, None).fault
+    assert fault.startswith("cut off or damaged: ")
+    assert fault.endswith(" of its 200 frames are there")
+
+
 def test_a_file_that_changed_is_opened_again(tmp_path: Path) -> None:
     path, notes = video_and_notes(tmp_path)
     before = inspect(path, notes)
