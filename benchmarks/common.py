@@ -4,7 +4,7 @@ import datetime
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -99,6 +99,15 @@ def peak_memory() -> float | None:
     return torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
 
 
-def write_json(path: str | None, results: object) -> None:
+def write_json(path: str | None, results: Mapping[str, object]) -> None:
+    """Writes results where a path is given: a value a line, or an element a line of those that are lists."""
     if path is not None:
-        Path(path).write_text(json.dumps(results, indent=2) + "\n")
+        values = ",\n".join(f"  {json.dumps(name)}: {_lines(value)}" for name, value in results.items())
+        Path(path).write_text(f"{{\n{values}\n}}\n")
+
+
+def _lines(value: object) -> str:
+    if not isinstance(value, list):
+        return json.dumps(value)
+    elements = ",\n".join(f"    {json.dumps(element)}" for element in value)
+    return f"[\n{elements}\n  ]"

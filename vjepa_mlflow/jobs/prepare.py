@@ -199,7 +199,7 @@ def take_usable(
 def _print_notes(*notes: Sequence[str]) -> None:
     """Each of them with its first line as the head of the others."""
     for head, *lines in filter(None, notes):
-        print(printable("\n  ".join([f"Note: {head}", *lines])))
+        print(printable(f"Note: {head}"), *map(printable, lines), sep="\n  ")
 
 
 def describe_rates(recipe: Recipe, findings: Sequence[video.Finding]) -> list[str]:
