@@ -224,7 +224,8 @@ def describe_test_groups(dataset: data.VideoDataset) -> list[str]:
     groups = len(set(data.undivided_groups(test)))
     if groups == len(test) or groups >= evaluation.FEWEST:
         return []
-    return [f"test has {groups} different groups: figures of fewer than {evaluation.FEWEST} have no intervals"]
+    are = "1 group" if groups == 1 else f"{groups} groups"
+    return [f"test consists of {are}: figures of fewer than {evaluation.FEWEST} have no intervals"]
 
 
 def refusals(samples: Sequence[data.Sample], inspections: Sequence[video.Inspection]) -> dict[str, list[str]]:

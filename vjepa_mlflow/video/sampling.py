@@ -48,10 +48,10 @@ class Sampling:
 def choose_frames(seconds: np.ndarray, sampling: Sampling, position: float) -> np.ndarray:
     """Places a clip among the frames of a video.
 
-    By `stride`, a clip is every stride-th frame, by index. By `frames_per_second`, it is what a player shows at
-    moments that far apart, which may be one frame twice. A stride or a distance that the video is too short for
-    shrinks until the clip reaches from its first frame to its last; a video with fewer frames than the stride of 1 asks
-    for ends in copies of its last one.
+    By `stride`, a clip is every stride-th frame, by index; one of a video with fewer frames than it has ends in copies
+    of the last. By `frames_per_second`, it is what a player shows at moments that far apart, which may be one frame
+    twice. A stride or a distance that the video is too short for shrinks until the clip reaches from its first frame to
+    its last.
 
     Args:
         seconds: when each frame is shown, ascending, of shape (frames,), at least one.
