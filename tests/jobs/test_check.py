@@ -65,8 +65,8 @@ def test_it_names_what_a_server_would_refuse(messy: Path) -> None:
     write_video(messy / "left_clockwise" / "old.avi", codec="huffyuv", pixel_format="yuv422p", frames=20)
     text = " ".join(check(Recipe(data=str(messy), model="tiny", bad_videos="skip")).text().split())
     assert "Refused by servers a server with its default limits would refuse 2 of the videos:" in text
-    assert "its codec is huffyuv (codecs), 1: left_clockwise/old.avi" in text
-    assert "its frames have 1280x64 pixels (max_aspect_ratio), 1: left_clockwise/wide.mkv" in text
+    assert "codecs, 1: left_clockwise/old.avi (its codec is huffyuv)" in text
+    assert "max_aspect_ratio, 1: left_clockwise/wide.mkv (its frames have 1280x64 pixels)" in text
 
 
 def test_the_command_fails_where_a_training_would(messy: Path) -> None:

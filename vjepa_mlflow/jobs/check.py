@@ -46,7 +46,7 @@ class Survey:
         faults: of the videos that cannot be used.
         dataset: the splits of the others.
         findings: what the others are.
-        refused: the names of those that a server with its default limits would refuse, by what it would say.
+        refused: those that a server with its default limits would refuse, by the limit's name.
     """
 
     recipe: Recipe

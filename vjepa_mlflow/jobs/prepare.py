@@ -23,7 +23,7 @@ APART = 1.25
 """How many times as fast one frame rate is as another for the same stride to mean different times: 24 and 30."""
 
 SHOWN_REFUSED = 3
-"""Of videos that a server would refuse for one reason."""
+"""Of videos that a server would refuse for one limit."""
 
 Fault = dict[str, str]
 """A video that cannot be used: `path`, and `fault`, what is wrong with it."""
@@ -229,27 +229,25 @@ def describe_test_groups(dataset: data.VideoDataset) -> list[str]:
 
 
 def refusals(samples: Sequence[data.Sample], inspections: Sequence[video.Inspection]) -> dict[str, list[str]]:
-    """The names of the videos that a server with its default limits would refuse, by what it would say."""
+    """The videos that a server with its default limits would refuse, each with what is wrong, by the limit's name."""
     found = defaultdict(list)
     for sample, inspection in zip(samples, inspections, strict=True):
         if inspection.finding is not None and inspection.finding.refusal:
-            found[inspection.finding.refusal].append(sample.name)
+            wrong, _, expected = inspection.finding.refusal.partition(": expected ")
+            limit = expected.rpartition("(")[2].rstrip(")") or "other"
+            found[limit].append(f"{sample.name} ({wrong})")
     return found
 
 
 def describe_refusals(refusals: Mapping[str, Sequence[str]], *, shown: int) -> list[str]:
-    """Which videos a server with its default limits would refuse, if any, and why.
+    """Says how many videos a server would refuse, if any, and for each limit which.
 
     Args:
-        refusals: names of videos, by what it would say.
-        shown: how many names are told for one reason.
+        refusals: see the function of that name.
+        shown: how many are named for one limit.
     """
-    lines = []
-    for said, names in refusals.items():
-        wrong, _, expected = said.partition(": expected ")
-        limit = expected.rpartition(" ")[2]
-        lines.append(f"{wrong} {limit}, {len(names)}: {data.few(names, shown=shown)}")
     total = sum(map(len, refusals.values()))
+    lines = [f"{limit}, {len(named)}: {data.few(named, shown=shown)}" for limit, named in refusals.items()]
     return [f"a server with its default limits would refuse {total} of the videos:", *lines] if lines else []
 
 

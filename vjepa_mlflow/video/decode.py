@@ -156,7 +156,9 @@ def _sought(
     if key_number < 0:
         raise _MistimedError
     key = timeline.keys[key_number]
-    index = int(np.searchsorted(timeline.stamps, key))
+    index, after = np.searchsorted(timeline.stamps, (key, key + 1)).tolist()
+    if after - index > 1:  # two frames at one time
+        raise _MistimedError
     with open_video(source) as opened:
         try:
             opened.container.seek(int(timeline.key_positions[key_number]), stream=opened.stream)

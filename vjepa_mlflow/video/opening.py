@@ -145,8 +145,13 @@ def _software_decoders() -> Iterator[av.Codec]:
 
 
 def _choose_stream(container: InputContainer) -> VideoStream:
-    """The one with the largest pictures, the first of several. FFmpeg's choice depends on what a container tells."""
+    """The one with the largest pictures, the first of several. FFmpeg's choice depends on what a container tells.
+
+    Stills beside a video, such as those of a phone's motion photos, have far fewer frames, if that is told.
+    """
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    most = max((stream.frames for stream in streams), default=0)
+    streams = [stream for stream in streams if not 0 < stream.frames < most / 10]
     if not streams:
         raise VideoError("it has no video stream")
     if all(stream.codec_context is None for stream in streams):

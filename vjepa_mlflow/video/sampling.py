@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -31,9 +32,9 @@ class Sampling:
             raise ValueError(f"frames_per_second={self.frames_per_second}: expected a number of frames, or 0")
         if self.frames_per_second:
             object.__setattr__(self, "stride", 0)
-        elif self.stride < 1:
+        elif not isinstance(self.stride, Integral) or self.stride < 1:
             raise ValueError(f"stride={self.stride}: expected a whole number of at least 1")
-        if self.num_frames < 1:
+        if not isinstance(self.num_frames, Integral) or self.num_frames < 1:
             raise ValueError(f"num_frames={self.num_frames}: expected a whole number of at least 1")
 
     def __str__(self) -> str:

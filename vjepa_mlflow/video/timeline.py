@@ -48,8 +48,7 @@ class Timeline:
         stamps: their presentation timestamps in the file's own units, int64 of shape (frames,).
         keys: those of the frames that decoding can begin at, ascending, of shape (keys,).
         key_positions: what the container is asked to seek for each of these, their times of decoding.
-        timed: whether each decoded frame comes with its stamp, and no other with the same. If not, frames can only be
-            counted.
+        timed: whether each decoded frame comes with its stamp. If not, frames can only be counted.
         declared_rate: frames a second, as the file says or FFmpeg guesses.
         missing: frames that the file announces beyond these.
         complete: whether the packets tell which frames there are. If not, only decoding does.
@@ -81,8 +80,8 @@ class Timeline:
 
     @property
     def is_seekable(self) -> bool:
-        """Whether a stamp tells which frame it is of."""
-        return self.timed and bool((np.diff(self.stamps) > 0).all())
+        """Whether stamps tell which frames they are of."""
+        return self.timed and bool((np.diff(self.stamps) >= 0).all())
 
     @property
     def duration(self) -> float:
@@ -237,9 +236,15 @@ def _read_packets(source: Source, opened: OpenVideo) -> _Packets:
         unknown.any() and not unknown.all(),
         ((steps < 0) & (steps >= -BACK)).any(),
         codec.name == "mpeg4" and smallest <= LARGEST_EMPTY,
-        codec.name == "hevc" and (np.diff(shown) < 0).any(),  # what follows a cut may need frames from before it
+        codec.name == "hevc" and _is_cut_inside(packets),
     )
     return replace(packets, complete=not any(doubts))
+
+
+def _is_cut_inside(packets: _Packets) -> bool:
+    """Whether frames are hidden between others that are shown: what follows may need them, and not be decodable."""
+    hidden_keys = packets.keys & ~packets.shown
+    return bool(hidden_keys[int(np.argmax(packets.shown)) :].any())
 
 
 def _largest(stamps: np.ndarray) -> int:
@@ -268,12 +273,17 @@ def _arrange(opened: OpenVideo, packets: _Packets) -> Timeline:
         stamps=stamps,
         keys=packets.presented[keys],
         key_positions=packets.decoded[keys],
-        timed=packets.exact and bool((np.diff(np.sort(stamps)) > 0).all()),
+        timed=packets.exact and not (opened.container.format.name == "mpeg" and _repeat(stamps)),
         complete=packets.complete,
         declared_rate=float(opened.stream.average_rate or opened.stream.guessed_rate or GUESSED_RATE),
         missing=_missing(opened, len(packets.shown), float(np.ptp(packets.decoded)) * clock.unit),
         clear_from=_clear_from(packets, stamps) if packets.exact else 0,
     )
+
+
+def _repeat(stamps: np.ndarray) -> bool:
+    """Whether two are equal, as in an MPEG program stream where FFmpeg makes up some that are not there."""
+    return bool((np.diff(np.sort(stamps)) == 0).any())
 
 
 def _clear_from(packets: _Packets, stamps: np.ndarray) -> int:
