@@ -17,7 +17,10 @@ from vjepa_mlflow.video.opening import OpenVideo, Source, open_video
 GUESSED_RATE = 25.0
 """Frames a second of a video that says nothing of them."""
 
-BROADCAST = ("mpeg", "mpegts")
+PROGRAM_STREAM = "mpeg"
+"""FFmpeg's name of the format of DVD and .mpg, where it makes up timestamps that are not there, not always well."""
+
+BROADCAST = (PROGRAM_STREAM, "mpegts")
 """FFmpeg's names of the formats whose clock may jump ahead, as where two recordings were joined."""
 
 BACK, AHEAD = 0.1, 10.0
@@ -234,7 +237,7 @@ def _read_packets(source: Source, opened: OpenVideo) -> _Packets:
     steps = np.diff(packets.decoded if codec.has_b_frames else packets.presented) * _Clock.of(opened).unit
     doubts = (
         unknown.any() and not unknown.all(),
-        ((steps < 0) & (steps >= -BACK)).any(),
+        opened.container.format.name != PROGRAM_STREAM and ((steps < 0) & (steps >= -BACK)).any(),
         codec.name == "mpeg4" and smallest <= LARGEST_EMPTY,
         codec.name == "hevc" and _is_cut_inside(packets),
     )
@@ -273,7 +276,7 @@ def _arrange(opened: OpenVideo, packets: _Packets) -> Timeline:
         stamps=stamps,
         keys=packets.presented[keys],
         key_positions=packets.decoded[keys],
-        timed=packets.exact and not (opened.container.format.name == "mpeg" and _repeat(stamps)),
+        timed=packets.exact and not (opened.container.format.name == PROGRAM_STREAM and _repeat(stamps)),
         complete=packets.complete,
         declared_rate=float(opened.stream.average_rate or opened.stream.guessed_rate or GUESSED_RATE),
         missing=_missing(opened, len(packets.shown), float(np.ptp(packets.decoded)) * clock.unit),
@@ -282,7 +285,7 @@ def _arrange(opened: OpenVideo, packets: _Packets) -> Timeline:
 
 
 def _repeat(stamps: np.ndarray) -> bool:
-    """Whether two are equal, as in an MPEG program stream where FFmpeg makes up some that are not there."""
+    """Whether two are equal."""
     return bool((np.diff(np.sort(stamps)) == 0).any())
 
 
