@@ -132,8 +132,8 @@ def find_checkpoint(recipe: Recipe) -> tuple[model.Checkpoint, data.SeenVideos |
         checkpoint = model.locate(name)
         return checkpoint, seen_by_checkpoint(name, checkpoint.folder)
     fetched = flavor.fetch_model(name)
-    now = recipe.sampling(num_frames=1)
-    if (fetched.sampling.stride, fetched.sampling.frames_per_second) != (now.stride, now.frames_per_second):
+    now = recipe.sampling(fetched.sampling.num_frames)
+    if fetched.sampling != now:
         remark(f"{name} was trained with {fetched.sampling}, this is with {now}")
     return model.from_folder(name, fetched.checkpoint), seen_by(name, fetched)
 

@@ -129,7 +129,7 @@ def _answer(request: Request, video: int, frames: int, *, statm: FileIO) -> Answ
             return Answer(error="it takes too much memory to decode")
     if not timeline.is_incomplete:
         return Answer(clip.shape)
-    found, announced = timeline.num_frames, timeline.num_frames + timeline.missing
+    found, announced = timeline.num_frames, timeline.num_announced
     warning = f"cut off or damaged: the clip is taken from {found} of its {announced} frames"
     return Answer(clip.shape, warning=warning)
 

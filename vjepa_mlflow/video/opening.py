@@ -59,7 +59,7 @@ class Source:
 
 
 class OpenVideo(NamedTuple):
-    """A video that is open, its best video stream, ready to be decoded, and the file that FFmpeg reads from."""
+    """A video that is open, the stream of it that is read, ready to be decoded, and the file that FFmpeg reads from."""
 
     container: InputContainer
     stream: VideoStream

@@ -229,9 +229,9 @@ def _read_packets(source: Source, opened: OpenVideo) -> _Packets:
     if max(_largest(decoded), _largest(presented)) > LARGEST:
         raise VideoError(f"its timestamps are beyond {LARGEST}")
     decoded = _filled(decoded)
-    # AVI has no presentation times: what FFmpeg makes of its order of decoding is wrong where the two orders differ.
     codec = opened.stream.codec_context
     unknown = presented == UNKNOWN
+    # AVI has no presentation times: what FFmpeg makes of its order of decoding is wrong where the two orders differ.
     exact = not unknown.any() and not (codec.has_b_frames and opened.container.format.name == "avi")
     packets = _Packets(decoded, presented if exact else decoded, keys.astype(bool), shown.astype(bool), exact)
     steps = np.diff(packets.decoded if codec.has_b_frames else packets.presented) * _Clock.of(opened).unit
