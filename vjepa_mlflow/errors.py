@@ -4,6 +4,8 @@ import sys
 
 from tqdm import tqdm
 
+from vjepa_mlflow.secrets import without_secrets
+
 
 class UserError(Exception):
     """A fault in what the user gave: its message is one line naming the value and what was expected.
@@ -14,8 +16,8 @@ class UserError(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind where it has none."""
-    lines = str(error).strip().splitlines()
+    """The first line of an error's message, without passwords, or its kind where it has none."""
+    lines = without_secrets(str(error)).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
@@ -28,8 +30,9 @@ def reason(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """A text on one line, without what a terminal would obey: file names may hold anything."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    """A text on one line, without passwords, and without what a terminal would obey: file names may hold anything."""
+    shown = without_secrets(text)
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown)
 
 
 def printable_lines(text: str) -> str:

@@ -12,14 +12,20 @@ import requests
 from helpers import points, wait_until
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from vjepa_mlflow import UserError
 from vjepa_mlflow.tracking import outbox as module
 from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE, deliver
 from vjepa_mlflow.tracking.outbox import Outbox, open_outbox, read_address, read_entry, written_here
 
-SILENCES = [MlflowException("nobody is there"), requests.ConnectionError("refused"), requests.Timeout("too late")]
+SILENCES = [
+    MlflowException("the database is away", TEMPORARILY_UNAVAILABLE),
+    requests.ConnectionError("refused"),
+    requests.Timeout("too late"),
+]
 REFUSALS = [
+    MlflowException("nothing that is known"),
     RestException({"error_code": "INVALID_PARAMETER_VALUE", "message": "no"}),
     OSError("no space"),
     ValueError(),
@@ -58,7 +64,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
 
 @pytest.fixture
-def box(server: Server, tmp_path: Path) -> Iterator[Outbox]:
+def box(tracking: str, server: Server, tmp_path: Path) -> Iterator[Outbox]:
     (tmp_path / "box").mkdir()
     made = Outbox(tmp_path / "box", "0123", server)
     yield made
@@ -96,7 +102,7 @@ def test_while_nobody_answers_the_first_entry_is_tried_again_and_nothing_overtak
     wait_until(lambda: server.taken == ["before", "first", "second"])
     assert box.settle() is None
     told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2
+    assert len(told) == 2, "\n".join(told)
     assert "it does not answer" in told[0]
     assert f"what it logs is kept in {box.folder}" in told[0]
     assert told[1].endswith("it answers again")

@@ -1,5 +1,6 @@
 """A study in a database: opened, recognised and shared."""
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from vjepa_mlflow.data import Sample, describe_samples
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.recipe import Recipe, differences
+from vjepa_mlflow.secrets import without_secrets
 from vjepa_mlflow.sweep.plan import SweepPlan
 from vjepa_mlflow.sweep.queue import GRACE_PERIOD, HEARTBEAT_INTERVAL, TrialQueue
 from vjepa_mlflow.sweep.slots import Slot
@@ -81,7 +83,7 @@ class SharedStudy:
     def _silent(self, error: Exception) -> UserError:
         reason = one_line(error.__cause__ or error)
         return UserError(
-            f"storage={_without_password(self.url)}: it does not answer ({reason}): expected an Optuna storage URL, "
+            f"storage={without_secrets(self.url)}: it does not answer ({reason}): expected an Optuna storage URL, "
             f"such as sqlite:///optuna.db or postgresql://user:password@host/database"
         )
 
@@ -196,11 +198,17 @@ def _open_storage(url: str) -> RDBStorage:
     try:
         backend = make_url(url).get_backend_name()
     except ArgumentError as error:
-        raise UserError(f"storage={url}: no database URL: expected one such as sqlite:///optuna.db") from error
+        raise UserError(f"storage={_beginning(url)}: no database URL: expected one such as sqlite:///optuna.db") from error
     storage = _connect(url, backend)
     if backend == "sqlite":
         _make_transactions_exclusive(storage.engine)
     return storage
+
+
+def _beginning(text: str) -> str:
+    """No more than the first word of what is no URL: where a password would stand in it is not known."""
+    word = re.split(r"[^\w.+-]", text, maxsplit=1)[0]
+    return word if word == text else f"{word}..."
 
 
 def _connect(url: str, backend: str) -> RDBStorage:
@@ -235,7 +243,3 @@ def _make_transactions_exclusive(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     engine.dispose()  # of connections from before
-
-
-def _without_password(url: str) -> str:
-    return make_url(url).render_as_string(hide_password=True)

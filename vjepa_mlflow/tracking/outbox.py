@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import requests
-from mlflow.exceptions import MlflowException, RestException
 
-from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, read_note
-from vjepa_mlflow.errors import UserError, one_line, reason, remark
+from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, read_note, write_atomically
+from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.secrets import without_password
+from vjepa_mlflow.tracking.answers import Answer, describe, understand
 
 ENTRY = "entry.json"
 ADDRESS = "outbox.json"
@@ -35,7 +35,7 @@ SECONDS_TO_CLOSE = 5
 
 @dataclass(frozen=True)
 class Address:
-    """Where the entries of a folder belong."""
+    """Where the entries of a folder belong; no password is noted."""
 
     run_id: str
     tracking_uri: str
@@ -57,8 +57,8 @@ class Outbox:
     """A folder of entries, delivered by a thread one after the other, in the order in which they came.
 
     An entry is a folder with `entry.json` and the files that belong to it. It appears complete or not at all, and goes
-    when it has been delivered; one that is delivered twice must do no harm. While the server does not answer, the
-    first entry is tried again and again. One that it refuses is set aside for those behind it.
+    so when it has been delivered; one that is delivered twice must do no harm. While the server does not answer, or lets
+    nobody in, the first entry is tried again and again. One that it refuses is set aside for those behind it.
 
     Args:
         folder: of this outbox alone.
@@ -70,13 +70,17 @@ class Outbox:
         self.folder = folder
         self._deliver = deliver
         self._changed = threading.Condition()
-        self._waiting = deque(sorted(entry.parent for entry in folder.glob(f"*/{ENTRY}")))
+        self._run_id = run_id
+        _sweep_out(folder)
+        self._waiting = deque(_entries(folder))
         self._refused: list[Path] = []
         self._number = _number(self._waiting[-1]) if self._waiting else 0
-        self._silences = 0  # attempts that nobody answered
-        self._silent = self._settling = self._closed = False
+        self._silences = 0  # attempts that were in vain for all entries
+        self._settling = self._closed = False
+        self._answer: Answer | None = None
+        self._told: set[str] = set()  # refusals
         self._error: Exception | None = None
-        self._write(folder / ADDRESS, asdict(Address(run_id, mlflow.get_tracking_uri())))
+        _write(folder / ADDRESS, asdict(Address(run_id, without_password(mlflow.get_tracking_uri()))))
         self._thread = threading.Thread(target=self._work, daemon=True, name="outbox")
         self._thread.start()
 
@@ -92,14 +96,15 @@ class Outbox:
             UserError: the folder's disk is full.
         """
         with self._changed:
-            self._number += 1
-            entry = self.folder / _entry_name(self._number, kind)
+            # By the clock, so that they can be put in their order which several processes left one after the other.
+            self._number = max(self._number + 1, time.time_ns())
+            entry = self.folder / f"{self._number}-{kind}"
         temporary = self.folder / f"{TEMPORARY_PREFIX}{entry.name}"
         try:
             temporary.mkdir()
             if content is not None:
                 _place(content, content_path(temporary, values["name"]))
-            self._write(temporary / ENTRY, values)
+            (temporary / ENTRY).write_text(json.dumps(values))
             temporary.rename(entry)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -115,7 +120,7 @@ class Outbox:
             self._waiting = deque(entry for entry in self._waiting if entry not in dropped)
             self._refused = [entry for entry in self._refused if entry not in dropped]
         for entry in dropped:
-            shutil.rmtree(entry, ignore_errors=True)
+            remove(entry)
 
     def settle(self) -> Exception | None:
         """Waits until everything has been delivered, or has been tried once more in vain; returns why it was."""
@@ -131,7 +136,7 @@ class Outbox:
 
     def leave_end(self, status: str) -> None:
         """Notes how, and when, the run ended; for whoever delivers the rest."""
-        self._write(self.folder / END, asdict(End(status, int(time.time() * 1000))))
+        _write(self.folder / END, asdict(End(status, int(time.time() * 1000))))
 
     def close(self) -> None:
         """Ends the thread. What has not been delivered stays in the folder; what is under way may still get there."""
@@ -143,14 +148,17 @@ class Outbox:
     def _work(self) -> None:
         while (entry := self._next()) is not None:
             error = self._attempt(entry)
+            answer = None if error is None else understand(error)
+            self._tell(error, answer)
             with self._changed:
-                self._note(error)
-                if not self._silent and entry in self._waiting:
+                self._error = error or self._error
+                if answer is not None and answer.blocks:
+                    self._silences += 1
+                elif entry in self._waiting:
                     self._waiting.remove(entry)
-                    if error:
-                        self._refused.append(entry)
+                    self._refused += [entry] if error else []
                 self._changed.notify_all()
-                if self._silent:
+                if answer is not None and answer.blocks:
                     self._changed.wait_for(lambda: self._settling or self._closed, RETRY_INTERVAL)
 
     def _next(self) -> Path | None:
@@ -163,25 +171,41 @@ class Outbox:
             self._deliver(entry)
         except Exception as error:  # whatever a server, a database or a store of artifacts has to say
             return error if entry.is_dir() else None  # it was discarded meanwhile
-        shutil.rmtree(entry, ignore_errors=True)
+        remove(entry)
         return None
 
-    def _note(self, error: Exception | None) -> None:
-        """Remembers how an attempt went, and tells when the server falls silent and when it answers again."""
-        was_silent, self._silent = self._silent, error is not None and _is_silence(error)
-        self._silences += self._silent
-        self._error = error or self._error
-        if self._silent and not was_silent and error is not None:
-            remark(
-                f"Tracking URI {mlflow.get_tracking_uri()}: it does not answer ({reason(error)}): work goes on, and "
-                f"what it logs is kept in {self.folder}"
-            )
-        if was_silent and not self._silent:
-            remark(f"Tracking URI {mlflow.get_tracking_uri()}: it answers again")
+    def _tell(self, error: Exception | None, answer: Answer | None) -> None:
+        """Tells when the server falls silent, and when it answers again; and of each kind of refusal once."""
+        before, self._answer = self._answer, answer
+        server = f"Tracking URI {without_password(mlflow.get_tracking_uri())}"
+        if before is not None and before.blocks and not (answer is not None and answer.blocks):
+            remark(f"{server}: it answers again")
+        if error is None or answer is None or answer is before:
+            return
+        why = f"{answer.value} ({describe(error, self._run_id)})"
+        if answer.blocks:
+            remark(f"{server}: {why}: work goes on, and what it logs is kept in {self.folder}")
+        elif why not in self._told:
+            self._told.add(why)
+            remark(f"{server}: {why}: work goes on, and what was refused is kept in {self.folder}")
 
-    @staticmethod
-    def _write(path: Path, values: Mapping[str, Any]) -> None:
-        path.write_text(json.dumps(values))
+
+def remove(folder: Path) -> None:
+    """Deletes a folder, which goes as a whole: a process that is killed meanwhile leaves nothing that looks like it."""
+    gone = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}")
+    with suppress(OSError):  # it is gone already
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _sweep_out(folder: Path) -> None:
+    """Deletes what killed processes left half made, or half deleted."""
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    write_atomically(path, json.dumps(values).encode())
 
 
 def content_path(entry: Path, name: str) -> Path:
@@ -207,8 +231,9 @@ def _fault(error: OSError) -> str:
     return str(error.args[0][0][2]) if isinstance(error, shutil.Error) else one_line(error)
 
 
-def _entry_name(number: int, kind: str) -> str:
-    return f"{number:08}-{kind}"
+def _entries(folder: Path) -> list[Path]:
+    """The complete entries in a folder, in the order in which they came."""
+    return sorted((path.parent for path in folder.glob(f"[0-9]*-*/{ENTRY}")), key=_number)
 
 
 def _number(entry: Path) -> int:
@@ -243,13 +268,6 @@ def read_end(folder: Path) -> End | None:
     return read_note(folder / END, End)
 
 
-def _is_silence(error: Exception) -> bool:
-    """Whether nobody answered, who may do so later, rather than someone who said no."""
-    if isinstance(error, MlflowException):
-        return not isinstance(error, RestException)
-    return isinstance(error, requests.ConnectionError | requests.Timeout)
-
-
 @contextmanager
 def open_outbox(run_id: str, deliver: Callable[[Path], None]) -> Iterator[Outbox]:
     """An outbox for a run, which begins with what killed processes left in theirs.
@@ -269,16 +287,27 @@ def open_outbox(run_id: str, deliver: Callable[[Path], None]) -> Iterator[Outbox
             finally:
                 outbox.close()
                 if not (folder / END).exists() and not any(path.is_dir() for path in folder.iterdir()):
-                    shutil.rmtree(folder, ignore_errors=True)
+                    remove_outbox(folder)
     finally:
-        with suppress(OSError):  # where there are others
-            root.rmdir()
-            root.parent.rmdir()
+        _remove_if_empty(root)
+
+
+def remove_outbox(folder: Path) -> None:
+    """Deletes an outbox whose entries have all been delivered."""
+    remove(folder)
+    _remove_if_empty(folder.parent)
+
+
+def _remove_if_empty(root: Path) -> None:
+    with suppress(OSError):  # where there are others
+        root.rmdir()
+        root.parent.rmdir()
 
 
 def _make(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700)  # what is logged is nobody else's business
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be made ({one_line(error)}): expected room for what the tracking server has not got "
@@ -313,12 +342,9 @@ def locked(folder: Path) -> Iterator[bool]:
 
 def _adopt(root: Path, folder: Path) -> None:
     """Takes over the entries of outboxes whose processes have died."""
-    for other in sorted(path for path in root.iterdir() if path != folder and path.is_dir()):
+    for other in [path for path in root.iterdir() if path != folder and path.is_dir()]:
         with locked(other) as free:
-            if not free:
-                continue
-            number = len(list(folder.iterdir()))
-            for entry in sorted(entry.parent for entry in other.glob(f"*/{ENTRY}")):
-                number += 1
-                entry.rename(folder / _entry_name(number, _kind(entry)))
-            shutil.rmtree(other, ignore_errors=True)
+            if free:
+                for entry in _entries(other):
+                    entry.rename(folder / entry.name)
+                remove(other)

@@ -1,0 +1,151 @@
+"""What the errors of a tracking server and of a store of artifacts mean: for what is being logged, and to the user."""
+
+import re
+import socket
+from collections.abc import Iterator
+from enum import Enum
+
+import requests
+import urllib3
+from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from vjepa_mlflow.errors import reason
+
+
+class Answer(Enum):
+    """What to do with what was not taken."""
+
+    SILENCE = "it does not answer"
+    """Nobody answered, or who did cannot just now: the same is tried again, and nothing overtakes it."""
+
+    LOCKED_OUT = "it does not let this user in"
+    """The password is another one by now: as with silence, since all that follows would fare the same."""
+
+    FORBIDDEN = "it does not allow that"
+    REFUSAL = "it refuses"
+    """Set aside for what is behind it, and tried once more in the end; so is what is not known."""
+
+    @property
+    def blocks(self) -> bool:
+        """Whether what is behind it would fare the same."""
+        return self in (Answer.SILENCE, Answer.LOCKED_OUT)
+
+
+BY_CODE = {
+    "TEMPORARILY_UNAVAILABLE": Answer.SILENCE,  # a database that is away, too
+    "REQUEST_LIMIT_EXCEEDED": Answer.SILENCE,
+    "RESOURCE_EXHAUSTED": Answer.SILENCE,
+    "DEADLINE_EXCEEDED": Answer.SILENCE,
+    "COULD_NOT_ACQUIRE_LOCK": Answer.SILENCE,
+    "CUSTOMER_UNAUTHORIZED": Answer.LOCKED_OUT,
+    "UNAUTHENTICATED": Answer.LOCKED_OUT,
+    "PERMISSION_DENIED": Answer.FORBIDDEN,
+}
+"""MLflow's error codes that do not mean a refusal."""
+
+UNTOLD = ("INTERNAL_ERROR", "BAD_REQUEST")
+"""Codes that do not tell: MLflow has the first where nobody answers as for a server's fault, and the second for whatever
+SQLAlchemy raises. What is behind them does."""
+
+BY_STATUS = {
+    401: Answer.LOCKED_OUT,
+    403: Answer.FORBIDDEN,
+    408: Answer.SILENCE,
+    425: Answer.SILENCE,
+    429: Answer.SILENCE,
+    502: Answer.SILENCE,
+    503: Answer.SILENCE,
+    504: Answer.SILENCE,
+}
+"""HTTP's, from a store of artifacts, or from a proxy in front of a server. 500 is a fault of what was sent to it."""
+
+GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
+"""Codes with which MLflow refuses what is logged to a run that was deleted."""
+
+LEAST_ERROR = 400
+"""Of HTTP's statuses."""
+
+_TOLD_STATUS = re.compile("(?:too many|failed with error code) ([0-9]{3}) ")
+"""What urllib3 says of an answer that it got each time, and MLflow of one that it has no code for."""
+
+UNHEARD = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    urllib3.exceptions.HTTPError,
+    ConnectionError,
+    TimeoutError,
+    socket.gaierror,
+    OperationalError,
+    InterfaceError,
+    DisconnectionError,
+    PoolTimeoutError,
+)
+"""What is raised where nobody answers: also by S3's, Azure's and Google's clients, beneath errors of their own."""
+
+
+def understand(error: BaseException) -> Answer:
+    """What an error of a tracking server, a database or a store of artifacts means: whoever made it, by what it says."""
+    causes = list(_causes(error))
+    for one in causes:
+        if isinstance(one, MlflowException) and one.error_code not in UNTOLD:
+            return BY_CODE.get(one.error_code, Answer.REFUSAL)
+        if (status := _status(one)) is not None:
+            return BY_STATUS.get(status, Answer.REFUSAL)
+    if any(isinstance(one, PermissionError) for one in causes):
+        return Answer.FORBIDDEN
+    return Answer.SILENCE if any(map(_is_unheard, causes)) else Answer.REFUSAL
+
+
+def _is_unheard(error: BaseException) -> bool:
+    return isinstance(error, UNHEARD) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those that it came from; where errors are raised again, they may come from each other."""
+    seen: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in seen:
+        seen.append(one)
+        yield one
+        one = one.__cause__ or one.__context__
+
+
+def _status(error: BaseException) -> int | None:
+    """HTTP's status, as requests, urllib3, botocore, Azure's and Google's clients have it; None where there is none."""
+    if isinstance(error, urllib3.exceptions.ResponseError | MlflowException):
+        found = _TOLD_STATUS.search(str(error))
+        return int(found[1]) if found else None
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        places = ((response, "status_code"), (error, "status_code"), (error, "code"))
+        status = next((getattr(place, name) for place, name in places if hasattr(place, name)), None)
+    return int(status) if isinstance(status, int) and status >= LEAST_ERROR else None
+
+
+def describe(error: BaseException, run_id: str) -> str:
+    """What an error says, in a line; where it comes of the run's deletion, or of its experiment's, that."""
+    gone = any(isinstance(one, MlflowException) and one.error_code in GONE for one in _causes(error))
+    return (_deletion(run_id) if gone else "") or reason(error)
+
+
+def _deletion(run_id: str) -> str:
+    """What was deleted, with the way back; empty where nothing was."""
+    client = MlflowClient()
+    try:
+        run = client.get_run(run_id)
+        experiment = client.get_experiment(run.info.experiment_id)
+    except MlflowException as error:
+        return f"run {run_id} was deleted" if error.error_code == "RESOURCE_DOES_NOT_EXIST" else ""
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        number = experiment.experiment_id
+        return f"experiment {number} was deleted; mlflow experiments restore --experiment-id {number}"
+    if run.info.lifecycle_stage == LifecycleStage.DELETED:
+        return f"run {run_id} was deleted; mlflow runs restore --run-id {run_id}"
+    return ""
