@@ -15,39 +15,62 @@ from vjepa_mlflow import __version__
 from vjepa_mlflow.cpus import let_idle_threads_sleep
 from vjepa_mlflow.errors import UserError, one_line, printable, printable_lines
 from vjepa_mlflow.recipe import CHECKED, EVALUATED, EVALUATED_SPLITS, EXTRACTED, Recipe
+from vjepa_mlflow.secrets import move_password_to_environment
+
+LOGGED = {"train", "sweep", "evaluate"}
+"""The commands that log to an MLflow run: one that `mlflow run` prepared is theirs to end."""
+
+USER_ERROR, OTHER_ERROR, INTERRUPTED = 2, 1, 130
+"""Exit statuses."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; what a user can put right ends in one line on stderr and a status that is not zero."""
+    try:
+        _run(arguments)
+    except _CommandFailed as failure:
+        reason = " ".join(str(failure).split())
+        print(f"Error: {printable(reason)}", file=sys.stderr, flush=True)
+        words = sys.argv[1:] if arguments is None else arguments
+        if os.environ.get("MLFLOW_RUN_ID") and LOGGED & set(words[:1]):
+            from vjepa_mlflow.tracking import end_launched_run
+
+            end_launched_run(reason, "KILLED" if failure.status == INTERRUPTED else "FAILED")
+        sys.exit(failure.status)
+
+
+class _CommandFailed(Exception):
+    """A command ends with a line on stderr, its message, and an exit status."""
+
+    def __init__(self, reason: str, status: int):
+        super().__init__(reason)
+        self.status = status
+
+
+def _run(arguments: list[str] | None) -> None:
+    move_password_to_environment()
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow asks for the commit; a machine may have no git
     let_idle_threads_sleep()
     gc.set_threshold(20_000)  # imports alone make 700,000 objects, all of which stay: garbage is looked for less often
     try:
         commands.main(arguments, prog_name="vjepa-mlflow", standalone_mode=False)
     except (UserError, click.ClickException) as error:
-        _fail(error.format_message() if isinstance(error, click.ClickException) else str(error), status=2)
+        said = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        raise _CommandFailed(said, USER_ERROR) from error
     except (KeyboardInterrupt, click.Abort) as interrupt:
-        _fail(str(interrupt.__cause__ or interrupt) or "interrupted", status=130)  # click makes an Abort of it
+        said = str(interrupt.__cause__ or interrupt)  # click makes an Abort of it
+        raise _CommandFailed(said or "interrupted", INTERRUPTED) from interrupt
     except Exception as error:
         from mlflow.exceptions import MlflowException
 
         from vjepa_mlflow.model import is_out_of_memory
 
         if isinstance(error, MlflowException):
-            _fail(f"MLflow: {one_line(error)}", status=1)
+            raise _CommandFailed(f"MLflow: {one_line(error)}", OTHER_ERROR) from error
         if is_out_of_memory(error):
-            _fail(f"memory ran out ({one_line(error)}): expected more of it, or smaller videos", status=1)
+            said = f"memory ran out ({one_line(error)}): expected more of it, or smaller videos"
+            raise _CommandFailed(said, OTHER_ERROR) from error
         raise
-
-
-def _fail(reason: str, *, status: int) -> None:
-    reason = " ".join(reason.split())
-    print(f"Error: {printable(reason)}", file=sys.stderr, flush=True)
-    if os.environ.get("MLFLOW_RUN_ID"):
-        from vjepa_mlflow.tracking import fail_launched_run
-
-        fail_launched_run(reason)
-    sys.exit(status)
 
 
 def recipe_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -24,7 +24,7 @@ from vjepa_mlflow.data import SPLITS, Sample, VideoDataset, read_training_data
 from vjepa_mlflow.jobs import prepare
 from vjepa_mlflow.jobs import train as job
 from vjepa_mlflow.model import TINY_FOLDER
-from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, RunLog, run_log, unfinished
+from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, Job, RunLog, resumed_log, signs_of_life, unfinished
 
 pytestmark = pytest.mark.usefixtures("module_tracking", "undrawn")
 
@@ -174,11 +174,12 @@ def test_auto_takes_a_run_that_was_left_running_if_nobody_works_at_it(
 ) -> None:
     run_id, _ = stop(recipe, signal.SIGTERM)
     MlflowClient().update_run(run_id, status="RUNNING")
-    monkeypatch.setattr(unfinished, "OBSERVED", 2)
+    monkeypatch.setattr(signs_of_life, "OBSERVED", 2)
     definition = job._define(recipe, read_training_data(recipe.data).samples)
     assert unfinished.find_unfinished(definition) == run_id
-    monkeypatch.setattr(unfinished, "SIGN_INTERVAL", 0.2)
-    with mlflow.start_run(run_id), run_log() as log, unfinished.resumable(log, definition):
+    monkeypatch.setattr(signs_of_life, "SIGN_INTERVAL", 0.2)
+    again = Job.of("train", definition, {})
+    with resumed_log(run_id, again) as log, unfinished.resumable(log, definition):
         assert unfinished.find_unfinished(definition) is None  # its outbox is locked
         with pytest.raises(UserError, match=f"resume={run_id}: another process works at it"):
             unfinished.check_unfinished(run_id, definition)

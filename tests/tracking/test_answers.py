@@ -84,7 +84,11 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with closing(socket.create_server(("127.0.0.1", 0))) as deaf:
-        for address in ("http://127.0.0.1:1", "http://no-such-host.invalid", f"http://127.0.0.1:{deaf.getsockname()[1]}"):
+        for address in (
+            "http://127.0.0.1:1",
+            "http://no-such-host.invalid",
+            f"http://127.0.0.1:{deaf.getsockname()[1]}",
+        ):
             client = MlflowClient(address)
             assert understand(raised(lambda client=client: client.get_run("0" * 32))) is Answer.SILENCE
 
@@ -109,7 +113,10 @@ class StoreError(Exception):
         (_from(sqlalchemy.exc.OperationalError("", {}, Exception("away")), BAD_REQUEST), Answer.SILENCE),
         (_from(sqlalchemy.exc.InterfaceError("", {}, Exception("closed")), BAD_REQUEST), Answer.SILENCE),
         (_from(sqlalchemy.exc.TimeoutError("pool"), BAD_REQUEST), Answer.SILENCE),
-        (_from(sqlalchemy.exc.DBAPIError("", {}, Exception(), connection_invalidated=True), BAD_REQUEST), Answer.SILENCE),
+        (
+            _from(sqlalchemy.exc.DBAPIError("", {}, Exception(), connection_invalidated=True), BAD_REQUEST),
+            Answer.SILENCE,
+        ),
         (_from(sqlalchemy.exc.IntegrityError("", {}, Exception("twice")), BAD_REQUEST), Answer.REFUSAL),
         (_from(sqlalchemy.exc.DataError("", {}, Exception("too long")), BAD_REQUEST), Answer.REFUSAL),
         (StoreError(response={"ResponseMetadata": {"HTTPStatusCode": 503}}), Answer.SILENCE),  # as botocore

@@ -10,12 +10,14 @@ from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, fail_launched_run, resumed_log, run_log, wake_tracking
+from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, Job, end_launched_run, resumed_log, run_log
 from vjepa_mlflow.tracking.run import open_log
+
+JOB = Job.of("train", {"epochs": 5}, {"epochs": 5})
 
 
 def test_a_run_that_was_started_is_ended(tracking: str) -> None:
-    with run_log() as log:
+    with run_log(JOB) as log:
         assert mlflow.active_run().info.run_id == log.run_id
     assert mlflow.active_run() is None
     assert MlflowClient().get_run(log.run_id).info.status == "FINISHED"
@@ -23,7 +25,7 @@ def test_a_run_that_was_started_is_ended(tracking: str) -> None:
 
 def test_a_run_that_was_joined_goes_on(tracking: str) -> None:
     with mlflow.start_run() as run:
-        with run_log() as log:
+        with run_log(JOB) as log:
             log.metrics({"x": 1.0}, step=1)
         assert log.run_id == run.info.run_id
         assert mlflow.active_run() is not None
@@ -33,7 +35,7 @@ def test_a_run_that_was_joined_goes_on(tracking: str) -> None:
 def test_the_run_of_mlflow_run_is_resumed(tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = MlflowClient().create_run("0").info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
-    with run_log() as log:
+    with run_log(JOB) as log:
         pass
     assert log.run_id == run_id
     assert MlflowClient().get_run(run_id).info.status == "FINISHED"
@@ -48,7 +50,7 @@ def test_the_run_of_mlflow_run_is_resumed(tracking: str, monkeypatch: pytest.Mon
     ],
 )
 def test_a_run_that_fails_says_why(tracking: str, error: BaseException, status: str, tag: str) -> None:
-    with pytest.raises(type(error)), run_log() as log:
+    with pytest.raises(type(error)), run_log(JOB) as log:
         raise error
     run = MlflowClient().get_run(log.run_id)
     assert run.info.status == status
@@ -56,7 +58,7 @@ def test_a_run_that_fails_says_why(tracking: str, error: BaseException, status: 
 
 
 def test_parameters_that_the_run_has_are_left_alone(tracking: str) -> None:
-    with mlflow.start_run(), run_log() as log:
+    with mlflow.start_run(), run_log(JOB) as log:
         mlflow.log_param("learning_rate", "0.00001")
         log.params({"learning_rate": 1e-5, "epochs": 5})
     assert {
@@ -70,7 +72,7 @@ def test_parameters_that_the_run_has_are_left_alone(tracking: str) -> None:
 def test_a_launched_run_is_marked_from_outside(tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = MlflowClient().create_run("0").info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
-    fail_launched_run("epochs=0: expected more")
+    end_launched_run("epochs=0: expected more", "FAILED")
     run = MlflowClient().get_run(run_id)
     assert (run.info.status, run.data.tags[FAILURE_TAG]) == ("FAILED", "epochs=0: expected more")
 
@@ -78,28 +80,20 @@ def test_a_launched_run_is_marked_from_outside(tracking: str, monkeypatch: pytes
 def test_a_server_that_is_not_there_is_named(tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     mlflow.set_tracking_uri("http://127.0.0.1:1")
-    with pytest.raises(UserError, match=r"tracking URI http://127\.0\.0\.1:1: no run can be started"), run_log():
+    with pytest.raises(UserError, match=r"tracking URI http://127\.0\.0\.1:1: it does not answer"), run_log(JOB):
         pass
-
-
-def test_a_server_that_does_not_answer_is_named(tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    wake_tracking()
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    mlflow.set_tracking_uri("http://127.0.0.1:1")
-    with pytest.raises(UserError, match=r"tracking URI http://127\.0\.0\.1:1: it does not answer"):
-        wake_tracking()
 
 
 @pytest.fixture
 def killed(tracking: str) -> str:
-    with pytest.raises(KeyboardInterrupt), run_log() as log:
+    with pytest.raises(KeyboardInterrupt), run_log(JOB) as log:
         raise KeyboardInterrupt
     return log.run_id
 
 
 def test_an_earlier_run_is_resumed_and_ended(killed: str) -> None:
     assert FAILURE_TAG in MlflowClient().get_run(killed).data.tags
-    with resumed_log(killed) as log:
+    with resumed_log(killed, JOB) as log:
         assert log.run_id == mlflow.active_run().info.run_id == killed
         assert MlflowClient().get_run(killed).info.status == "RUNNING"
     assert mlflow.active_run() is None
@@ -111,7 +105,7 @@ def test_an_earlier_run_is_resumed_and_ended(killed: str) -> None:
 def test_a_launched_run_names_the_one_that_is_resumed(killed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     launched = MlflowClient().create_run("0").info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", launched)
-    with pytest.raises(RuntimeError), resumed_log(killed):
+    with pytest.raises(RuntimeError), resumed_log(killed, JOB):
         raise RuntimeError("no luck")
     runs = [MlflowClient().get_run(run_id) for run_id in (launched, killed)]
     assert [(run.info.status, run.data.tags[FAILURE_TAG]) for run in runs] == [("FAILED", "no luck")] * 2
@@ -120,20 +114,19 @@ def test_a_launched_run_names_the_one_that_is_resumed(killed: str, monkeypatch: 
 
 def test_an_active_run_stays_its_owners(killed: str) -> None:
     with mlflow.start_run() as owned:
-        with resumed_log(killed):
+        with resumed_log(killed, JOB):
             pass
         assert mlflow.active_run().info.run_id == owned.info.run_id
     assert MlflowClient().get_run(killed).info.status == "FINISHED"
 
 
 def test_a_run_that_is_not_there_is_named(tracking: str) -> None:
-    with pytest.raises(UserError, match="no run can be started: "), resumed_log("0" * 32):
+    with pytest.raises(UserError, match="no run can be started: "), resumed_log("0" * 32, JOB):
         pass
 
 
 def test_two_runs_log_the_same_data_set_for_the_first_time_at_once(tracking: str) -> None:
     """MLflow's own `log_input` fails in this test within a few data sets."""
-    wake_tracking()
     at_once = Barrier(2)
 
     def log(_: int) -> str:
@@ -149,7 +142,7 @@ def test_two_runs_log_the_same_data_set_for_the_first_time_at_once(tracking: str
 
 
 def test_a_table_is_replaced_and_not_added_to(tracking: str) -> None:
-    with run_log() as log:
+    with run_log(JOB) as log:
         for rows in (3, 2):
             log.data_frame(pd.DataFrame({"row": range(rows)}), "rows.json")
     table = mlflow.load_table("rows.json", run_ids=[log.run_id])
@@ -159,7 +152,7 @@ def test_a_table_is_replaced_and_not_added_to(tracking: str) -> None:
 
 def test_tensorboard_has_figures_and_parameters(tracking: str, tmp_path: Path) -> None:
     figure = Figure(figsize=(2, 1), dpi=50)
-    with run_log() as log:
+    with run_log(JOB) as log:
         log.params({"epochs": 5})
         png = log.figure(figure, "empty.png", step=3)
     folder = Path(mlflow.artifacts.download_artifacts(run_id=log.run_id, dst_path=str(tmp_path)))

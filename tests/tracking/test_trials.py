@@ -3,7 +3,16 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from vjepa_mlflow.tracking import STATE_TAG, TRIAL_TAG, end_left_runs, end_trial_run, run_log, trial_log, trial_run_id
+from vjepa_mlflow.tracking import (
+    STATE_TAG,
+    TRIAL_TAG,
+    Job,
+    end_left_runs,
+    end_trial_run,
+    run_log,
+    trial_log,
+    trial_run_id,
+)
 
 
 def children(parent: str) -> list[Run]:
@@ -16,7 +25,7 @@ def children(parent: str) -> list[Run]:
     [("COMPLETE", "FINISHED"), ("PRUNED", "KILLED"), ("FAIL", "FAILED"), ("INTERRUPTED", "KILLED")],
 )
 def test_a_trial_has_a_nested_run_that_ends_as_it_does(tracking: str, state: str, status: str) -> None:
-    with run_log() as parent, trial_log(parent.run_id, 7) as log:
+    with run_log(Job.of("sweep", {}, {})) as parent, trial_log(parent.run_id, 7) as log:
         log.metrics({"val_loss": 1.0}, step=1)
         assert MlflowClient().get_run(log.run_id).info.status == "RUNNING"
         end_trial_run(log.run_id, state)
@@ -28,7 +37,7 @@ def test_a_trial_has_a_nested_run_that_ends_as_it_does(tracking: str, state: str
 
 
 def test_a_trial_that_is_taken_up_again_has_the_same_run(tracking: str) -> None:
-    with run_log() as parent:
+    with run_log(Job.of("sweep", {}, {})) as parent:
         for attempt in (1, 2):
             with trial_log(parent.run_id, 3) as log:
                 assert MlflowClient().get_run(log.run_id).info.status == "RUNNING"
@@ -41,7 +50,7 @@ def test_a_trial_that_is_taken_up_again_has_the_same_run(tracking: str) -> None:
 
 
 def test_runs_that_were_left_running_are_ended_as_their_trials_did(tracking: str) -> None:
-    with run_log() as parent:
+    with run_log(Job.of("sweep", {}, {})) as parent:
         for number in range(4):
             with trial_log(parent.run_id, number):
                 pass

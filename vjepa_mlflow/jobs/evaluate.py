@@ -60,15 +60,20 @@ def evaluate(
     labels = model.label_names(loaded.model.config)
     _check_labels(recipe.data, _candidates(listing.samples, split), labels)
     memory = _memory(model_uri, fetched, unseen_by)
+    values = {
+        "model_uri": model_uri,
+        "split": split,
+        "num_clips": num_clips,
+        **({"unseen_by": unseen_by} if unseen_by else {}),
+        **{name: getattr(recipe, name) for name in EVALUATED},
+    }
     with (
         orderly_interrupts(),
-        tracking.run_log() as log,
+        tracking.run_log(tracking.Job.of("evaluate", values, values)) as log,
         threads_of_run(log, thread_count()),
         model.matmul_precision(recipe.precision),
     ):
-        used = {name: getattr(recipe, name) for name in EVALUATED}
-        compared = {"unseen_by": unseen_by} if unseen_by else {}
-        log.params({"model_uri": model_uri, "split": split, "num_clips": num_clips, **compared, **used})
+        log.params(values)
         classifier = loaded.model.to(device)
         print(f"Model: {model_uri} on {model.describe_device(device)}")
         print_listing(listing)

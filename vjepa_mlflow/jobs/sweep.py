@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -74,8 +75,9 @@ def run_sweep(
     with orderly_interrupts(), shared.answering():
         is_new = shared.create(plan, sweep.define(plan, recipe, listing.samples))
         run_id = None if is_new else shared.wait_for_run()
+        job = tracking.Job("sweep", uuid.uuid4().hex, file.name, file.read_text(encoding="utf-8"))
         with (
-            tracking.resumed_log(run_id) if run_id else tracking.run_log() as log,
+            tracking.resumed_log(run_id, job) if run_id else tracking.run_log(job, name=name) as log,
             metering(recipe.country) as meter,
             _going_on(),
         ):
@@ -83,7 +85,7 @@ def run_sweep(
                 shared.set_run_id(log.run_id)
             began = None if is_new else tracking.read_beginning(log.run_id)
             _check_order(plan, began)
-            _log_plan(log, shared, plan, recipe, file)
+            _log_plan(log, shared, plan, recipe)
             log_unused(log, listing)
             whole = Assignment(
                 plan=plan,
@@ -120,10 +122,7 @@ def _check_order(plan: sweep.SweepPlan, began: data.Beginning | None) -> None:
         )
 
 
-def _log_plan(
-    log: tracking.RunLog, shared: sweep.SharedStudy, plan: sweep.SweepPlan, recipe: Recipe, file: Path
-) -> None:
-    log.tags({"mlflow.runName": shared.name})
+def _log_plan(log: tracking.RunLog, shared: sweep.SharedStudy, plan: sweep.SweepPlan, recipe: Recipe) -> None:
     fixed = {name: value for name, value in asdict(recipe).items() if name not in plan.space.fields}
     searched = {
         f"search_{dimension.field}": f"{dimension}, from {getattr(recipe, dimension.field)}" for dimension in plan.space
@@ -132,7 +131,6 @@ def _log_plan(
     log.params(
         {**fixed, **baseline, **searched, "metric": plan.metric, "study": shared.name, "sampler": plan.sampler.name}
     )
-    log.file(file)
 
 
 class _Sweep:

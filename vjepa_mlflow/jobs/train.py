@@ -68,7 +68,7 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
     ):
         log.params(asdict(recipe))
         checkpoints = Checkpoints(log)
-        began = _read_beginning(log, checkpoints) if resume else None
+        began = _read_beginning(log, checkpoints) if log.continued else None
         prepared = prepare(recipe, listing, began=began, on_faults=lambda faults: log_faults(log, faults))
         log_unused(log, listing)
         log_preparation(log, prepared, recipe)
@@ -111,8 +111,14 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
 def _log_of_training(recipe: Recipe, samples: Sequence[data.Sample], resume: str) -> Iterator[tracking.RunLog]:
     """The log of a new run, or of the one that goes on."""
     definition = _define(recipe, samples)
+    job = tracking.Job.of("train", definition, asdict(recipe))
     run_id = _find_run(definition, resume) if resume else None
-    with tracking.resumed_log(run_id) if run_id else tracking.run_log() as log, tracking.resumable(log, definition):
+    with (
+        tracking.resumed_log(run_id, job) if run_id else tracking.run_log(job) as log,
+        tracking.resumable(log, definition),
+    ):
+        if log.continued:
+            print(f"Run {log.run_id} goes on")
         try:
             yield log
         except KeyboardInterrupt as interrupt:
@@ -129,7 +135,6 @@ def _find_run(definition: Mapping[str, str], resume: str) -> str | None:
         print("No run of this recipe and data was stopped: a new one begins (resume=auto)")
         return None
     tracking.check_unfinished(run_id, definition)
-    print(f"Run {run_id} goes on")
     return run_id
 
 

@@ -173,7 +173,7 @@ class SharedStudy:
             return
         for name, before, now in differences(known, definition):
             raise UserError(
-                f"study={self.name}: there is one in {_without_password(self.url)} with {name}: {before}; here it is "
+                f"study={self.name}: there is one in {without_secrets(self.url)} with {name}: {before}; here it is "
                 f"{now}: expected the same, or another name (--study)"
             )
 
@@ -198,7 +198,9 @@ def _open_storage(url: str) -> RDBStorage:
     try:
         backend = make_url(url).get_backend_name()
     except ArgumentError as error:
-        raise UserError(f"storage={_beginning(url)}: no database URL: expected one such as sqlite:///optuna.db") from error
+        raise UserError(
+            f"storage={_beginning(url)}: no database URL: expected one such as sqlite:///optuna.db"
+        ) from error
     storage = _connect(url, backend)
     if backend == "sqlite":
         _make_transactions_exclusive(storage.engine)

@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 from vjepa_mlflow.lazy import load_when_used
 
 if TYPE_CHECKING:
+    from vjepa_mlflow.tracking.artifacts import download, list_files, read_beginning
+    from vjepa_mlflow.tracking.first_answer import wake_tracking
+    from vjepa_mlflow.tracking.joining import Job
+    from vjepa_mlflow.tracking.log import RunLog
     from vjepa_mlflow.tracking.outbox import UndeliveredError
     from vjepa_mlflow.tracking.registry import (
         SEEN,
@@ -24,15 +28,10 @@ if TYPE_CHECKING:
     from vjepa_mlflow.tracking.run import (
         FAILURE_TAG,
         RESUMED_TAG,
-        RunLog,
-        download,
-        fail_launched_run,
+        end_launched_run,
         left_log,
-        list_files,
-        read_beginning,
         resumed_log,
         run_log,
-        wake_tracking,
     )
     from vjepa_mlflow.tracking.trials import STATE_TAG, TRIAL_TAG, end_left_runs, end_trial_run, trial_log, trial_run_id
     from vjepa_mlflow.tracking.unfinished import check_unfinished, find_unfinished, resumable

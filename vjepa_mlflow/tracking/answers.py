@@ -48,8 +48,8 @@ BY_CODE = {
 """MLflow's error codes that do not mean a refusal."""
 
 UNTOLD = ("INTERNAL_ERROR", "BAD_REQUEST")
-"""Codes that do not tell: MLflow has the first where nobody answers as for a server's fault, and the second for whatever
-SQLAlchemy raises. What is behind them does."""
+"""Codes that do not tell: MLflow has the first where nobody answers as for a server's fault, and the second for
+whatever SQLAlchemy raises. What is behind them does."""
 
 BY_STATUS = {
     401: Answer.LOCKED_OUT,
@@ -89,7 +89,7 @@ UNHEARD = (
 
 
 def understand(error: BaseException) -> Answer:
-    """What an error of a tracking server, a database or a store of artifacts means: whoever made it, by what it says."""
+    """What an error of a tracking server, a database or a store of artifacts means, whoever made it."""
     causes = list(_causes(error))
     for one in causes:
         if isinstance(one, MlflowException) and one.error_code not in UNTOLD:

@@ -57,8 +57,8 @@ class Outbox:
     """A folder of entries, delivered by a thread one after the other, in the order in which they came.
 
     An entry is a folder with `entry.json` and the files that belong to it. It appears complete or not at all, and goes
-    so when it has been delivered; one that is delivered twice must do no harm. While the server does not answer, or lets
-    nobody in, the first entry is tried again and again. One that it refuses is set aside for those behind it.
+    so when it has been delivered; one that is delivered twice must do no harm. While the server does not answer, or
+    lets nobody in, the first entry is tried again and again. One that it refuses is set aside for those behind it.
 
     Args:
         folder: of this outbox alone.

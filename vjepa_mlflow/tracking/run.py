@@ -1,39 +1,34 @@
-"""An MLflow run: joined or started, filled, and ended as it went."""
+"""An MLflow run for a job of ours: joined or started, gone on with, and ended as it went."""
 
-import csv
-import io
-import json
 import os
-import shlex
-import shutil
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
-from mlflow.data.dataset import Dataset
-from mlflow.entities import Run
-from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+from mlflow.entities import Run, RunTag
+from mlflow.environment_variables import (
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+    MLFLOW_HTTP_REQUEST_TIMEOUT,
+    MLFLOW_RUN_ID,
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
+)
 from mlflow.exceptions import MlflowException
-from PIL import Image
-from tensorboard.compat.proto.summary_pb2 import Summary
-from torch.utils.tensorboard import SummaryWriter
 
-from vjepa_mlflow.data import Beginning, VideoDataset, split_rows
-from vjepa_mlflow.datasets import dataset_of_split
 from vjepa_mlflow.errors import UserError, one_line, reason, remark
-from vjepa_mlflow.interrupts import gentle_interrupts
-from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE, deliver
+from vjepa_mlflow.secrets import has_password, without_password
+from vjepa_mlflow.tracking.answers import understand
+from vjepa_mlflow.tracking.delivery import deliver
+from vjepa_mlflow.tracking.first_answer import in_one_go, server, wait_for, wake_tracking
+from vjepa_mlflow.tracking.joining import JOB_TAG, STATUS_TAG, Job, Surrounding, surrounding_run
+from vjepa_mlflow.tracking.log import Point, RunLog
 from vjepa_mlflow.tracking.outbox import (
     SECONDS_TO_CLOSE,
+    Address,
     End,
     Outbox,
     UndeliveredError,
@@ -41,6 +36,7 @@ from vjepa_mlflow.tracking.outbox import (
     open_outbox,
     read_address,
     read_end,
+    remove_outbox,
 )
 from vjepa_mlflow.tracking.setting import setting
 from vjepa_mlflow.tracking.versions import library_versions
@@ -51,275 +47,154 @@ FAILURE_TAG = "vjepa_mlflow.failure"
 RESUMED_TAG = "vjepa_mlflow.resumed_run"
 """The tag of a run whose work went on in another one: that one's id."""
 
-SPLIT_FILE, LABELS_FILE = "split.csv", "labels.json"
-"""The artifacts that say what a run's data is."""
 
-Point = tuple[str, int]
-"""A metric's name and a step."""
+@contextmanager
+def run_log(job: Job, *, name: str | None = None) -> Iterator[RunLog]:
+    """Gives a job its run: the active one, or the one that `mlflow run` prepared, or a new one.
 
-
-class RunLog:
-    """Writes to one MLflow run by way of an outbox, and the metrics to TensorBoard event files as well.
-
-    Nothing here waits for the tracking server but `deliver`.
+    A run that is joined takes one job; a further one gets a run of its own, nested in it, so that nothing of the first
+    is overwritten. A run that was started here, or prepared for this process, ends here: FINISHED, FAILED with the
+    reason as a tag, or KILLED. Any other that is joined keeps its name, its status and its end, which are its owner's.
 
     Args:
-        run: as it was before.
-        outbox: of the run.
-        events: the folder of the event files.
-        points: metrics that the run has already, which are left alone.
-
-    Attributes:
-        params_before: the parameters that it had then.
-    """
-
-    def __init__(self, run: Run, outbox: Outbox, events: str, points: set[Point]):
-        self.run_id = run.info.run_id
-        self.user = str(run.data.tags.get("mlflow.user", "not stated"))
-        self.params_before: Mapping[str, str] = run.data.params
-        self._outbox = outbox
-        self._events = SummaryWriter(events)
-        self._events_folder = Path(events)
-        self._points = points
-        self._params: dict[str, str] = {}
-
-    def params(self, values: Mapping[str, Any]) -> None:
-        """Logs the parameters that the run does not have yet."""
-        texts = {name: str(value) for name, value in values.items()}
-        self._put(BATCH, params=texts)
-        self._params |= texts
-
-    def metrics(
-        self, values: Mapping[str, float], *, step: int, model_id: str | None = None, dataset: Dataset | None = None
-    ) -> None:
-        """Logs the metrics that a run which goes on does not have at this step yet.
-
-        Args:
-            values: by name.
-            step: such as an epoch.
-            model_id: of the logged model that they are of.
-            dataset: that they were found on.
-        """
-        about = {
-            "timestamp": int(time.time() * 1000),
-            "step": step,
-            "model_id": model_id,
-            "dataset_name": dataset and dataset.name,
-            "dataset_digest": dataset and dataset.digest,
-        }
-        new = {name: value for name, value in values.items() if (name, step) not in self._points}
-        self._put(BATCH, metrics=[{"key": name, "value": float(value), **about} for name, value in new.items()])
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
-
-    def figure(self, figure: Figure, name: str, *, step: int) -> bytes:
-        """Logs a figure as `name`, a PNG file, whose content is returned."""
-        png = _draw(figure)
-        self._put(FILES, content=png, name=name)
-        width, height = Image.open(io.BytesIO(png)).size
-        image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
-        value = Summary.Value(tag=name.removesuffix(".png"), image=image)
-        self._events._get_file_writer().add_summary(Summary(value=[value]), step)  # add_image would encode it anew
-        return png
-
-    def text(self, text: str, name: str) -> None:
-        """Logs a text as the file `name`."""
-        self._put(FILES, content=text.encode(errors="surrogateescape"), name=name)
-
-    def data_frame(self, frame: pd.DataFrame, name: str) -> None:
-        """Logs a table that MLflow's interface shows and compares, instead of an earlier one of that name."""
-        self._put(TABLE, content=frame.to_json(orient="split", double_precision=15).encode(), name=name)
-
-    def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
-        """Logs rows as a CSV file."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        self.text(text.getvalue(), name)
-
-    def dataset(self, dataset: VideoDataset, *, data: str) -> None:
-        """Logs the classes and the exact split as artifacts, and each set as a dataset input of the run.
-
-        Args:
-            dataset: the three sets.
-            data: the folder or table they come from, or `demo`.
-        """
-        self.table(list(split_rows(dataset)), SPLIT_FILE)
-        self.text(json.dumps(dict(enumerate(dataset.labels)), indent=2), LABELS_FILE)
-        counts = {f"{split}_videos": len(samples) for split, samples in dataset.splits.items()}
-        drawing = {
-            "drawn_splits": ",".join(dataset.drawn) or "none",
-            "split_seed": dataset.seed,
-            "training_order": dataset.order,
-        }
-        self.params({"num_classes": len(dataset.labels), **drawing, **counts})
-        for split, samples in dataset.splits.items():
-            self.input(dataset_of_split(samples, data, split), context=split)
-
-    def input(self, dataset: Dataset, *, context: str) -> None:
-        """Logs a dataset input."""
-        self._put(INPUT, dataset=dataset.to_dict(), context=context)
-
-    def file(self, path: Path) -> None:
-        """Logs a file under its own name. It is not to be changed afterwards, only replaced."""
-        self._put(FILES, content=path, name=path.name)
-
-    def checkpoint(self, path: Path, name: str) -> None:
-        """Logs a file as the artifact `name`, the only one in its folder, instead of those that were to be logged."""
-        self._outbox.discard(CHECKPOINT)
-        self._put(CHECKPOINT, content=path, name=name)
-
-    def forget_checkpoints(self, folder: str) -> None:
-        """Deletes the checkpoints in a folder of artifacts: they are needed no more."""
-        self._outbox.discard(CHECKPOINT)
-        self._put(DELETION, name=folder)
-
-    def tags(self, values: Mapping[str, Any]) -> None:
-        self._put(BATCH, tags={name: str(value) for name, value in values.items()})
-
-    def events(self) -> None:
-        """Logs what TensorBoard reads as an artifact, with the parameters as a text."""
-        rows = "\n".join(f"| {name} | {value} |" for name, value in sorted(self._params.items()))
-        self._events.add_text("params", f"| parameter | value |\n|---|---|\n{rows}")
-        self._events.close()
-        self._put(FILES, content=self._events_folder, name="tensorboard", replace=True)
-
-    def deliver(self) -> None:
-        """Waits until the tracking server has everything.
-
-        Raises:
-            UndeliveredError: it does not answer, or refuses something.
-        """
-        error = self._outbox.settle()
-        if error is not None:
-            raise self.undelivered(error) from error
-
-    def undelivered(self, error: Exception) -> UndeliveredError:
-        """The error that says what went wrong, and where everything is that the server has not got."""
-        return UndeliveredError(
-            f"tracking URI {mlflow.get_tracking_uri()}: it has not taken all of the run ({reason(error)}): nothing "
-            f"is lost; once it can be taken: vjepa-mlflow upload {shlex.quote(str(self.folder))}"
-        )
-
-    @property
-    def folder(self) -> Path:
-        """Where things are kept until the server has them; what else is put there stays if it is a folder."""
-        return self._outbox.folder
-
-    def _put(self, kind: str, *, content: Path | bytes | None = None, **values: Any) -> None:
-        if content is not None or any(values.values()):
-            self._outbox.put(kind, values, content)
-
-
-def _draw(figure: Figure) -> bytes:
-    """A figure as a PNG file, laid out and drawn once, where savefig does both twice."""
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return buffer.getvalue()
-
-
-def download(run_id: str, name: str, folder: Path) -> Path:
-    """Fetches a file that a run has as an artifact, and returns where it is in the folder.
-
-    Raises:
-        UserError: the run does not have it any more.
-    """
-    try:
-        return Path(MlflowClient().download_artifacts(run_id, name, str(folder)))
-    except (MlflowException, OSError) as error:
-        raise UserError(
-            f"run {run_id}: {name} cannot be fetched ({one_line(error)}): expected it as an artifact"
-        ) from error
-
-
-def read_beginning(run_id: str) -> Beginning | None:
-    """The data and the checkpoint that a run began with; None where it was stopped before that.
-
-    Raises:
-        UserError: what it has cannot be fetched or read.
-    """
-    try:
-        params = MlflowClient().get_run(run_id).data.params
-    except MlflowException as error:
-        raise UserError(f"run {run_id}: it cannot be read ({one_line(error)})") from error
-    if not {SPLIT_FILE, LABELS_FILE} <= set(list_files(run_id, "")) or "checkpoint_revision" not in params:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        split, labels = (download(run_id, name, Path(folder)).read_bytes() for name in (SPLIT_FILE, LABELS_FILE))
-    return Beginning.read(run_id, split, labels, params)
-
-
-def list_files(run_id: str, folder: str) -> list[str]:
-    """The names of the files in a folder of a run's artifacts.
-
-    Raises:
-        UserError: the tracking server does not tell.
-    """
-    try:
-        found = MlflowClient().list_artifacts(run_id, folder)
-    except (MlflowException, OSError) as error:
-        raise UserError(f"run {run_id}: {folder} cannot be listed ({one_line(error)})") from error
-    return [artifact.path.rpartition("/")[2] for artifact in found if not artifact.is_dir]
-
-
-@contextmanager
-def _in_one_go() -> Iterator[None]:
-    """Has an interrupt wait for what would else leave a store's tables, or a run that nobody ends, half made."""
-    with gentle_interrupts("Stopping once the tracking store has answered; once more stops at once") as stopping:
-        yield
-        if stopping():
-            raise KeyboardInterrupt
-
-
-def wake_tracking() -> None:
-    """Asks the tracking store for something, so that its first use, which makes tables, is behind us.
-
-    Raises:
-        UserError: it does not answer as one.
-    """
-    try:
-        with _in_one_go():
-            MlflowClient().search_experiments(max_results=1)
-    except MlflowException as error:
-        raise UserError(f"tracking URI {mlflow.get_tracking_uri()}: it does not answer: {one_line(error)}") from error
-
-
-@contextmanager
-def run_log() -> Iterator[RunLog]:
-    """Joins the active run, or the one that `mlflow run` prepared, or starts one.
-
-    A run that was started here ends here: FINISHED, FAILED with the reason as a tag, or KILLED. A run that was joined
-    is only tagged; its end is its owner's.
+        job: what is to be done.
+        name: of a run that is started here.
 
     Raises:
         UserError: the tracking server does not answer as one.
         UndeliveredError: it did at first, and has not got everything.
     """
-    joined = mlflow.active_run() is not None
-    run = mlflow.active_run() or _start_run()
-    with open_log(run.info.run_id, owned=not joined) as log:
-        yield log
+    wake_tracking()
+    surrounding = surrounding_run()
+    with ExitStack() as opened:
+        opened.enter_context(_keeping_launched_run())
+        if surrounding is not None and surrounding.is_free_for(job):
+            yield opened.enter_context(_joined_log(surrounding, job))
+            return
+        run = _start_run(name, job.tags, surrounding)
+        if surrounding is not None:
+            held = surrounding.run.data.tags.get(JOB_TAG, "job of this package")
+            remark(f"Run {surrounding.run_id} holds a {held}: this {job.name} is run {run.info.run_id}, nested in it")
+        yield opened.enter_context(open_log(run.info.run_id, job, owned=True))
 
 
 @contextmanager
-def resumed_log(run_id: str) -> Iterator[RunLog]:
+def resumed_log(run_id: str, job: Job) -> Iterator[RunLog]:
     """Goes on in an earlier run, which ends here as in `run_log`.
 
-    A run that is active, or that `mlflow run` prepared, stays the outer one, and names the resumed one in a tag.
+    Another run that is active, or that `mlflow run` prepared, stays the outer one, and names the resumed one in a tag.
 
     Raises:
         UserError: the tracking server does not answer as one, or has no such run.
         UndeliveredError: it did at first, and has not got everything.
     """
-    with ExitStack() as outer:
-        if mlflow.active_run() is not None or os.environ.get("MLFLOW_RUN_ID"):
-            outer.enter_context(run_log()).tags({RESUMED_TAG: run_id})
-        run = _start_run(run_id)
-        if FAILURE_TAG in run.data.tags:
-            MlflowClient().delete_tag(run_id, FAILURE_TAG)
-        with open_log(run_id, owned=True, continued=True) as log:
-            yield log
+    wake_tracking()
+    surrounding = surrounding_run()
+    with ExitStack() as opened:
+        opened.enter_context(_keeping_launched_run())
+        if surrounding is not None and surrounding.run_id == run_id and surrounding.is_active:
+            yield opened.enter_context(_joined_log(surrounding, job))
+            return
+        if surrounding is not None and surrounding.run_id != run_id:
+            opened.enter_context(_naming(surrounding, run_id))
+        run = _resume_run(run_id)
+        _begin(run, job)
+        log = opened.enter_context(open_log(run_id, job, owned=True, continued=True))
+        if STATUS_TAG in run.data.tags:  # it was begun in somebody else's run
+            opened.enter_context(_telling_how_it_ends(log))
+        yield log
+
+
+@contextmanager
+def _keeping_launched_run() -> Iterator[None]:
+    """Has `MLFLOW_RUN_ID` say after the block what it said before: MLflow forgets it, and there may be further jobs."""
+    launched = os.environ.get(MLFLOW_RUN_ID.name)
+    try:
+        yield
+    finally:
+        if launched:
+            os.environ[MLFLOW_RUN_ID.name] = launched
+
+
+@contextmanager
+def _joined_log(surrounding: Surrounding, job: Job) -> Iterator[RunLog]:
+    """Writes to the run that a job finds itself in, and says so at once, for any further job to see."""
+    owned = surrounding.is_for_us_to_end
+    run = _resume_run(surrounding.run_id) if owned else surrounding.run
+    _begin(run, job, {} if owned else {STATUS_TAG: "RUNNING"})
+    with ExitStack() as opened:
+        log = opened.enter_context(open_log(surrounding.run_id, job, owned=owned, continued=surrounding.holds(job)))
+        if not owned:
+            opened.enter_context(_telling_how_it_ends(log))
+        yield log
+
+
+@contextmanager
+def _telling_how_it_ends(log: RunLog) -> Iterator[None]:
+    """Tags a run with what becomes of the job in it, where its own status says something else."""
+    status = "FINISHED"
+    try:
+        yield
+    except BaseException as error:
+        status = _status(error)
+        raise
+    finally:
+        with suppress(UserError):  # the outbox's disk is full, which is told
+            log.tags({STATUS_TAG: status})
+
+
+@contextmanager
+def _naming(surrounding: Surrounding, resumed: str) -> Iterator[None]:
+    """Tags a run with the one that goes on in its place, and has it end like that where it was prepared for us."""
+    if JOB_TAG in surrounding.run.data.tags:
+        MlflowClient().set_tag(surrounding.run_id, RESUMED_TAG, resumed)
+        yield
+        return
+    if surrounding.is_for_us_to_end:
+        _resume_run(surrounding.run_id)
+    with open_log(surrounding.run_id, owned=surrounding.is_for_us_to_end) as log:
+        log.tags({RESUMED_TAG: resumed})
+        yield
+
+
+def _begin(run: Run, job: Job, tags: Mapping[str, str] | None = None) -> None:
+    """Says what a run holds from now on, and takes back that it failed."""
+    client = MlflowClient()
+    said = {**job.tags, **(tags or {})}
+    client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in said.items()])
+    if FAILURE_TAG in run.data.tags:
+        client.delete_tag(run.info.run_id, FAILURE_TAG)
+
+
+def _start_run(name: str | None, tags: Mapping[str, str], surrounding: Surrounding | None) -> Run:
+    """Starts a run, nested in the one that a job finds itself in."""
+    if surrounding is None:
+        return _activate(run_name=name, tags=dict(tags))
+    os.environ.pop(MLFLOW_RUN_ID.name, None)  # which MLflow would join
+    return _activate(
+        run_name=name,
+        tags=dict(tags),
+        experiment_id=surrounding.run.info.experiment_id,
+        parent_run_id=surrounding.run_id,
+        nested=surrounding.is_active,
+    )
+
+
+def _resume_run(run_id: str) -> Run:
+    return _activate(run_id=run_id, nested=True)
+
+
+def _activate(**arguments: Any) -> Run:
+    before = mlflow.active_run()
+    try:
+        with in_one_go():
+            return mlflow.start_run(**arguments, log_system_metrics=True)
+    except MlflowException as error:
+        raise UserError(f"{server()}: no run can be started: {one_line(error)}") from error
+    except KeyboardInterrupt as interrupt:
+        if mlflow.active_run() is not before:  # which MLflow would end as FINISHED
+            _end_run(_status(interrupt))
+        raise
 
 
 @contextmanager
@@ -334,14 +209,10 @@ def left_log(folder: Path) -> Iterator[RunLog]:
         UndeliveredError: the server has still not got everything.
     """
     address = read_address(folder)
-    with locked(folder) as free, tempfile.TemporaryDirectory() as events:
+    with locked(folder) as free, tempfile.TemporaryDirectory() as events, _tracking_of(address):
         if not free:
             raise UserError(f"{folder}: another process delivers it: expected a run that has ended")
-        mlflow.set_tracking_uri(address.tracking_uri)
-        try:
-            run = MlflowClient().get_run(address.run_id)
-        except MlflowException as error:
-            raise UserError(f"tracking URI {address.tracking_uri}: it does not answer: {one_line(error)}") from error
+        run = _find_left_run(folder, address)
         outbox = Outbox(folder, address.run_id, partial(deliver, address.run_id))
         try:
             log = RunLog(run, outbox, events, set())
@@ -350,7 +221,32 @@ def left_log(folder: Path) -> Iterator[RunLog]:
         finally:
             outbox.close()
         _end_left_run(address.run_id, read_end(folder))
-    shutil.rmtree(folder)
+    remove_outbox(folder)
+
+
+@contextmanager
+def _tracking_of(address: Address) -> Iterator[None]:
+    """Has MLflow speak to the tracking URI in force, or to the one that was noted where there is none."""
+    if mlflow.is_tracking_uri_set():
+        yield
+        return
+    mlflow.set_tracking_uri(address.tracking_uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri("")  # none, as before
+
+
+def _find_left_run(folder: Path, address: Address) -> Run:
+    wake_tracking()
+    try:
+        return MlflowClient().get_run(address.run_id)
+    except MlflowException as error:
+        raise UserError(
+            f"{server()}: {one_line(error)}; what {folder} holds is of a run on "
+            f"{without_password(address.tracking_uri)}: expected that one, or where its runs are now, in "
+            f"MLFLOW_TRACKING_URI; the folder stays"
+        ) from error
 
 
 def _end_left_run(run_id: str, end: End | None) -> None:
@@ -362,31 +258,18 @@ def _end_left_run(run_id: str, end: End | None) -> None:
     client.set_terminated(run_id, end.status, end.end_time)
 
 
-def _start_run(run_id: str | None = None) -> mlflow.ActiveRun:
-    before = mlflow.active_run()
-    try:
-        with _in_one_go():
-            return mlflow.start_run(run_id=run_id, nested=run_id is not None, log_system_metrics=True)
-    except MlflowException as error:
-        raise UserError(
-            f"tracking URI {mlflow.get_tracking_uri()}: no run can be started: {one_line(error)}"
-        ) from error
-    except KeyboardInterrupt as interrupt:
-        if mlflow.active_run() is not before:  # which MLflow would end as FINISHED
-            _end_run(_status(interrupt))
-        raise
-
-
 @contextmanager
-def open_log(run_id: str, *, owned: bool = False, continued: bool = False) -> Iterator[RunLog]:
+def open_log(run_id: str, job: Job | None = None, *, owned: bool = False, continued: bool = False) -> Iterator[RunLog]:
     """Gives what writes to a run, and has everything delivered afterwards, however the block ends.
 
     Args:
         run_id: the run's.
+        job: whose record goes first, so that a store of artifacts that cannot be used is told of before work begins.
         owned: whether the run, the active one, is to be ended.
         continued: whether the run has been written to before.
 
     Raises:
+        UserError: the run, or where its artifacts are, cannot be written to.
         UndeliveredError: the server has not got everything.
     """
     failure: BaseException | None = None
@@ -395,10 +278,14 @@ def open_log(run_id: str, *, owned: bool = False, continued: bool = False) -> It
             outbox = opened.enter_context(open_outbox(run_id, partial(deliver, run_id)))
             outbox.settle()  # what a killed process left is there before we look what is there
             run = MlflowClient().get_run(run_id)
+            if job is not None:
+                _try_store(run, job)
             points = _points(run) if continued else set()
-            log = RunLog(run, outbox, opened.enter_context(tempfile.TemporaryDirectory()), points)
+            log = RunLog(run, outbox, opened.enter_context(tempfile.TemporaryDirectory()), points, continued=continued)
         except BaseException as error:
             if owned:
+                with suppress(Exception):  # the first error is worth more
+                    MlflowClient().set_tag(run_id, FAILURE_TAG, one_line(error))
                 _end_run(_status(error))
             raise
         try:
@@ -413,13 +300,26 @@ def open_log(run_id: str, *, owned: bool = False, continued: bool = False) -> It
             _end(log, outbox, failure, owned=owned)
 
 
+def _try_store(run: Run, job: Job) -> None:
+    """Logs what the run keeps of its job anyway, and waits until the store of its artifacts has it."""
+    store = f"artifact store {without_password(run.info.artifact_uri)}"
+    try:
+        wait_for(lambda: MlflowClient().log_text(run.info.run_id, job.record, job.file), store)
+    except UserError:
+        raise
+    except Exception as error:  # each store's client has errors of its own
+        raise UserError(
+            f"{store}: {understand(error).value} ({reason(error)}): expected one that {job.file} can be written to"
+        ) from error
+
+
 def _log_failure(log: RunLog, error: BaseException) -> None:
     tags = {} if isinstance(error, UndeliveredError) else {FAILURE_TAG: one_line(error)}
     try:
         log.tags(tags)
         log.events()
     except UserError:  # the outbox's disk is full; the first error is worth more than this one
-        with suppress(MlflowException):
+        with suppress(Exception):
             for tag, value in tags.items():
                 MlflowClient().set_tag(log.run_id, tag, value)
 
@@ -445,9 +345,8 @@ def _end(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned: b
     outbox.close()
     if owned:
         outbox.leave_end(status)
-        seconds = str(SECONDS_TO_CLOSE)
-        with setting(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "0"), setting(MLFLOW_HTTP_REQUEST_TIMEOUT.name, seconds):
-            with suppress(MlflowException, KeyboardInterrupt):
+        with _briefly():
+            with suppress(Exception, KeyboardInterrupt):
                 MlflowClient().set_tag(log.run_id, FAILURE_TAG, reason(error))
             if _is_active(log.run_id):
                 with suppress(KeyboardInterrupt):
@@ -472,17 +371,32 @@ def _is_active(run_id: str) -> bool:
 
 def _end_run(status: str) -> Exception | None:
     try:
-        mlflow.end_run(status)
-    except MlflowException as error:
+        with ExitStack() as quiet:
+            if has_password(mlflow.get_tracking_uri()):  # which MLflow would print
+                quiet.enter_context(setting(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name, "true"))
+            mlflow.end_run(status)
+    except Exception as error:
         return error
     return None
 
 
-def fail_launched_run(reason: str) -> None:
-    """Marks the run that `mlflow run` prepared for this process as failed, where there is one."""
-    run_id = os.environ.get("MLFLOW_RUN_ID")
-    if run_id:
-        with suppress(MlflowException):
-            client = MlflowClient()
-            client.set_tag(run_id, FAILURE_TAG, reason)
-            client.set_terminated(run_id, "FAILED")
+def end_launched_run(reason: str, status: str) -> None:
+    """Ends the run that was prepared for this process, as `mlflow run` does, where no job has got as far as to do so.
+
+    Args:
+        reason: to tag it with.
+        status: FAILED or KILLED.
+    """
+    with _briefly(), suppress(Exception):  # the error that led here is told all the same
+        surrounding = surrounding_run()
+        if surrounding is not None and surrounding.is_for_us_to_end and surrounding.is_free:
+            MlflowClient().set_tag(surrounding.run_id, FAILURE_TAG, reason)
+            MlflowClient().set_terminated(surrounding.run_id, status)
+
+
+@contextmanager
+def _briefly() -> Iterator[None]:
+    """Has MLflow wait no longer for a server than whoever is about to leave."""
+    seconds = str(SECONDS_TO_CLOSE)
+    with setting(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "0"), setting(MLFLOW_HTTP_REQUEST_TIMEOUT.name, seconds):
+        yield

@@ -9,7 +9,8 @@ from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from vjepa_mlflow.tracking.run import RunLog, open_log
+from vjepa_mlflow.tracking.log import RunLog
+from vjepa_mlflow.tracking.run import open_log
 from vjepa_mlflow.tracking.setting import setting
 
 TRIAL_TAG = "vjepa_mlflow.trial"

@@ -1,8 +1,6 @@
 """Runs that did not come to their end, so that they can go on."""
 
 import json
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -11,41 +9,24 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.recipe import differences
+from vjepa_mlflow.tracking.first_answer import server
+from vjepa_mlflow.tracking.joining import job_status
+from vjepa_mlflow.tracking.log import RunLog
 from vjepa_mlflow.tracking.outbox import written_here
-from vjepa_mlflow.tracking.run import RunLog
+from vjepa_mlflow.tracking.signs_of_life import giving_signs_of_life, is_worked_at
 
 DEFINITION_TAG = "vjepa_mlflow.definition"
 """The tag of a run that says, in JSON, what must be the same where it goes on."""
-
-ALIVE_TAG = "vjepa_mlflow.alive"
-"""The tag of a run that changes while a process works at it."""
-
-SIGN_INTERVAL = 10
-"""Seconds from one sign of life to the next."""
-
-OBSERVED = 25
-"""Seconds without one after which a run's process, on another machine, is taken for dead."""
 
 
 @contextmanager
 def resumable(log: RunLog, definition: Mapping[str, str]) -> Iterator[None]:
     """Says what a run is, and that it is being worked at for as long as the block lasts."""
     log.tags({DEFINITION_TAG: json.dumps(definition)})
-    done = threading.Event()
-    # A daemon that nobody waits for: the server may be silent.
-    threading.Thread(target=_give_signs_of_life, args=(log.run_id, done), daemon=True).start()
-    try:
+    with giving_signs_of_life(log.run_id):
         yield
-    finally:
-        done.set()
-
-
-def _give_signs_of_life(run_id: str, done: threading.Event) -> None:
-    while not done.wait(SIGN_INTERVAL):
-        with suppress(Exception):  # whatever a server that is away makes of it
-            MlflowClient().set_tag(run_id, ALIVE_TAG, f"{time.time():.0f}")
 
 
 def find_unfinished(definition: Mapping[str, str]) -> str | None:
@@ -62,10 +43,12 @@ def find_unfinished(definition: Mapping[str, str]) -> str | None:
         )
         for run in runs:
             known = _definition(run)
-            if known is not None and not list(differences(known, definition)) and not _is_worked_at(run):
+            if known is None or list(differences(known, definition)) or job_status(run) == "FINISHED":
+                continue
+            if not is_worked_at(run):
                 return str(run.info.run_id)
     except MlflowException as error:
-        raise UserError(f"tracking URI {mlflow.get_tracking_uri()}: it does not answer: {one_line(error)}") from error
+        raise UserError(f"{server()}: it does not answer: {one_line(error)}") from error
     return None
 
 
@@ -84,7 +67,7 @@ def check_unfinished(run_id: str, definition: Mapping[str, str]) -> None:
         raise UserError(f"resume={run_id}: it is no training run of this project, or was stopped before it had begun")
     for name, before, now in differences(known, definition):
         raise UserError(f"resume={run_id}: the run has {name}={before}; here it is {now}: expected the same")
-    if run.info.status == "FINISHED":
+    if job_status(run) == "FINISHED":
         raise UserError(f"resume={run_id}: it has finished: expected a run that was stopped")
     if written_here(run_id):
         raise UserError(f"resume={run_id}: another process works at it: expected a run that was stopped")
@@ -94,20 +77,3 @@ def _definition(run: Run) -> Mapping[str, str] | None:
     with suppress(KeyError, ValueError):
         return dict(json.loads(run.data.tags[DEFINITION_TAG]))
     return None
-
-
-def _is_worked_at(run: Run) -> bool:
-    if run.info.status != "RUNNING":
-        return False
-    here = written_here(run.info.run_id)
-    return _gives_signs_of_life(run) if here is None else here
-
-
-def _gives_signs_of_life(run: Run) -> bool:
-    remark(f"Run {run.info.run_id} was not ended: looking for {OBSERVED} seconds whether another machine works at it")
-    deadline = time.monotonic() + OBSERVED
-    while time.monotonic() < deadline:
-        time.sleep(1)
-        if MlflowClient().get_run(run.info.run_id).data.tags.get(ALIVE_TAG) != run.data.tags.get(ALIVE_TAG):
-            return True
-    return False

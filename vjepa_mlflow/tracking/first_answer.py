@@ -1,0 +1,200 @@
+"""The first answer of a tracking server or database: waited for with a word, and not for ever."""
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from vjepa_mlflow.errors import UserError, reason, remark
+from vjepa_mlflow.interrupts import gentle_interrupts
+from vjepa_mlflow.secrets import without_password
+from vjepa_mlflow.tracking.answers import Answer, understand
+from vjepa_mlflow.tracking.setting import setting
+
+Found = TypeVar("Found")
+
+SAID_AFTER = 5.0
+"""Seconds of silence after which the user is told what is waited for."""
+
+PATIENCE = 60.0
+"""Seconds for which a server may keep a command waiting that has not begun yet."""
+
+PAUSE = 1.0
+"""Seconds from one attempt to the next."""
+
+SQLITE, FILES, HTTP = "sqlite:", ("file:", "/", "."), ("http:", "https:")
+
+_HALF_MADE = re.compile(r"already exists|duplicate column|no such (?:table|column)|has no column|Can't locate revision")
+"""What SQLite and Alembic say of tables that a killed process has left."""
+
+
+def wake_tracking() -> None:
+    """Asks the tracking store for something, so that its first use, which makes tables, is behind us.
+
+    Raises:
+        UserError: it does not answer as one, or not in time; says what helps.
+    """
+    uri = mlflow.get_tracking_uri()
+    if uri.startswith(SQLITE):
+        _check_file(uri)
+    with in_one_go(), _quiet_retries():
+        try:
+            if not uri.startswith((SQLITE, *FILES, *HTTP)) and "://" in uri:
+                wait_for(lambda: _connect(uri), server())
+            # Files are waited for without a bound: whoever gives up while tables are made leaves half of them.
+            seconds = None if uri.startswith(SQLITE) else PATIENCE
+            wait_for(lambda: MlflowClient().search_experiments(max_results=1), server(), seconds)
+        except UserError:
+            raise
+        except Exception as error:
+            raise _explain(uri, error) from error
+
+
+def server() -> str:
+    """The tracking server, as the user is told of it."""
+    return f"tracking URI {without_password(mlflow.get_tracking_uri())}"
+
+
+def wait_for(ask: Callable[[], Found], whom: str, seconds: float | None = PATIENCE) -> Found:
+    """Returns what a server says, which is asked again while it is silent; tells what is waited for.
+
+    Args:
+        ask: asks it; it is called in a thread, so that nothing that it waits for can keep the command.
+        whom: to tell.
+        seconds: that it may take; None for as long as it takes.
+
+    Raises:
+        UserError: there was no answer in that time.
+        Exception: what it raises that is no silence.
+    """
+    asking = _Asking(ask)
+    with _retries_of_our_own() as asking.patient:
+        threading.Thread(target=asking.run, daemon=True, name="first answer").start()
+        if not wait([asking.answer], timeout=SAID_AFTER if seconds is None else min(SAID_AFTER, seconds)).done:
+            bound = "" if seconds is None else f", for up to {seconds:.0f} s"
+            remark(f"{whom[0].upper()}{whom[1:]}: waiting for an answer{asking.why()}{bound}")
+            if not wait([asking.answer], timeout=seconds and max(0, seconds - SAID_AFTER)).done:
+                asking.given_up.set()
+                raise UserError(
+                    f"{whom}: it does not answer: none within {seconds:.0f} s{asking.why()}: expected one that is there"
+                )
+    return asking.answer.result()
+
+
+class _Asking(Generic[Found]):
+    """Asks again and again, in a thread, until there is an answer."""
+
+    def __init__(self, ask: Callable[[], Found]):
+        self._ask = ask
+        self._silence: Exception | None = None
+        self.answer: Future[Found] = Future()
+        self.given_up = threading.Event()
+        self.patient = True
+
+    def run(self) -> None:
+        while not self.given_up.is_set():
+            try:
+                self.answer.set_result(self._ask())
+                return
+            except Exception as error:
+                if understand(error) is not Answer.SILENCE or _is_half_made(error) or not self.patient:
+                    self.answer.set_exception(error)
+                    return
+                self._silence = error
+            self.given_up.wait(PAUSE)
+
+    def why(self) -> str:
+        """What the last attempt came to, in brackets."""
+        return "" if self._silence is None else f" ({reason(self._silence)})"
+
+
+@contextmanager
+def _retries_of_our_own() -> Iterator[bool]:
+    """Has MLflow leave it to us to ask again, which it would do for six minutes, unless the user has said how often.
+
+    Yields whether it is left to us.
+    """
+    if MLFLOW_HTTP_REQUEST_MAX_RETRIES.name in os.environ:
+        yield False
+        return
+    with setting(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "0"):
+        yield True
+
+
+@contextmanager
+def _quiet_retries() -> Iterator[None]:
+    """Without MLflow's word, of a page each, on each of its own attempts at a database."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return record.levelno != logging.WARNING
+
+    logger = logging.getLogger("mlflow.store.db.utils")
+    logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_news)
+
+
+@contextmanager
+def in_one_go() -> Iterator[None]:
+    """Has an interrupt wait for what would else leave a store's tables, or a run that nobody ends, half made."""
+    with gentle_interrupts("Stopping once the tracking store has answered; once more stops at once") as stopping:
+        yield
+        if stopping():
+            raise KeyboardInterrupt
+
+
+def _connect(uri: str) -> None:
+    """Opens a database once, where MLflow would try ten times."""
+    create_engine(uri, poolclass=NullPool).connect().close()
+
+
+def _check_file(uri: str) -> None:
+    """Refuses an SQLite file that cannot be written: MLflow would try for minutes."""
+    try:
+        database = make_url(uri).database
+    except ArgumentError:
+        return  # which is told by MLflow
+    if not database or database == ":memory:":
+        return
+    path = Path(database)
+    place = path if path.exists() else path.parent
+    if not place.exists():
+        raise UserError(f"tracking URI {uri}: no such folder as {place}: expected one")
+    if not (os.access(place, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):  # SQLite writes beside its file
+        raise UserError(
+            f"tracking URI {uri}: {place.absolute()} cannot be written: expected a file that can, or the address of "
+            f"a server, in MLFLOW_TRACKING_URI"
+        )
+
+
+def _explain(uri: str, error: Exception) -> UserError:
+    answer = understand(error)
+    if answer is Answer.LOCKED_OUT:
+        return UserError(
+            f"{server()}: {answer.value} ({reason(error)}): expected MLFLOW_TRACKING_USERNAME and "
+            f"MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, as it knows them"
+        )
+    if uri.startswith(SQLITE) and _is_half_made(error):
+        return UserError(
+            f"{server()}: its tables are half made ({reason(error)}): a process was killed while MLflow made or "
+            f"changed them: expected a whole database; where nothing was logged yet, delete {make_url(uri).database}"
+        )
+    return UserError(f"{server()}: it does not answer as one ({reason(error)}): expected a tracking server or database")
+
+
+def _is_half_made(error: Exception) -> bool:
+    return isinstance(error, SQLAlchemyError) and _HALF_MADE.search(str(error)) is not None

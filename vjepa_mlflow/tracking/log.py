@@ -1,0 +1,196 @@
+"""What a job logs to its run."""
+
+import csv
+import io
+import json
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from mlflow.data.dataset import Dataset
+from mlflow.entities import Run
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import SummaryWriter
+
+from vjepa_mlflow.data import VideoDataset, split_rows
+from vjepa_mlflow.datasets import dataset_of_split
+from vjepa_mlflow.tracking.answers import describe
+from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE
+from vjepa_mlflow.tracking.first_answer import server
+from vjepa_mlflow.tracking.outbox import Outbox, UndeliveredError
+
+SPLIT_FILE, LABELS_FILE = "split.csv", "labels.json"
+"""The artifacts that say what a run's data is."""
+
+Point = tuple[str, int]
+"""A metric's name and a step."""
+
+
+class RunLog:
+    """Writes to one MLflow run by way of an outbox, and the metrics to TensorBoard event files as well.
+
+    Nothing here waits for the tracking server but `deliver`.
+
+    Args:
+        run: as it was before.
+        outbox: of the run.
+        events: the folder of the event files.
+        points: metrics that the run has already, which are left alone.
+        continued: whether the job has been at work in the run before.
+
+    Attributes:
+        continued: as above.
+        params_before: the parameters that it had then.
+    """
+
+    def __init__(self, run: Run, outbox: Outbox, events: str, points: set[Point], *, continued: bool = False):
+        self.continued = continued
+        self.run_id = run.info.run_id
+        self.user = str(run.data.tags.get("mlflow.user", "not stated"))
+        self.params_before: Mapping[str, str] = run.data.params
+        self._outbox = outbox
+        self._events = SummaryWriter(events)
+        self._events_folder = Path(events)
+        self._points = points
+        self._params: dict[str, str] = {}
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Logs the parameters that the run does not have yet."""
+        texts = {name: str(value) for name, value in values.items()}
+        self._put(BATCH, params=texts)
+        self._params |= texts
+
+    def metrics(
+        self, values: Mapping[str, float], *, step: int, model_id: str | None = None, dataset: Dataset | None = None
+    ) -> None:
+        """Logs the metrics that a run which goes on does not have at this step yet.
+
+        Args:
+            values: by name.
+            step: such as an epoch.
+            model_id: of the logged model that they are of.
+            dataset: that they were found on.
+        """
+        about = {
+            "timestamp": int(time.time() * 1000),
+            "step": step,
+            "model_id": model_id,
+            "dataset_name": dataset and dataset.name,
+            "dataset_digest": dataset and dataset.digest,
+        }
+        new = {name: value for name, value in values.items() if (name, step) not in self._points}
+        self._put(BATCH, metrics=[{"key": name, "value": float(value), **about} for name, value in new.items()])
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+
+    def figure(self, figure: Figure, name: str, *, step: int) -> bytes:
+        """Logs a figure as `name`, a PNG file, whose content is returned."""
+        png = _draw(figure)
+        self._put(FILES, content=png, name=name)
+        width, height = Image.open(io.BytesIO(png)).size
+        image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
+        value = Summary.Value(tag=name.removesuffix(".png"), image=image)
+        self._events._get_file_writer().add_summary(Summary(value=[value]), step)  # add_image would encode it anew
+        return png
+
+    def text(self, text: str, name: str) -> None:
+        """Logs a text as the file `name`."""
+        self._put(FILES, content=text.encode(errors="surrogateescape"), name=name)
+
+    def data_frame(self, frame: pd.DataFrame, name: str) -> None:
+        """Logs a table that MLflow's interface shows and compares, instead of an earlier one of that name."""
+        self._put(TABLE, content=frame.to_json(orient="split", double_precision=15).encode(), name=name)
+
+    def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
+        """Logs rows as a CSV file."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        self.text(text.getvalue(), name)
+
+    def dataset(self, dataset: VideoDataset, *, data: str) -> None:
+        """Logs the classes and the exact split as artifacts, and each set as a dataset input of the run.
+
+        Args:
+            dataset: the three sets.
+            data: the folder or table they come from, or `demo`.
+        """
+        self.table(list(split_rows(dataset)), SPLIT_FILE)
+        self.text(json.dumps(dict(enumerate(dataset.labels)), indent=2), LABELS_FILE)
+        counts = {f"{split}_videos": len(samples) for split, samples in dataset.splits.items()}
+        drawing = {
+            "drawn_splits": ",".join(dataset.drawn) or "none",
+            "split_seed": dataset.seed,
+            "training_order": dataset.order,
+        }
+        self.params({"num_classes": len(dataset.labels), **drawing, **counts})
+        for split, samples in dataset.splits.items():
+            self.input(dataset_of_split(samples, data, split), context=split)
+
+    def input(self, dataset: Dataset, *, context: str) -> None:
+        """Logs a dataset input."""
+        self._put(INPUT, dataset=dataset.to_dict(), context=context)
+
+    def file(self, path: Path) -> None:
+        """Logs a file under its own name. It is not to be changed afterwards, only replaced."""
+        self._put(FILES, content=path, name=path.name)
+
+    def checkpoint(self, path: Path, name: str) -> None:
+        """Logs a file as the artifact `name`, the only one in its folder, instead of those that were to be logged."""
+        self._outbox.discard(CHECKPOINT)
+        self._put(CHECKPOINT, content=path, name=name)
+
+    def forget_checkpoints(self, folder: str) -> None:
+        """Deletes the checkpoints in a folder of artifacts: they are needed no more."""
+        self._outbox.discard(CHECKPOINT)
+        self._put(DELETION, name=folder)
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        self._put(BATCH, tags={name: str(value) for name, value in values.items()})
+
+    def events(self) -> None:
+        """Logs what TensorBoard reads as an artifact, with the parameters as a text."""
+        rows = "\n".join(f"| {name} | {value} |" for name, value in sorted(self._params.items()))
+        self._events.add_text("params", f"| parameter | value |\n|---|---|\n{rows}")
+        self._events.close()
+        self._put(FILES, content=self._events_folder, name="tensorboard", replace=True)
+
+    def deliver(self) -> None:
+        """Waits until the tracking server has everything.
+
+        Raises:
+            UndeliveredError: it does not answer, or refuses something.
+        """
+        error = self._outbox.settle()
+        if error is not None:
+            raise self.undelivered(error) from error
+
+    def undelivered(self, error: Exception) -> UndeliveredError:
+        """The error that says what went wrong, and where everything is that the server has not got."""
+        return UndeliveredError(
+            f"{server()}: it has not taken all of the run ({describe(error, self.run_id)}): nothing "
+            f"is lost; once it can be taken: vjepa-mlflow upload {shlex.quote(str(self.folder))}"
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where things are kept until the server has them; what else is put there stays if it is a folder."""
+        return self._outbox.folder
+
+    def _put(self, kind: str, *, content: Path | bytes | None = None, **values: Any) -> None:
+        if content is not None or any(values.values()):
+            self._outbox.put(kind, values, content)
+
+
+def _draw(figure: Figure) -> bytes:
+    """A figure as a PNG file, laid out and drawn once, where savefig does both twice."""
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
