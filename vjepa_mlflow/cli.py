@@ -211,7 +211,6 @@ def evaluate(model_uri: str, split: str, num_clips: int, unseen_by: str, **optio
     from vjepa_mlflow.jobs.evaluate import evaluate
 
     result = evaluate(model_uri, recipe, split=split, num_clips=num_clips, unseen_by=unseen_by)
-    print(f"\n{result.evaluation.summary()}")
     print(f"\nRun    {result.run_id}   (mlflow ui; report.html among its artifacts)")
 
 

@@ -109,6 +109,7 @@ def evaluate(
         # That of a copied folder may be nobody's.
         model_id = loaded.model_id if model_uri.startswith(flavor.URI_SCHEMES) else None
         found = assess(log, videos, outcomes, title=title, facts=facts, step=0, model_id=model_id)
+        print(f"\n{found.summary()}", flush=True)
         version = tracking.registered_version(model_uri)
         seen = describe_seen(memory.own, chosen)
         if version is not None and seen not in ("0", "unknown"):

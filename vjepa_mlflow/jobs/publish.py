@@ -66,12 +66,10 @@ def publish(
     Raises:
         UndeliveredError: the tracking server or the registry has not taken it; it is in the log's folder.
     """
-    from mlflow.exceptions import MlflowException
-
     try:
         log.deliver()
         return _publish(log.run_id, classifier, processor, publication, seen)
-    except (MlflowException, OSError, tracking.UndeliveredError) as error:
+    except Exception as error:  # each store's client has errors of its own, and a trained model is worth more than any
         _keep(log.folder, classifier, processor, publication, seen)
         raise error if isinstance(error, tracking.UndeliveredError) else log.undelivered(error) from error
 

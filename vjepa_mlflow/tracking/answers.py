@@ -3,7 +3,9 @@
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
+from functools import cache
 
 import requests
 import urllib3
@@ -13,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from vjepa_mlflow.errors import reason
+from vjepa_mlflow.errors import reason, remark
 
 
 class Answer(Enum):
@@ -99,6 +101,26 @@ def understand(error: BaseException) -> Answer:
     if any(isinstance(one, PermissionError) for one in causes):
         return Answer.FORBIDDEN
     return Answer.SILENCE if any(map(_is_unheard, causes)) else Answer.REFUSAL
+
+
+@contextmanager
+def permitted(consequence: str) -> Iterator[None]:
+    """Has what a user may not do be said, once, and fail nothing: to delete, or to tag what is another's.
+
+    Args:
+        consequence: what becomes of it.
+    """
+    try:
+        yield
+    except Exception as error:  # of whichever store
+        if understand(error) is not Answer.FORBIDDEN:
+            raise
+        _remark_once(f"{consequence}, since this user may not change it ({reason(error)})")
+
+
+@cache
+def _remark_once(sentence: str) -> None:
+    remark(sentence)
 
 
 def _is_unheard(error: BaseException) -> bool:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS
 
+from vjepa_mlflow.tracking.answers import permitted, understand
 from vjepa_mlflow.tracking.outbox import content_path, read_entry
 
 BATCH, INPUT, FILES, TABLE = "batch", "input", "files", "table"
@@ -48,13 +48,22 @@ def _log_batch(
     tags: Mapping[str, str] | None = None,
 ) -> None:
     """With timestamps of their own, metrics that are there already are the same rows to MLflow."""
-    known = client.get_run(run_id).data.params if params else {}  # `mlflow run` and users log some, in their own words
-    client.log_batch(
-        run_id,
-        metrics=[Metric(**metric, run_id=run_id) for metric in metrics],
-        params=[Param(name, value) for name, value in (params or {}).items() if name not in known],
-        tags=[RunTag(name, value) for name, value in (tags or {}).items()],
-    )
+
+    def log(params: Mapping[str, str]) -> None:
+        client.log_batch(
+            run_id,
+            metrics=[Metric(**metric, run_id=run_id) for metric in metrics],
+            params=[Param(name, value) for name, value in params.items()],
+            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+        )
+
+    try:
+        log(params or {})
+    except MlflowException as error:
+        if not params or understand(error).blocks:
+            raise
+        known = client.get_run(run_id).data.params  # `mlflow run` and users log some, in their own words
+        log({name: value for name, value in params.items() if name not in known})
 
 
 def _log_input(client: MlflowClient, run_id: str, _: Path, *, dataset: Mapping[str, Any], context: str) -> None:
@@ -71,14 +80,16 @@ def _log_input(client: MlflowClient, run_id: str, _: Path, *, dataset: Mapping[s
 
 def _log_files(client: MlflowClient, run_id: str, entry: Path, *, name: str, replace: bool = False) -> None:
     if replace:
-        _delete(run_id, name)
+        _delete_folder(client, run_id, entry, name=name)
     _log_as(client, run_id, entry, name)
 
 
 def _log_table(client: MlflowClient, run_id: str, entry: Path, *, name: str) -> None:
-    _delete(run_id, name)  # MLflow would append to it
-    frame = pd.DataFrame(**json.loads(content_path(entry, name).read_text()))
-    client.log_table(run_id, frame, name)
+    """As `log_table` does, which would append to what is there."""
+    _log_as(client, run_id, entry, name)
+    tables = json.loads(client.get_run(run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
+    if (table := {"path": name, "type": "table"}) not in tables:
+        client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([*tables, table]))
 
 
 def _log_checkpoint(client: MlflowClient, run_id: str, entry: Path, *, name: str) -> None:
@@ -89,8 +100,9 @@ def _log_checkpoint(client: MlflowClient, run_id: str, entry: Path, *, name: str
         _delete(run_id, path)
 
 
-def _delete_folder(_: MlflowClient, run_id: str, __: Path, *, name: str) -> None:
-    _delete(run_id, name)
+def _delete_folder(client: MlflowClient, run_id: str, _: Path, *, name: str) -> None:
+    if name in [artifact.path for artifact in client.list_artifacts(run_id, name.rpartition("/")[0] or None)]:
+        _delete(run_id, name)
 
 
 def _log_as(client: MlflowClient, run_id: str, entry: Path, name: str) -> None:
@@ -102,11 +114,8 @@ def _log_as(client: MlflowClient, run_id: str, entry: Path, name: str) -> None:
 
 
 def _delete(run_id: str, name: str) -> None:
-    repository = _artifacts(mlflow.get_tracking_uri(), run_id)
-    there = [artifact.path for artifact in repository.list_artifacts(name.rpartition("/")[0] or None)]
-    if name in there:
-        with suppress(NotImplementedError):  # some stores never delete
-            repository.delete_artifacts(name)
+    with suppress(NotImplementedError), permitted(f"run {run_id}: {name} stays"):  # some stores never delete
+        _artifacts(mlflow.get_tracking_uri(), run_id).delete_artifacts(name)
 
 
 @lru_cache(maxsize=16)

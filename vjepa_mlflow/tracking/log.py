@@ -105,7 +105,7 @@ class RunLog:
 
     def data_frame(self, frame: pd.DataFrame, name: str) -> None:
         """Logs a table that MLflow's interface shows and compares, instead of an earlier one of that name."""
-        self._put(TABLE, content=frame.to_json(orient="split", double_precision=15).encode(), name=name)
+        self._put(TABLE, content=frame.to_json(orient="split", index=False, double_precision=15).encode(), name=name)
 
     def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
         """Logs rows as a CSV file."""

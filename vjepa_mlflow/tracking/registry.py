@@ -10,6 +10,8 @@ from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
+from vjepa_mlflow.tracking.answers import permitted
+
 MODELS_SCHEME = "models:/"
 LOGGED_MODEL = "models:/m-"
 RUNS_SCHEME = "runs:/"
@@ -45,14 +47,16 @@ def source_run(model_uri: str) -> str | None:
 
 def describe_version(name: str, version: str, description: str) -> None:
     """Sets the description of a registered version."""
-    MlflowClient().update_model_version(name, version, description)
+    with permitted(f"models:/{name}/{version} has no description"):
+        MlflowClient().update_model_version(name, version, description)
 
 
 def tag_version(name: str, version: str, tags: Mapping[str, str]) -> None:
     """Tags a registered version; other tags of those names are replaced."""
     client = MlflowClient()
-    for tag, value in tags.items():
-        client.set_model_version_tag(name, version, tag, value)
+    with permitted(f"models:/{name}/{version} has no such figures as tags"):
+        for tag, value in tags.items():
+            client.set_model_version_tag(name, version, tag, value)
 
 
 def evaluation_tags(
@@ -91,7 +95,8 @@ def find_logged_model(run_id: str, tag: str, value: str) -> str | None:
     experiment = client.get_run(run_id).info.experiment_id
     for known in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
         if known.status != LoggedModelStatus.READY:
-            client.delete_logged_model(known.model_id)
+            with permitted(f"run {run_id}: {known.model_id}, which was not logged whole, stays"):
+                client.delete_logged_model(known.model_id)
         elif known.tags.get(tag) == value:
             return str(known.model_id)
     return None

@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from vjepa_mlflow.errors import UserError, one_line, reason, remark
 from vjepa_mlflow.secrets import has_password, without_password
-from vjepa_mlflow.tracking.answers import understand
+from vjepa_mlflow.tracking.answers import permitted, understand
 from vjepa_mlflow.tracking.delivery import deliver
 from vjepa_mlflow.tracking.first_answer import in_one_go, server, wait_for, wake_tracking
 from vjepa_mlflow.tracking.joining import JOB_TAG, STATUS_TAG, Job, Surrounding, surrounding_run
@@ -163,7 +163,8 @@ def _begin(run: Run, job: Job, tags: Mapping[str, str] | None = None) -> None:
     said = {**job.tags, **(tags or {})}
     client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in said.items()])
     if FAILURE_TAG in run.data.tags:
-        client.delete_tag(run.info.run_id, FAILURE_TAG)
+        with permitted(f"run {run.info.run_id} keeps its tag {FAILURE_TAG}"):
+            client.delete_tag(run.info.run_id, FAILURE_TAG)
 
 
 def _start_run(name: str | None, tags: Mapping[str, str], surrounding: Surrounding | None) -> Run:
@@ -254,7 +255,8 @@ def _end_left_run(run_id: str, end: End | None) -> None:
     if end is None:  # its end was its owner's
         return
     if end.status == "FINISHED" and FAILURE_TAG in client.get_run(run_id).data.tags:
-        client.delete_tag(run_id, FAILURE_TAG)
+        with permitted(f"run {run_id} keeps its tag {FAILURE_TAG}"):
+            client.delete_tag(run_id, FAILURE_TAG)
     client.set_terminated(run_id, end.status, end.end_time)
 
 
