@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs a command; what a user can put right ends in one line on stderr and a status that is not zero."""
     try:
         _run(arguments)
-    except _CommandFailed as failure:
+    except _CommandError as failure:
         reason = " ".join(str(failure).split())
         print(f"Error: {printable(reason)}", file=sys.stderr, flush=True)
         words = sys.argv[1:] if arguments is None else arguments
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(failure.status)
 
 
-class _CommandFailed(Exception):
+class _CommandError(Exception):
     """A command ends with a line on stderr, its message, and an exit status."""
 
     def __init__(self, reason: str, status: int):
@@ -56,20 +56,20 @@ def _run(arguments: list[str] | None) -> None:
         commands.main(arguments, prog_name="vjepa-mlflow", standalone_mode=False)
     except (UserError, click.ClickException) as error:
         said = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        raise _CommandFailed(said, USER_ERROR) from error
+        raise _CommandError(said, USER_ERROR) from error
     except (KeyboardInterrupt, click.Abort) as interrupt:
         said = str(interrupt.__cause__ or interrupt)  # click makes an Abort of it
-        raise _CommandFailed(said or "interrupted", INTERRUPTED) from interrupt
+        raise _CommandError(said or "interrupted", INTERRUPTED) from interrupt
     except Exception as error:
         from mlflow.exceptions import MlflowException
 
         from vjepa_mlflow.model import is_out_of_memory
 
         if isinstance(error, MlflowException):
-            raise _CommandFailed(f"MLflow: {one_line(error)}", OTHER_ERROR) from error
+            raise _CommandError(f"MLflow: {one_line(error)}", OTHER_ERROR) from error
         if is_out_of_memory(error):
             said = f"memory ran out ({one_line(error)}): expected more of it, or smaller videos"
-            raise _CommandFailed(said, OTHER_ERROR) from error
+            raise _CommandError(said, OTHER_ERROR) from error
         raise
 
 

@@ -94,14 +94,14 @@ def _log_table(client: MlflowClient, run_id: str, entry: Path, *, name: str) -> 
 
 def _log_checkpoint(client: MlflowClient, run_id: str, entry: Path, *, name: str) -> None:
     folder = name.rpartition("/")[0]
-    older = [artifact.path for artifact in client.list_artifacts(run_id, folder) if artifact.path != name]
+    older = [path for path in _list(run_id, folder) if path != name]
     _log_as(client, run_id, entry, name)
     for path in older:  # afterwards: an upload may break off
         _delete(run_id, path)
 
 
-def _delete_folder(client: MlflowClient, run_id: str, _: Path, *, name: str) -> None:
-    if name in [artifact.path for artifact in client.list_artifacts(run_id, name.rpartition("/")[0] or None)]:
+def _delete_folder(_: MlflowClient, run_id: str, __: Path, *, name: str) -> None:
+    if name in _list(run_id, name.rpartition("/")[0]):
         _delete(run_id, name)
 
 
@@ -111,6 +111,11 @@ def _log_as(client: MlflowClient, run_id: str, entry: Path, name: str) -> None:
         client.log_artifacts(run_id, str(content), name)
     else:
         client.log_artifact(run_id, str(content), name.rpartition("/")[0] or None)
+
+
+def _list(run_id: str, folder: str) -> list[str]:
+    """What is in a folder of artifacts, in one request, of which MLflow's client makes four."""
+    return [artifact.path for artifact in _artifacts(mlflow.get_tracking_uri(), run_id).list_artifacts(folder or None)]
 
 
 def _delete(run_id: str, name: str) -> None:

@@ -54,8 +54,8 @@ def wake_tracking() -> None:
             if not uri.startswith((SQLITE, *FILES, *HTTP)) and "://" in uri:
                 wait_for(lambda: _connect(uri), server())
             # Files are waited for without a bound: whoever gives up while tables are made leaves half of them.
-            seconds = None if uri.startswith(SQLITE) else PATIENCE
-            wait_for(lambda: MlflowClient().search_experiments(max_results=1), server(), seconds)
+            bounded = not uri.startswith(SQLITE)
+            wait_for(lambda: MlflowClient().search_experiments(max_results=1), server(), bounded=bounded)
         except UserError:
             raise
         except Exception as error:
@@ -67,13 +67,13 @@ def server() -> str:
     return f"tracking URI {without_password(mlflow.get_tracking_uri())}"
 
 
-def wait_for(ask: Callable[[], Found], whom: str, seconds: float | None = PATIENCE) -> Found:
+def wait_for(ask: Callable[[], Found], whom: str, *, bounded: bool = True) -> Found:
     """Returns what a server says, which is asked again while it is silent; tells what is waited for.
 
     Args:
         ask: asks it; it is called in a thread, so that nothing that it waits for can keep the command.
         whom: to tell.
-        seconds: that it may take; None for as long as it takes.
+        bounded: whether it may take no longer than `PATIENCE`.
 
     Raises:
         UserError: there was no answer in that time.
@@ -82,13 +82,13 @@ def wait_for(ask: Callable[[], Found], whom: str, seconds: float | None = PATIEN
     asking = _Asking(ask)
     with _retries_of_our_own() as asking.patient:
         threading.Thread(target=asking.run, daemon=True, name="first answer").start()
-        if not wait([asking.answer], timeout=SAID_AFTER if seconds is None else min(SAID_AFTER, seconds)).done:
-            bound = "" if seconds is None else f", for up to {seconds:.0f} s"
-            remark(f"{whom[0].upper()}{whom[1:]}: waiting for an answer{asking.why()}{bound}")
-            if not wait([asking.answer], timeout=seconds and max(0, seconds - SAID_AFTER)).done:
+        if not wait([asking.answer], timeout=SAID_AFTER).done:
+            limit = f", for up to {PATIENCE:.0f} s" if bounded else ""
+            remark(f"{whom[0].upper()}{whom[1:]}: waiting for an answer{asking.why()}{limit}")
+            if not wait([asking.answer], timeout=PATIENCE - SAID_AFTER if bounded else None).done:
                 asking.given_up.set()
                 raise UserError(
-                    f"{whom}: it does not answer: none within {seconds:.0f} s{asking.why()}: expected one that is there"
+                    f"{whom}: it does not answer: none within {PATIENCE:.0f} s{asking.why()}: expected one that does"
                 )
     return asking.answer.result()
 
