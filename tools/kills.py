@@ -1,28 +1,38 @@
-"""Kills a process before each call that changes a file of ours, one after the other, and looks whether the next goes on.
+"""Kills a process before each call that changes a file of ours, and looks whether the next one goes on.
 
     python -m tools.kills
 
-Of a delivery (entries of every kind, to a real `mlflow server` behind a proxy that is cut in between), of an upload of
-what a run left, and of a training's checkpoints. Not by chance: the calls are counted, and a child that is forked for
-each of them, with everything imported, is killed before it; of a write, when half of it is done. Another child then does
-the same work again, and all must be there, once.
+Of a delivery (entries of every kind, to a real `mlflow server`, part of them while nobody answers) and of a training's
+checkpoints. Not by chance: calls are counted, and a child that is forked for each of them, with everything imported,
+is killed before it; of a write, when half of it is done. Another child then does the same work again, and all must be
+there, once.
 """
 
 import builtins
 import io
+import itertools
 import os
+import pickle
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import click
 
 CHANGES = ("fsync", "link", "mkdir", "remove", "rename", "replace", "rmdir", "symlink", "truncate", "unlink")
 """Of `os`, and what writes to files that were opened."""
 
 Holds = Callable[[str], bool]
+Answer = TypeVar("Answer")
+
+NOBODY = "http://127.0.0.1:1"
+"""A tracking server that does not answer."""
 
 
 class Countdown:
@@ -39,7 +49,9 @@ class Countdown:
 
     def is_over(self, path: object) -> bool:
         """Counts a call that changes a file; whether it is the one."""
-        if not isinstance(path, str | bytes | os.PathLike) or not self._concerns(os.path.abspath(os.fsdecode(path))):
+        if not isinstance(path, str | bytes | os.PathLike) or not self._concerns(
+            str(Path(os.fsdecode(path)).absolute())
+        ):
             return False
         self._left -= 1
         return self._left == 0
@@ -70,7 +82,7 @@ class Countdown:
     def _counted(self, change: Callable[..., Any]) -> Callable[..., Any]:
         def counted(path: Any, *arguments: Any, **named: Any) -> Any:
             folder = named.get("dir_fd")  # as `shutil.rmtree` has it
-            where = path if folder is None else os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)
+            where = path if folder is None else Path(f"/proc/self/fd/{folder}").readlink() / path
             self.count(where)
             return change(path, *arguments, **named)
 
@@ -122,6 +134,13 @@ def do(action: Callable[[], None]) -> None:
     is_killed(action, 0, lambda _: False)
 
 
+def ask(question: Callable[[], Answer]) -> Answer:
+    """What a child finds out: this process opens nothing that its children would share."""
+    with tempfile.NamedTemporaryFile() as file:
+        do(lambda: Path(file.name).write_bytes(pickle.dumps(question())) and None)
+        return pickle.loads(file.read())  # type: ignore[no-any-return]
+
+
 def kill_before_each(action: Callable[[], None], concerns: Holds) -> Iterator[int]:
     """Yields after each kill, until the action comes to its end before it would be killed."""
     number = 1
@@ -130,15 +149,111 @@ def kill_before_each(action: Callable[[], None], concerns: Holds) -> Iterator[in
         number += 1
 
 
-@contextmanager
-def own_cache(folder: Path) -> Iterator[Path]:
-    """An empty cache for the block, which the processes of it share."""
-    before = os.environ.get("VJEPA_MLFLOW_CACHE")
-    os.environ["VJEPA_MLFLOW_CACHE"] = str(folder)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.environ.pop("VJEPA_MLFLOW_CACHE")
-        if before is not None:
-            os.environ["VJEPA_MLFLOW_CACHE"] = before
+def kill_deliveries(folder: Path) -> Iterator[str]:
+    """Kills what logs entries of every kind to a run, part of them while nobody answers; yields what is amiss."""
+    cache = str(folder / "cache")
+    undisturbed = ask(_begin_run)
+    do(lambda: _log_everything(undisturbed, folder))
+    expected = ask(lambda: _state(undisturbed))
+    for number in itertools.count(1):
+        run_id = ask(_begin_run)
+        if not is_killed(partial(_log_everything, run_id, folder), number, lambda path: path.startswith(cache)):
+            return
+        do(partial(_log_everything, run_id, folder))
+        found = ask(partial(_state, run_id))
+        yield "" if found == expected and not (folder / "cache" / "outbox").exists() else f"change {number}: {found}"
+
+
+def _begin_run() -> str:
+    from mlflow import MlflowClient
+
+    return str(MlflowClient().create_run("0").info.run_id)
+
+
+def _log_everything(run_id: str, folder: Path) -> None:
+    import mlflow
+    import pandas as pd
+
+    from vjepa_mlflow.tracking.run import open_log
+
+    with open_log(run_id, continued=True) as log:
+        log.params({"epochs": 5})
+        log.text("<p>", "report.html")
+        log.checkpoint(folder / "state", "checkpoint/state-1")
+        log._outbox.settle()
+        address = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(NOBODY)
+        log.metrics({"val_loss": 0.5}, step=1)
+        log.data_frame(pd.DataFrame({"row": [1, 2]}), "rows.json")
+        log.checkpoint(folder / "state", "checkpoint/state-2")
+        log.input(mlflow.data.from_pandas(pd.DataFrame({"name": ["a"]}), name="set"), context="train")
+        log._outbox.settle()
+        mlflow.set_tracking_uri(address)
+        log._outbox.settle()
+
+
+def _state(run_id: str) -> tuple[object, ...]:
+    """What a run has on the server, which must be the same whenever a process was killed."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    run = client.get_run(run_id)
+    points = [(point.step, point.value) for point in client.get_metric_history(run_id, "val_loss")]
+    names = sorted(one.path for folder in ("", "checkpoint") for one in client.list_artifacts(run_id, folder))
+    tables = run.data.tags.get("mlflow.loggedArtifacts")
+    return run.data.params.get("epochs"), points, names, tables, len(run.inputs.dataset_inputs)
+
+
+def kill_trainings(folder: Path) -> Iterator[str]:
+    """Kills a training before each change of a checkpoint, here and on its way to the run; yields what is amiss."""
+    from tools.torture import draw_data, last_run, read_outcome
+    from vjepa_mlflow import Recipe, train
+
+    recipe = Recipe(data=str(draw_data(folder / "data")), model="tiny", device="cpu", epochs=2, learning_rate=3e-4)
+
+    def job() -> None:
+        with (folder / "log").open("a") as log, redirect_stdout(log), redirect_stderr(log):
+            train(recipe, resume="auto")
+
+    do(job)
+    alone = ask(lambda: read_outcome(last_run()))
+    for number in itertools.count(1):
+        if not is_killed(job, number, lambda path: "checkpoint" in path.removeprefix(str(folder))):
+            return
+        do(job)
+        found = ask(lambda: read_outcome(last_run()).differences(alone))
+        yield f"change {number}: {found}" if found else ""
+
+
+@click.command()
+def main() -> None:
+    """Kills deliveries and trainings before each change of a file, and says how often and what was amiss."""
+    import mlflow
+
+    from tools.outages import mlflow_server
+
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["VJEPA_MLFLOW_CACHE"] = str(folder / "cache")
+        (folder / "state").write_bytes(b"state")
+        with mlflow_server(folder, f"sqlite:///{folder}/server.db") as address:
+            mlflow.set_tracking_uri(address)
+            report("a delivery", kill_deliveries(folder))
+        shutil.rmtree(folder / "cache", ignore_errors=True)
+        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        report("a checkpoint", kill_trainings(folder))
+
+
+def report(what: str, found: Iterator[str]) -> None:
+    """Says how many kills there were, and what was amiss after them."""
+    every = list(found)
+    amiss = [one for one in every if one]
+    print(f"{len(every)} kills between two changes of {what}: {len(amiss)} amiss", *amiss, sep="\n", flush=True)
+    if amiss:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -95,32 +95,50 @@ def test_while_the_server_is_away_nothing_is_lost(proxy: Proxy, recipe: Recipe, 
     assert not (cache_folder() / "outbox" / result.run_id).exists()
 
 
-def test_what_a_server_that_stays_away_has_not_got_is_uploaded_later(
+def test_what_a_server_that_stays_away_has_not_got_is_uploaded_later_and_no_password_is_written_anywhere(
     proxy: Proxy,
+    module_tracking: Path,
     recipe: Recipe,
     undisturbed: TrainingResult,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mlflow.set_tracking_uri(proxy.address.replace("//", f"//ann:{PLANTED}@"))
+    said: list[str] = []
     proxy.cut_when_sent(b"model.safetensors", 1e6)
     with pytest.raises(UndeliveredError) as missing:
         train(recipe)
     assert str(missing.value).startswith(f"tracking URI {proxy.address}: it has not taken all of the run (")
-    assert "it has not taken all of the run" not in capsys.readouterr().err  # but for the error
+    said += capfd.readouterr()
+    assert "it has not taken all of the run" not in said[-1]  # but for the error
     folder = Path(str(missing.value).partition("vjepa-mlflow upload ")[2])
     assert folder.is_dir()
     with pytest.raises(UserError, match=f"^tracking URI {proxy.address}: it does not answer"):
         upload(folder)
+    assert find_planted(folder) == []
     proxy.join()
-    capsys.readouterr()
+    said += capfd.readouterr()
     main(["upload", str(folder)])
     assert not folder.exists()
-    told = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines() if line)
+    said += capfd.readouterr()
+    told = dict(line.split()[:2] for line in said[-2].splitlines() if line)
     check_same(told["Run"], undisturbed)
     assert mlflow.pyfunc.load_model(told["Model"])
     with pytest.raises(UserError, match=rf"^{folder}: expected a folder that a run named"):
         upload(folder)
+    mlflow.set_tracking_uri(proxy.address)
+    assert PLANTED not in "".join([*said, *capfd.readouterr(), str(missing.value)])
+    assert find_planted(module_tracking, cache_folder()) == []
+
+
+PLANTED = "hunter2-planted"
+
+
+def find_planted(*folders: Path) -> list[Path]:
+    """The files that hold the password: of the database, the artifacts and the cache."""
+    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return [path for path in files if PLANTED.encode() in path.read_bytes()]
 
 
 def test_a_registry_that_refuses_costs_no_model(

@@ -197,5 +197,5 @@ def test_tables_that_a_killed_process_left_half_made_are_told_with_what_to_do(
 def test_a_file_that_is_no_database_is_told(tracking: str, tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"not one of SQLite's" * 100)
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    with pytest.raises(UserError, match="it does not answer as one .*not a database.*expected a tracking server"):
+    with pytest.raises(UserError, match=r"it does not answer as one .*not a database.*expected a tracking server"):
         wake_tracking()

@@ -86,7 +86,7 @@ def test_whenever_it_is_killed_what_was_complete_is_delivered_and_nothing_stays(
     kills = 0
     server = Server(folder / "notes")
     concerns: Callable[[str], bool] = lambda path: path.startswith(str(folder / "cache"))  # noqa: E731
-    for kills in kill_before_each(lambda: log_a_run(folder, server), concerns):  # noqa: B007
+    for kills in kill_before_each(lambda: log_a_run(folder, server), concerns):
         complete = kept(folder)
         before = server.taken
         do(lambda: log_a_run(folder, server))

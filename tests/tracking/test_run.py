@@ -1,3 +1,4 @@
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -10,7 +11,19 @@ from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, Job, end_launched_run, resumed_log, run_log
+from vjepa_mlflow.tracking import (
+    FAILURE_TAG,
+    RESUMED_TAG,
+    Job,
+    RunLog,
+    UndeliveredError,
+    delivery,
+    end_launched_run,
+    left_log,
+    resumed_log,
+    run_log,
+)
+from vjepa_mlflow.tracking.outbox import open_outbox, read_address
 from vjepa_mlflow.tracking.run import open_log
 
 JOB = Job.of("train", {"epochs": 5}, {"epochs": 5})
@@ -163,3 +176,54 @@ def test_tensorboard_has_figures_and_parameters(tracking: str, tmp_path: Path) -
     assert (image.step, image.width, image.height) == (3, 100, 50)
     (text,) = events.Tensors("params/text_summary")
     assert b"| epochs | 5 |" in text.tensor_proto.string_val[0]
+
+
+@pytest.fixture
+def left(tracking: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run that has not got everything."""
+
+    def log_in_vain(log: RunLog) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(delivery, "_WAYS", {})
+            log.text("<p>", "report.html")
+            log.deliver()
+
+    with pytest.raises(UndeliveredError), run_log(JOB) as log:
+        log_in_vain(log)
+    return log.folder
+
+
+def test_what_is_left_goes_to_where_the_run_was_or_to_the_tracking_uri_in_force(
+    left: Path, tracking: str, tmp_path: Path
+) -> None:
+    moved = f"sqlite:///{tmp_path}/moved.db"
+    shutil.copy(tracking.removeprefix("sqlite:///"), tmp_path / "moved.db")
+    empty = f"sqlite:///{tmp_path}/empty.db"
+    mlflow.set_tracking_uri(empty)
+    told = f"^tracking URI {empty}: .* on {tracking}: expected .*; the folder stays"
+    with pytest.raises(UserError, match=told), left_log(left):
+        pass
+    mlflow.set_tracking_uri(moved)
+    with left_log(left) as log:
+        pass
+    assert MlflowClient(moved).get_run(log.run_id).info.status == "FINISHED"
+    assert MlflowClient(tracking).get_run(log.run_id).info.status == "FAILED"
+    assert not left.exists()
+
+
+def test_without_a_tracking_uri_it_goes_to_the_one_that_was_noted(
+    left: Path, tracking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow.set_tracking_uri("")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with left_log(left) as log:
+        pass
+    assert not mlflow.is_tracking_uri_set()
+    assert MlflowClient(tracking).get_run(log.run_id).info.status == "FINISHED"
+
+
+def test_no_password_is_noted_and_nobody_else_may_read(tracking: str) -> None:
+    mlflow.set_tracking_uri("http://ann:hunter2@server:5000")
+    with open_outbox("0123", print) as box:
+        assert read_address(box.folder).tracking_uri == "http://server:5000"
+        assert box.folder.stat().st_mode & 0o077 == 0

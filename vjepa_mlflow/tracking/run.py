@@ -257,7 +257,8 @@ def _end_left_run(run_id: str, end: End | None) -> None:
     if end.status == "FINISHED" and FAILURE_TAG in client.get_run(run_id).data.tags:
         with permitted(f"run {run_id} keeps its tag {FAILURE_TAG}"):
             client.delete_tag(run_id, FAILURE_TAG)
-    client.set_terminated(run_id, end.status, end.end_time)
+    with _printing_no_password():
+        client.set_terminated(run_id, end.status, end.end_time)
 
 
 @contextmanager
@@ -373,13 +374,21 @@ def _is_active(run_id: str) -> bool:
 
 def _end_run(status: str) -> Exception | None:
     try:
-        with ExitStack() as quiet:
-            if has_password(mlflow.get_tracking_uri()):  # which MLflow would print
-                quiet.enter_context(setting(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name, "true"))
+        with _printing_no_password():
             mlflow.end_run(status)
     except Exception as error:
         return error
     return None
+
+
+@contextmanager
+def _printing_no_password() -> Iterator[None]:
+    """Has MLflow not print where an ended run is to be seen, if a password stands in that."""
+    if has_password(mlflow.get_tracking_uri()):
+        with setting(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name, "true"):
+            yield
+    else:
+        yield
 
 
 def end_launched_run(reason: str, status: str) -> None:
@@ -393,7 +402,8 @@ def end_launched_run(reason: str, status: str) -> None:
         surrounding = surrounding_run()
         if surrounding is not None and surrounding.is_for_us_to_end and surrounding.is_free:
             MlflowClient().set_tag(surrounding.run_id, FAILURE_TAG, reason)
-            MlflowClient().set_terminated(surrounding.run_id, status)
+            with _printing_no_password():
+                MlflowClient().set_terminated(surrounding.run_id, status)
 
 
 @contextmanager
