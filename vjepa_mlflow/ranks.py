@@ -56,7 +56,7 @@ def check_alone(work: str) -> None:
     if (world_size := _world_size()) > 1:
         raise UserError(
             f"WORLD_SIZE={world_size}: under torchrun {work} would be done {world_size} times: expected one process; "
-            f"for several GPUs `torchrun ... -m vjepa_mlflow extract` encodes what train, sweep and evaluate then read, "
+            f"`torchrun ... -m vjepa_mlflow extract` encodes on several GPUs what train, sweep and evaluate then read, "
             f"each without torchrun, and sweep has --workers"
         )
 

@@ -173,6 +173,8 @@ def helpers(whole: Assignment, world_size: int) -> Iterator[Team]:
         world_size: how many there are, with this one.
     """
     context = fork_server()
+    if world_size > 1:
+        start_fork_server()
     go = context.Event()
     encoded = [context.Event() for _ in range(1, world_size)]
     pipes = [context.Pipe(duplex=False) for _ in encoded]
@@ -181,8 +183,6 @@ def helpers(whole: Assignment, world_size: int) -> Iterator[Team]:
         context.Process(target=_help, args=(whole.for_process(rank, world_size), surroundings, event, go, pipe[1]))
         for rank, (event, pipe) in enumerate(zip(encoded, pipes, strict=True), start=1)
     ]
-    if processes:
-        start_fork_server()
     with without_main():
         for process in processes:
             process.start()
