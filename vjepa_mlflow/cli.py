@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from vjepa_mlflow import __version__
 from vjepa_mlflow.cpus import let_idle_threads_sleep
 from vjepa_mlflow.errors import UserError, one_line, printable, printable_lines
+from vjepa_mlflow.outputs import outlast_readers, print_result
 from vjepa_mlflow.recipe import CHECKED, EVALUATED, EVALUATED_SPLITS, EXTRACTED, Recipe
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; what a user can put right ends in one line on stderr and a status that is not zero."""
+    outlast_readers()
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow asks for the commit; a machine may have no git
     let_idle_threads_sleep()
     gc.set_threshold(20_000)  # imports alone make 700,000 objects, all of which stay: garbage is looked for less often
@@ -115,7 +116,7 @@ def check(**options: Any) -> None:
     from vjepa_mlflow.jobs.check import check
 
     result = check(recipe)
-    print(printable_lines(result.text()))
+    print_result(printable_lines(result.text()))
     result.refuse_faults()
 
 
@@ -241,7 +242,7 @@ def features(older_than: float | None, max_size: float | None) -> None:
     if older_than is not None or max_size is not None:
         pruned = prune(older_than_days=older_than, max_size_gib=max_size)
         print(f"Deleted {pruned.entries} features, {pruned.size / 2**30:.2f} GiB")
-    print(describe())
+    print_result(describe())
 
 
 @commands.command()
@@ -273,6 +274,6 @@ def predict(model_uri: str, paths: tuple[Path, ...], output: Path | None, num_cl
         failed += bool(row["error"])
         warning = f"  ({row['warning']})" if row["warning"] else ""
         said = row["error"] or f"{row['score']:.3f}  {row['label']}{warning}"
-        tqdm.write(printable(f"{row['path']}  {said}"))
+        print_result(printable(f"{row['path']}  {said}"))
     if failed:
         raise UserError(f"{failed} of {rows} files could not be read")

@@ -20,6 +20,7 @@ from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.jobs.prepare import Drawing, Fault, Preparation, find_checkpoint
 from vjepa_mlflow.jobs.trials import TrialRunner, Workshop
+from vjepa_mlflow.outputs import outlast_readers
 from vjepa_mlflow.processes import (
     end_with_the_parent,
     fork_server,
@@ -219,6 +220,7 @@ def _help(assignment: Assignment, surroundings: Surroundings, encoded: Event, go
     end_with_the_parent()
     surroundings.enter()
     os.environ["LOCAL_WORLD_SIZE"] = str(assignment.share.world_size)
+    outlast_readers()
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, it is this process's until its end
     sys.stderr = _no_terminal(sys.stderr)
     try:
