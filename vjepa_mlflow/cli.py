@@ -13,8 +13,12 @@ import click
 from vjepa_mlflow import __version__
 from vjepa_mlflow.cpus import let_idle_threads_sleep
 from vjepa_mlflow.errors import UserError, one_line, printable, printable_lines
+from vjepa_mlflow.interrupts import orderly_interrupts
 from vjepa_mlflow.outputs import outlast_readers, print_result
 from vjepa_mlflow.recipe import CHECKED, EVALUATED, EVALUATED_SPLITS, EXTRACTED, Recipe
+
+INTERRUPTED = 130
+"""The exit status of what was asked to stop, as a shell has it."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -23,12 +27,21 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow asks for the commit; a machine may have no git
     let_idle_threads_sleep()
     gc.set_threshold(20_000)  # imports alone make 700,000 objects, all of which stay: garbage is looked for less often
+    with orderly_interrupts():
+        _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> None:
+    launched = os.environ.get("MLFLOW_RUN_ID", "")  # which MLflow takes from there once it has joined the run
     try:
         commands.main(arguments, prog_name="vjepa-mlflow", standalone_mode=False)
     except (UserError, click.ClickException) as error:
         _fail(error.format_message() if isinstance(error, click.ClickException) else str(error), status=2)
     except (KeyboardInterrupt, click.Abort) as interrupt:
-        _fail(str(interrupt.__cause__ or interrupt) or "interrupted", status=130)  # click makes an Abort of it
+        from vjepa_mlflow.tracking.launched import staying_killed
+
+        with staying_killed(launched):
+            _fail(str(interrupt.__cause__ or interrupt) or "interrupted", status=INTERRUPTED)  # click's Abort, of one
     except Exception as error:
         from mlflow.exceptions import MlflowException
 
@@ -44,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _fail(reason: str, *, status: int) -> None:
     reason = " ".join(reason.split())
     print(f"Error: {printable(reason)}", file=sys.stderr, flush=True)
-    if os.environ.get("MLFLOW_RUN_ID"):
+    if os.environ.get("MLFLOW_RUN_ID") and status != INTERRUPTED:
         from vjepa_mlflow.tracking import fail_launched_run
 
         fail_launched_run(reason)

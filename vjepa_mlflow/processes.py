@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 from types import ModuleType
 
 FROM_TERMINALS = frozenset({signal.SIGINT, signal.SIGHUP})
@@ -31,6 +32,12 @@ def start_fork_server() -> None:
         resource_tracker.ensure_running()  # which the fork server would start, and whose start has SIGINT heard again
     with deaf_to_interrupts():
         forkserver.ensure_running()
+
+
+def importable(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which Python finds this package, wherever this process has it from."""
+    paths = [str(Path(__file__).parent.parent), environment.get("PYTHONPATH", "")]
+    return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 @contextmanager
