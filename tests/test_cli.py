@@ -1,4 +1,5 @@
 import dataclasses
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,19 @@ def test_a_mistake_marks_the_run_that_mlflow_prepared(tracking: str, monkeypatch
     run = MlflowClient().get_run(run_id)
     assert run.info.status == "FAILED"
     assert run.data.tags[FAILURE_TAG] == "Invalid value for '--learning-rate': 'abc' is not a valid float."
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_is_asked_to_stop_says_so_in_a_line(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("vjepa_mlflow.jobs.features.describe", lambda: signal.raise_signal(number))
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as stopped:
+        main(["features"])
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err.strip() == "Error: interrupted"
+    assert signal.getsignal(number) == before
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """`MLproject` and `conda.yaml`: that they say what the package says, and that `mlflow run` runs them."""
 
+import os
 import shlex
+import signal
 import stat
 import subprocess
 import sys
@@ -10,13 +12,14 @@ import click
 import mlflow
 import pytest
 import yaml
-from helpers import PYPROJECT, REPOSITORY, environment
+from helpers import PYPROJECT, REPOSITORY, environment, wait_until
 from mlflow import MlflowClient
 from mlflow.projects._project_spec import load_project
 
 from vjepa_mlflow import Recipe, flavor
 from vjepa_mlflow.cli import commands, main
 from vjepa_mlflow.model import load_classifier, load_processor, locate
+from vjepa_mlflow.tracking import FAILURE_TAG
 
 COMMANDS = {"main": "train", "extract": "extract", "sweep": "sweep", "evaluate": "evaluate"}
 """The command that each entry point runs."""
@@ -124,6 +127,30 @@ def test_mlflow_run_goes_the_conda_way_and_trains_whatever_the_data_is_called(
     assert model.source_run_id == run.info.run_id
     assert "Best epoch" in done.stdout
     assert not [*Path.cwd().glob("executed"), *REPOSITORY.glob("executed")]
+
+
+def test_ctrl_c_under_mlflow_run_is_one_request_to_stop(tracking: str, small_data: Path) -> None:
+    """The terminal sends SIGINT to all, upon which MLflow sends SIGTERM and marks the run as FAILED in the end."""
+    values = {"data": small_data, "model": "tiny", "epochs": "500", "learning_rate": "1e-3"}
+    parameters = [word for name, value in values.items() for word in ("-P", f"{name}={value}")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "run", str(REPOSITORY), "--env-manager", "local", *parameters],
+        env=environment(PYTHONPATH="", MLFLOW_TRACKING_URI=tracking),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as project:
+        assert project.stdout is not None
+        while not (line := project.stdout.readline()).startswith("Epoch 1/"):
+            assert line
+        os.killpg(project.pid, signal.SIGINT)
+        said = project.stdout.read()
+    assert said.count("Stopping after this step") == 1
+    wait_until(lambda: only_run().info.status == "KILLED")
+    run = only_run()
+    assert f"the same command with --resume {run.info.run_id}" in run.data.tags[FAILURE_TAG]
+    assert MlflowClient().list_artifacts(run.info.run_id, "checkpoint")
 
 
 def test_the_evaluation_that_mlflow_run_would_start_runs(

@@ -14,6 +14,7 @@ import torch
 from helpers import environment, wait_until, write_video
 
 from vjepa_mlflow import UserError, workers
+from vjepa_mlflow.processes import FROM_TERMINALS
 from vjepa_mlflow.workers import WorkerPool
 
 
@@ -167,8 +168,8 @@ def test_a_script_without_a_main_guard_runs_once(tmp_path: Path) -> None:
 
 def test_workers_leave_interrupts_to_their_consumer_from_their_birth_on() -> None:
     blocked = WorkerPool(functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK)).map([frozenset()])
-    assert signal.SIGINT in next(blocked)
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert next(blocked) >= FROM_TERMINALS
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & FROM_TERMINALS
 
 
 BUSY = """
@@ -208,3 +209,31 @@ def test_workers_end_with_their_consumer(tmp_path: Path, how: signal.Signals) ->
     assert workers
     assert alive == []
     assert errors.count("Traceback") == (1 if how == signal.SIGINT else 0), errors
+
+
+HUNG_UP = """
+import os, signal, time
+from vjepa_mlflow.interrupts import gentle_interrupts
+from vjepa_mlflow.workers import WorkerPool
+
+with gentle_interrupts() as asked:
+    results = WorkerPool(time.sleep).map([0, 0, 0.5, 0.5])
+    next(results)
+    os.killpg(0, signal.SIGHUP)
+    assert asked()
+    print(list(results))
+print(list(WorkerPool(abs).map([-1])))
+"""
+"""Goes on after what a terminal that is closed sends to all."""
+
+
+def test_workers_and_what_starts_them_outlast_a_terminal(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HUNG_UP],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+    )
+    assert (done.stdout, done.stderr) == ("[None, None, None]\n[1]\n", "")

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from vjepa_mlflow import __version__
 from vjepa_mlflow.cpus import let_idle_threads_sleep
 from vjepa_mlflow.errors import UserError, one_line, printable, printable_lines
+from vjepa_mlflow.interrupts import orderly_interrupts
+from vjepa_mlflow.outputs import outlast_readers, print_result
 from vjepa_mlflow.recipe import CHECKED, EVALUATED, EVALUATED_SPLITS, EXTRACTED, Recipe
 from vjepa_mlflow.secrets import move_password_to_environment
 
@@ -26,17 +27,22 @@ USER_ERROR, OTHER_ERROR, INTERRUPTED = 2, 1, 130
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; what a user can put right ends in one line on stderr and a status that is not zero."""
-    try:
-        _run(arguments)
-    except _CommandError as failure:
-        reason = " ".join(str(failure).split())
-        print(f"Error: {printable(reason)}", file=sys.stderr, flush=True)
-        words = sys.argv[1:] if arguments is None else arguments
-        if os.environ.get("MLFLOW_RUN_ID") and LOGGED & set(words[:1]):
-            from vjepa_mlflow.tracking import end_launched_run
-
-            end_launched_run(reason, "KILLED" if failure.status == INTERRUPTED else "FAILED")
-        sys.exit(failure.status)
+    outlast_readers()
+    move_password_to_environment()
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow asks for the commit; a machine may have no git
+    let_idle_threads_sleep()
+    gc.set_threshold(20_000)  # imports alone make 700,000 objects, all of which stay: garbage is looked for less often
+    with orderly_interrupts():
+        try:
+            _run(arguments)
+        except _CommandError as error:
+            reason = " ".join(str(error).split())
+            print(f"Error: {printable(reason)}", file=sys.stderr, flush=True)
+            command = next(iter(sys.argv[1:] if arguments is None else arguments), "")
+            launched = os.environ.get("MLFLOW_RUN_ID")
+            if launched and command in LOGGED:
+                _end_launched(launched, reason, interrupted=error.status == INTERRUPTED)
+            sys.exit(error.status)
 
 
 class _CommandError(Exception):
@@ -48,10 +54,6 @@ class _CommandError(Exception):
 
 
 def _run(arguments: list[str] | None) -> None:
-    move_password_to_environment()
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow asks for the commit; a machine may have no git
-    let_idle_threads_sleep()
-    gc.set_threshold(20_000)  # imports alone make 700,000 objects, all of which stay: garbage is looked for less often
     try:
         commands.main(arguments, prog_name="vjepa-mlflow", standalone_mode=False)
     except (UserError, click.ClickException) as error:
@@ -71,6 +73,15 @@ def _run(arguments: list[str] | None) -> None:
             said = f"memory ran out ({one_line(error)}): expected more of it, or smaller videos"
             raise _CommandError(said, OTHER_ERROR) from error
         raise
+
+
+def _end_launched(run_id: str, reason: str, *, interrupted: bool) -> None:
+    """Ends the run that `mlflow run` prepared, where no job came so far, and sees to it that it stays as it ended."""
+    from vjepa_mlflow.tracking import end_launched_run, stay_killed
+
+    end_launched_run(reason, "KILLED" if interrupted else "FAILED")
+    if interrupted:
+        stay_killed(run_id)
 
 
 def recipe_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -138,7 +149,7 @@ def check(**options: Any) -> None:
     from vjepa_mlflow.jobs.check import check
 
     result = check(recipe)
-    print(printable_lines(result.text()))
+    print_result(printable_lines(result.text()))
     result.refuse_faults()
 
 
@@ -263,7 +274,7 @@ def features(older_than: float | None, max_size: float | None) -> None:
     if older_than is not None or max_size is not None:
         pruned = prune(older_than_days=older_than, max_size_gib=max_size)
         print(f"Deleted {pruned.entries} features, {pruned.size / 2**30:.2f} GiB")
-    print(describe())
+    print_result(describe())
 
 
 @commands.command()
@@ -295,6 +306,6 @@ def predict(model_uri: str, paths: tuple[Path, ...], output: Path | None, num_cl
         failed += bool(row["error"])
         warning = f"  ({row['warning']})" if row["warning"] else ""
         said = row["error"] or f"{row['score']:.3f}  {row['label']}{warning}"
-        tqdm.write(printable(f"{row['path']}  {said}"))
+        print_result(printable(f"{row['path']}  {said}"))
     if failed:
         raise UserError(f"{failed} of {rows} files could not be read")

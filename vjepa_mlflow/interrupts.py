@@ -2,16 +2,18 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 TOGETHER = 0.5
-"""Seconds from an interrupt for which others are the same one: a key pressed twice, a signal sent by two programs."""
+"""Seconds from a signal for which others of its kind are the same request: a key pressed twice, a terminal that is
+closed, of which the system tells and the shell as well."""
 
 PATIENCE = 10
 """Seconds from an interrupt for which what ends because of it is not interrupted again."""
@@ -35,7 +37,7 @@ class _Interrupted:
 
 @contextmanager
 def orderly_interrupts() -> Iterator[None]:
-    """Has SIGINT and SIGTERM raise KeyboardInterrupt in the block, but not again while that is on its way out.
+    """Has the signals raise KeyboardInterrupt in the block, but not again while that is on its way out.
 
     Whoever presses Ctrl-C again and again would otherwise interrupt what saves and ends a run. Who still waits after
     `PATIENCE` seconds is heard once more. In threads, which get no signals, nothing changes.
@@ -46,7 +48,10 @@ def orderly_interrupts() -> Iterator[None]:
 
 @contextmanager
 def gentle_interrupts(notice: str = "", forward_to: Sequence[int] = ()) -> Iterator[Callable[[], bool]]:
-    """Takes the first SIGINT or SIGTERM in the block for a request to stop soon; a later one raises KeyboardInterrupt.
+    """Takes the first signal in the block for a request to stop soon; the same one later raises KeyboardInterrupt.
+
+    One of another kind is the same request, passed on: `mlflow run` sends SIGTERM on a Ctrl-C, which the terminal has
+    sent already as SIGINT.
 
     Args:
         notice: is told on the first one.
@@ -55,27 +60,34 @@ def gentle_interrupts(notice: str = "", forward_to: Sequence[int] = ()) -> Itera
     Yields:
         Whether it was asked to stop. In threads, which get no signals, it never is.
     """
-    asked_at = NEVER
+    asked_at: dict[int, float] = {}
 
     def handle(number: int, _: FrameType | None) -> None:
-        nonlocal asked_at
         for process in forward_to:
             with suppress(ProcessLookupError):
                 os.kill(process, number)
-        if asked_at == NEVER:
-            asked_at = time.monotonic()
-            if notice:
-                os.write(2, f"\n{notice}\n".encode())  # print may be at work just now, and cannot be entered twice
-        elif time.monotonic() - asked_at >= TOGETHER:
-            _interrupt()
+        if number in asked_at:
+            if time.monotonic() - asked_at[number] >= TOGETHER:
+                _interrupt()
+            return
+        if notice and not asked_at:
+            _tell(notice)
+        asked_at[number] = time.monotonic()
 
     with _handling(handle):
         try:
-            yield lambda: asked_at != NEVER
+            yield lambda: bool(asked_at)
         except BaseException:
-            if asked_at != NEVER:
+            if asked_at:
                 _Interrupted.now()
             raise
+
+
+def _tell(notice: str) -> None:
+    """Writes by itself: print may be at work just now, and cannot be entered twice."""
+    if sys.stderr is not None:  # else it was closed when we started, and what has its number now is another file
+        with suppress(OSError):  # of a terminal that is gone
+            os.write(2, f"\n{notice}\n".encode())
 
 
 def _interrupt() -> None:
@@ -90,9 +102,14 @@ def _handling(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]
         yield
         return
     _Interrupted.at = NEVER  # whoever enters a block goes on
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    before = {number: signal.signal(number, handle) for number in SIGNALS if not _is_ignored_hangup(number)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_ignored_hangup(number: signal.Signals) -> bool:
+    """Whether this process is to outlast its terminal, as `nohup` starts it."""
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN

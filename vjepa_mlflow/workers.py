@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.errors import UserError, one_line, remark
-from vjepa_mlflow.processes import end_with_the_parent, fork_server, start_fork_server, without_main
+from vjepa_mlflow.processes import FROM_TERMINALS, end_with_the_parent, fork_server, start_fork_server, without_main
 from vjepa_mlflow.ranks import local_world_size
 
 Item = TypeVar("Item", bound=Hashable)
@@ -124,7 +124,8 @@ def end_workers() -> None:
 
 
 def _prepare_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where the user's own fork server was there first
+    for number in FROM_TERMINALS:
+        signal.signal(number, signal.SIG_IGN)  # where the user's own fork server was there first
     import torch
 
     torch.set_num_threads(1)

@@ -92,6 +92,13 @@ def check_same(resumed: TrainingResult, alone: TrainingResult) -> None:
     assert all(torch.equal(heads[0][name], weight) for name, weight in heads[1].items())
 
 
+def command_of(recipe: Recipe) -> list[str]:
+    """The command that trains by a recipe of these tests."""
+    names = ("data", "model", "epochs", "learning_rate", "scheduler")
+    values = [word for name in names for word in (f"--{name.replace('_', '-')}", str(getattr(recipe, name)))]
+    return [sys.executable, "-m", "vjepa_mlflow", "train", *values]
+
+
 @pytest.mark.parametrize(("number", "moved"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
 def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not_been(
     recipe: Recipe, alone: TrainingResult, elsewhere: Callable[[], None], number: signal.Signals, moved: bool
@@ -111,9 +118,7 @@ def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not_been(
 
 
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(recipe: Recipe, alone: TrainingResult) -> None:
-    command = [sys.executable, "-m", "vjepa_mlflow", "train", "--data", recipe.data, "--model", "tiny", "--epochs", "3"]
-    values = ["--learning-rate", "1e-3", "--scheduler", "cosine", "--save-steps", "1"]
-    with Popen([*command, *values], env=environment(), stdout=PIPE, text=True) as killed:
+    with Popen([*command_of(recipe), "--save-steps", "1"], env=environment(), stdout=PIPE, text=True) as killed:
         assert killed.stdout is not None
         while not killed.stdout.readline().startswith("Epoch 1/3"):
             assert killed.poll() is None
@@ -123,6 +128,24 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(recipe: Recipe, alo
     resumed = train(recipe, resume="auto")
     assert resumed.run_id == run.info.run_id
     check_same(resumed, alone)
+
+
+def test_a_run_whose_terminal_is_closed_is_killed_and_goes_on(recipe: Recipe) -> None:
+    long = replace(recipe, epochs=20)
+    terminal, its_side = os.openpty()
+    command = ["setsid", "--ctty", *command_of(long)]
+    with Popen(command, env=environment(), stdin=its_side, stdout=its_side, stderr=its_side) as training:
+        os.close(its_side)
+        shown = b""
+        while b"Epoch 1/20" not in shown:
+            shown += os.read(terminal, 1024)
+        os.close(terminal)
+    assert training.returncode == 130
+    run = mlflow.search_runs(output_format="list")[0]
+    assert run.info.status == "KILLED"
+    assert f"the same command with --resume {run.info.run_id}" in run.data.tags[FAILURE_TAG]
+    assert train(long, resume=run.info.run_id).run_id == run.info.run_id
+    assert MlflowClient().get_run(run.info.run_id).info.status == "FINISHED"
 
 
 def test_a_second_signal_stops_at_once_and_later_ones_do_not_stop_what_ends_the_run(

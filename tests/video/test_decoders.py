@@ -32,9 +32,10 @@ def decoder_of(decoders: Decoders) -> psutil.Process:
     return psutil.Process(idle._process.pid)
 
 
-def test_one_that_has_only_just_started_is_not_interrupted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_one_that_has_only_just_started_is_not_interrupted(number: signal.Signals, tmp_path: Path) -> None:
     started = Decoders(1, Sampling(16, 4), Limits())
-    decoder_of(started).send_signal(signal.SIGINT)
+    decoder_of(started).send_signal(number)
     assert started.read(write_video(tmp_path / "a.mp4"), 0.5).clip.shape == (16, 48, 64, 3)
 
 

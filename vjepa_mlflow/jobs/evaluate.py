@@ -13,6 +13,7 @@ from vjepa_mlflow.jobs.assess import LabelledSet, assess, notes_folder
 from vjepa_mlflow.jobs.prepare import check_videos, log_faults, log_left_out, print_listing
 from vjepa_mlflow.jobs.seen import Memory, describe_seen, seen_by
 from vjepa_mlflow.jobs.threads import threads_of_run
+from vjepa_mlflow.ranks import check_alone
 from vjepa_mlflow.recipe import EVALUATED, EVALUATED_SPLITS, Recipe
 
 
@@ -49,6 +50,7 @@ def evaluate(
     Raises:
         UserError: there is no such model, or something in the data is not as expected.
     """
+    check_alone("evaluate")
     if split not in EVALUATED_SPLITS:
         raise UserError(f"split={split}: expected one of {', '.join(EVALUATED_SPLITS)}")
     flavor.check_num_clips(num_clips)

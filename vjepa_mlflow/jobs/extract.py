@@ -36,8 +36,8 @@ def extract(recipe: Recipe) -> ExtractionResult:
     Raises:
         UserError: something in the recipe or in what it names is not as expected, or the disk is full.
     """
-    listing = check_names(recipe)
     share = launched_share()
+    listing = check_names(recipe)
     with model.cpu_threads(thread_count()), model.matmul_precision(recipe.precision):
         prepared = prepare(recipe, listing, share=share)
         source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)

@@ -20,6 +20,7 @@ from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.jobs.prepare import Drawing, Fault, Preparation, find_checkpoint
 from vjepa_mlflow.jobs.trials import TrialRunner, Workshop
+from vjepa_mlflow.outputs import outlast_readers
 from vjepa_mlflow.processes import (
     end_with_the_parent,
     fork_server,
@@ -173,6 +174,8 @@ def helpers(whole: Assignment, world_size: int) -> Iterator[Team]:
         world_size: how many there are, with this one.
     """
     context = fork_server()
+    if world_size > 1:
+        start_fork_server()
     go = context.Event()
     encoded = [context.Event() for _ in range(1, world_size)]
     pipes = [context.Pipe(duplex=False) for _ in encoded]
@@ -181,8 +184,6 @@ def helpers(whole: Assignment, world_size: int) -> Iterator[Team]:
         context.Process(target=_help, args=(whole.for_process(rank, world_size), surroundings, event, go, pipe[1]))
         for rank, (event, pipe) in enumerate(zip(encoded, pipes, strict=True), start=1)
     ]
-    if processes:
-        start_fork_server()
     with without_main():
         for process in processes:
             process.start()
@@ -219,6 +220,7 @@ def _help(assignment: Assignment, surroundings: Surroundings, encoded: Event, go
     end_with_the_parent()
     surroundings.enter()
     os.environ["LOCAL_WORLD_SIZE"] = str(assignment.share.world_size)
+    outlast_readers()
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, it is this process's until its end
     sys.stderr = _no_terminal(sys.stderr)
     try:

@@ -15,6 +15,7 @@ from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.jobs.prediction_files import PredictionFile, PredictionRow
 from vjepa_mlflow.paths import check_local, is_there, shortened
+from vjepa_mlflow.ranks import check_alone
 
 if TYPE_CHECKING:
     from vjepa_mlflow.flavor.video_classifier import Classification, VideoClassifier
@@ -45,6 +46,7 @@ def predict(model_uri: str, paths: Sequence[str | Path], *, num_clips: int = 1) 
     Raises:
         UserError: there is no such model, a path is not there, or no video is among them.
     """
+    check_alone("predict")
     flavor.check_num_clips(num_clips)
     files = [Path(path) for path in paths]
     total = _count_videos(files)
@@ -66,6 +68,7 @@ def predict_to_file(
         UserError: as `predict`, or the file cannot be written, or holds something else.
         KeyboardInterrupt: it was asked to stop; the same call goes on.
     """
+    check_alone("predict")
     flavor.check_num_clips(num_clips)
     files = [Path(path) for path in paths]
     total = _count_videos(files)

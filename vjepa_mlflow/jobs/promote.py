@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from vjepa_mlflow import evaluation, tracking
 from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.ranks import check_alone
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def promote(model_uri: str, alias: str, *, if_better: str = "") -> Promotion:
     Raises:
         UserError: there is no such version, the alias is not allowed, or the two were not evaluated alike.
     """
+    check_alone("promote")
     from mlflow.exceptions import MlflowException
 
     try:

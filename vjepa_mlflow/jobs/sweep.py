@@ -20,6 +20,7 @@ from vjepa_mlflow.jobs.helpers import Assignment, helpers
 from vjepa_mlflow.jobs.prepare import check_names, log_faults, log_preparation, log_unused
 from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.jobs.trials import HEAD_FILE, PAUSE
+from vjepa_mlflow.ranks import check_alone
 from vjepa_mlflow.recipe import Recipe
 
 
@@ -62,6 +63,7 @@ def run_sweep(
         UserError: something in the file, in the recipe or in what they name is not as expected.
         KeyboardInterrupt: it was asked to stop; the same call goes on.
     """
+    check_alone("sweep")
     plan = sweep.read_plan(file)
     count = plan.trials if trials is None else sweep.check_count("trials", trials)
     sweep.check_count("workers", workers)

@@ -18,6 +18,7 @@ from vjepa_mlflow.jobs.finish import finish, test_videos
 from vjepa_mlflow.jobs.pace import note_pace
 from vjepa_mlflow.jobs.prepare import Preparation, check_names, log_faults, log_preparation, log_unused, prepare
 from vjepa_mlflow.jobs.threads import threads_of_run
+from vjepa_mlflow.ranks import check_alone
 from vjepa_mlflow.recipe import Recipe
 
 AUTO = "auto"
@@ -56,6 +57,7 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         UndeliveredError: the tracking server has not taken everything.
         KeyboardInterrupt: it was asked to stop; the message says how it goes on.
     """
+    check_alone("train")
     if save_steps < 0:
         raise UserError(f"save_steps={save_steps}: expected a whole number of at least 0")
     listing = check_names(recipe)

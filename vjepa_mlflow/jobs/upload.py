@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vjepa_mlflow import tracking
 from vjepa_mlflow.jobs.publish import publish_kept
+from vjepa_mlflow.ranks import check_alone
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ def upload(folder: Path) -> UploadResult:
     Raises:
         UserError: it is no such folder, or the server still does not take it.
     """
+    check_alone("upload")
     with tracking.left_log(folder) as log:
         model_uri = publish_kept(log)
     return UploadResult(log.run_id, model_uri)

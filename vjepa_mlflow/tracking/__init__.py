@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.tracking.artifacts import download, list_files, read_beginning
     from vjepa_mlflow.tracking.first_answer import wake_tracking
     from vjepa_mlflow.tracking.joining import Job
+    from vjepa_mlflow.tracking.launched import stay_killed
     from vjepa_mlflow.tracking.log import RunLog
     from vjepa_mlflow.tracking.outbox import UndeliveredError
     from vjepa_mlflow.tracking.registry import (

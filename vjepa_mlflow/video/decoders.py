@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-import vjepa_mlflow
-from vjepa_mlflow.processes import deaf_to_interrupts
+from vjepa_mlflow.processes import deaf_to_interrupts, importable
 from vjepa_mlflow.video import decoder_process
 from vjepa_mlflow.video.decoder_process import Answer, Request
 from vjepa_mlflow.video.error import VideoError
@@ -92,14 +91,13 @@ class _Process:
 
     def _start(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        path = os.pathsep.join([str(Path(vjepa_mlflow.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
         with theirs, deaf_to_interrupts():
             self._process = subprocess.Popen(
                 [sys.executable, "-m", decoder_process.__name__],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 # Address space is limited, and a heap for each thread would take much of it.
-                env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep), "MALLOC_ARENA_MAX": "1"},
+                env=importable({**os.environ, "MALLOC_ARENA_MAX": "1"}),
             )
         self._ready = False
 
