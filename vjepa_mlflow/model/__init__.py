@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from vjepa_mlflow.model.classifier import (
         Head,
         ParameterCounts,
+        check_saved,
         count_parameters,
+        drawn_anew,
         freeze_backbone,
         label_names,
         load_classifier,
@@ -42,5 +44,6 @@ if TYPE_CHECKING:
     from vjepa_mlflow.model.identity import backbone_digest, processor_digest, weights_digest
     from vjepa_mlflow.model.preprocessing import CENTRED, preprocess
     from vjepa_mlflow.model.quiet import quiet_transformers
+    from vjepa_mlflow.model.weights import check_finite
 
 __getattr__ = load_when_used(__name__, __file__)

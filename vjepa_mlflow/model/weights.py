@@ -1,0 +1,136 @@
+"""Weights from safetensors files, each read once, and looked at before anything is made of them."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.paths import shortened
+from vjepa_mlflow.tensors import StoredTensor, read_layout
+
+_FORMATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_BACKBONE = "vjepa2."
+_BARE = ("encoder.", "predictor.")
+"""How names begin in a checkpoint of the backbone alone."""
+
+
+class StoredWeights(NamedTuple):
+    """The tensors in some files, by the names that a classifier has for them.
+
+    Attributes:
+        about: what messages begin with.
+        files: for each file its tensors, in the order in which they lie there.
+    """
+
+    about: str
+    files: Mapping[Path, Mapping[str, StoredTensor]]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tensor.shape for tensors in self.files.values() for name, tensor in tensors.items()}
+
+
+def open_weights(about: str, files: Sequence[Path]) -> StoredWeights:
+    """Reads what files say of their tensors.
+
+    Args:
+        about: what messages begin with.
+        files: in safetensors' format.
+
+    Raises:
+        UserError: one of them is not, or two hold the same tensor.
+    """
+    found: dict[Path, dict[str, StoredTensor]] = {}
+    for path in files:
+        try:
+            found[path] = read_layout(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{about}: cannot be loaded: {path.name}: {one_line(error)}") from error
+    bare = not any(name.startswith(_BACKBONE) for tensors in found.values() for name in tensors)
+    if bare:
+        found = {path: {_whole_name(name): one for name, one in tensors.items()} for path, tensors in found.items()}
+    seen: dict[str, Path] = {}
+    for path, tensors in found.items():
+        for name in tensors:
+            if name in seen:
+                files_of_it = f"{seen[name].name} and {path.name}"
+                raise UserError(f"{about}: {shortened(name)} is in {files_of_it}: expected it in one of them")
+            seen[name] = path
+    return StoredWeights(about, found)
+
+
+def _whole_name(name: str) -> str:
+    return _BACKBONE + name if name.startswith(_BARE) else name
+
+
+def read_weights(stored: StoredWeights, names: Iterable[str]) -> dict[str, Tensor]:
+    """Reads tensors by name, in fp32.
+
+    Raises:
+        UserError: the format of one of them holds no real numbers, or a file cannot be read.
+    """
+    return dict(_read(stored, frozenset(names), lambda _: None))
+
+
+def read_all_weights(stored: StoredWeights) -> tuple[dict[str, Tensor], str]:
+    """Reads all tensors by name, in fp32, and the SHA-256 of their files' contents one after the other, hexadecimal.
+
+    Raises:
+        UserError: see `read_weights`.
+    """
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor(1) as hashing:  # one thread, so that blocks come in order, while the next one is read
+        tensors = dict(_read(stored, frozenset(stored.shapes), lambda block: hashing.submit(digest.update, block)))
+    return tensors, digest.hexdigest()
+
+
+def _read(
+    stored: StoredWeights, names: frozenset[str], on_block: Callable[[memoryview], object]
+) -> Iterator[tuple[str, Tensor]]:
+    """Yields tensors in the order of their files; of these, what was read goes to `on_block` as well."""
+    for path in stored.files:
+        try:
+            yield from _read_file(stored, path, names, on_block)
+        except OSError as error:
+            raise UserError(f"{stored.about}: cannot be loaded: {path.name}: {one_line(error)}") from error
+
+
+def _read_file(
+    stored: StoredWeights, path: Path, names: frozenset[str], on_block: Callable[[memoryview], object]
+) -> Iterator[tuple[str, Tensor]]:
+    tensors = stored.files[path]
+    with path.open("rb") as file:
+        header = next((tensor.begin for tensor in tensors.values()), path.stat().st_size)
+        on_block(memoryview(file.read(header)))
+        for name, tensor in tensors.items():
+            if name in names:
+                content = torch.empty(tensor.shape, dtype=_format(stored.about, name, tensor))
+                block = content.view(-1).view(torch.uint8).numpy().data
+                file.seek(tensor.begin)
+                if file.readinto(block) < len(block):
+                    raise OSError("it has become shorter")
+                on_block(block)
+                yield name, content.float()
+
+
+def _format(about: str, name: str, tensor: StoredTensor) -> torch.dtype:
+    if tensor.dtype not in _FORMATS:
+        raise UserError(f"{about}: {shortened(name)} is of {tensor.dtype}: expected one of {', '.join(_FORMATS)}")
+    return _FORMATS[tensor.dtype]
+
+
+def check_finite(about: str, tensors: Mapping[str, Tensor]) -> None:
+    """Refuses weights that cannot be calculated with.
+
+    Raises:
+        UserError: names the first tensor.
+    """
+    for name, tensor in tensors.items():
+        if tensor.numel() and not all(map(math.isfinite, tensor.aminmax())):  # NaN is both, where there is one
+            raise UserError(f"{about}: {shortened(name)} holds values that are no numbers: expected finite weights")
