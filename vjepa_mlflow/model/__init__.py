@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.model.checkpoint import (
         BASE_SHAPE,
         TINY_FOLDER,
+        WEIGHTS_FILE,
         Checkpoint,
         ClipShape,
         check_name,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         load_classifier,
         load_processor,
         load_trained,
+        make_processor,
     )
     from vjepa_mlflow.model.device import (
         autocast,

@@ -115,7 +115,20 @@ def load_processor(checkpoint: Checkpoint) -> VJEPA2VideoProcessor:
     Raises:
         UserError: the folder has none, or it says what cannot be.
     """
-    return VJEPA2VideoProcessor(**read_preprocessing(checkpoint.about, checkpoint.folder))
+    return make_processor(checkpoint.folder, checkpoint.about)
+
+
+def make_processor(folder: Path, about: str) -> VJEPA2VideoProcessor:
+    """Makes the preprocessing that a checkpoint's folder describes.
+
+    Args:
+        folder: of the checkpoint.
+        about: what messages begin with.
+
+    Raises:
+        UserError: see `load_processor`.
+    """
+    return VJEPA2VideoProcessor(**read_preprocessing(about, folder))
 
 
 def load_trained(
