@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 from vjepa_mlflow import video
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.saved_format import FLAVOR_NAME, FORMAT_VERSION, LOADER_MODULE
-from vjepa_mlflow.paths import shortened
+from vjepa_mlflow.paths import is_folder, shortened
 from vjepa_mlflow.reading import read_bounded
 from vjepa_mlflow.recipe import LARGEST
 
@@ -170,14 +171,14 @@ def _read(folder: Path, name: str) -> Mapping[Any, Any]:
 def _inner_folder(folder: Path, name: str, inner: str) -> Path:
     """A folder inside the model's, with nothing in it that lies elsewhere or is no file."""
     found = folder / inner
-    for path in (found, *_entries(found)):
+    if Path(inner).is_absolute() or not is_folder(found):
+        raise UserError(f"{name}: {FILE}: checkpoint={_shown(inner)}: expected a folder in the model's")
+    for path in chain((found,), _entries(found)):
         try:
             _check_inside(folder, path)
         except (OSError, ValueError) as error:
             shown = shortened(os.path.relpath(path, folder))
             raise UserError(f"{name}: {shown}: {one_line(error)}: expected files in the model's folder") from None
-    if not found.is_dir():
-        raise UserError(f"{name}: {FILE}: checkpoint={_shown(inner)}: expected a folder in the model's")
     return found
 
 
@@ -193,8 +194,8 @@ def _check_inside(folder: Path, path: Path) -> None:
         OSError: there is nothing, or nothing that may be looked at.
         ValueError: it lies elsewhere, or is something else.
     """
-    real = path.resolve(strict=True)
-    if not real.is_relative_to(folder.resolve(strict=True)):
+    real = Path(os.path.realpath(path, strict=True))
+    if not real.is_relative_to(os.path.realpath(folder, strict=True)):
         raise ValueError("it lies outside the model's folder")
     if not any(kind(real.stat().st_mode) for kind in (stat.S_ISREG, stat.S_ISDIR)):
         raise ValueError("it is neither a file nor a folder")

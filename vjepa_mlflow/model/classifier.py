@@ -176,17 +176,33 @@ def _fit(checkpoint: Checkpoint, labels: list[str]) -> _Fit:
     fitting = {name for name, shape in stored.shapes.items() if expected.get(name) == shape}
     if lacking := sorted(name for name in expected.keys() - fitting if name.startswith(_ENCODER)):
         raise UserError(f"{about}: weights missing or of another shape, such as {lacking[0]}: expected a whole encoder")
-    if foreign := sorted(name for name in stored.shapes.keys() - expected if name.startswith((_ENCODER, _POOLER))):
+    if foreign := sorted(name for name in stored.shapes.keys() - expected if name.startswith(_ENCODER)):
         raise UserError(
-            f"{about}: weights that its {CONFIG_FILE} has no place for, such as {shortened(foreign[0])}: "
-            f"expected an encoder and a pooler of as many layers as it says"
+            f"{about}: weights that its {CONFIG_FILE} has no place for, such as {shortened(foreign[0])}: expected those "
+            f"of an encoder of num_hidden_layers={configuration.fields['num_hidden_layers']}"
         )
+    _check_layers(stored, configuration)
     if labels != list(configuration.labels) or not {name for name in fitting if name.startswith(_CLASSIFIER)}:
         fitting = {name for name in fitting if not name.startswith(_CLASSIFIER)}
     drawn = expected.keys() - fitting
     if (size := sum(math.prod(expected[name]) for name in drawn)) > MOST_DRAWN:
         raise UserError(f"{about}: {size:,} weights would be drawn anew: expected at most {MOST_DRAWN:,}")
     return _Fit(model.config, stored, frozenset(fitting), frozenset(drawn))
+
+
+def _check_layers(stored: StoredWeights, configuration: Configuration) -> None:
+    """Refuses a pooler or a predictor with other layers than its configuration has; there may be none at all."""
+    for field, part, layers in (
+        ("num_pooler_layers", _POOLER, "self_attention_layers."),
+        ("pred_num_hidden_layers", _PREDICTOR, "layer."),
+    ):
+        inside = [name.removeprefix(part) for name in stored.shapes if name.startswith(part)]
+        found = {name.removeprefix(layers).partition(".")[0] for name in inside if name.startswith(layers)}
+        said = configuration.fields[field]
+        if inside and len(found) != said:
+            raise UserError(
+                f"{stored.about}: {CONFIG_FILE}: {field}={said}: expected {len(found)}, as many as its weights have"
+            )
 
 
 def _check_whole(stored: StoredWeights, configuration: Configuration) -> VJEPA2ForVideoClassification:
