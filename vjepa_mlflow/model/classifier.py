@@ -178,8 +178,8 @@ def _fit(checkpoint: Checkpoint, labels: list[str]) -> _Fit:
         raise UserError(f"{about}: weights missing or of another shape, such as {lacking[0]}: expected a whole encoder")
     if foreign := sorted(name for name in stored.shapes.keys() - expected if name.startswith(_ENCODER)):
         raise UserError(
-            f"{about}: weights that its {CONFIG_FILE} has no place for, such as {shortened(foreign[0])}: expected those "
-            f"of an encoder of num_hidden_layers={configuration.fields['num_hidden_layers']}"
+            f"{about}: weights that its {CONFIG_FILE} has no place for, such as {shortened(foreign[0])}: expected "
+            f"an encoder of num_hidden_layers={configuration.fields['num_hidden_layers']}"
         )
     _check_layers(stored, configuration)
     if labels != list(configuration.labels) or not {name for name in fitting if name.startswith(_CLASSIFIER)}:
