@@ -135,6 +135,12 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "a list": (write("MLmodel", "[1, 2]"), "MLmodel says nothing by name"),
     "empty": (write("MLmodel", ""), "MLmodel says nothing by name"),
     "large": (write("MLmodel", "a: b\n" * (1 << 18)), "MLmodel cannot be read .larger than 1 MiB"),
+    "within itself": (write("MLmodel", "a: &a [*a]"), "MLmodel cannot be read .too much in it"),
+    "many times": (
+        write("MLmodel", "a0: &a0 [0]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 99))),
+        "MLmodel cannot be read .too much in it",
+    ),
+    "many digits": (write("MLmodel", "a: 0x" + "f" * 100_000), "MLmodel cannot be read .too much in it"),
     "flavors": (write("MLmodel", "flavors: 3"), "MLmodel has no flavour vjepa_mlflow: expected a model"),
     "another loader": (served(loader_module="evil"), "loader_module='evil': expected vjepa_mlflow.flavor"),
     "no loader": (served(loader_module=None), "loader_module=None: expected"),

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -19,6 +20,7 @@ from vjepa_mlflow.recipe import LARGEST
 
 FILE = "MLmodel"
 LARGEST_FILE = 1 << 20
+MOST_VALUES = 1 << 17
 EXPECTED = "expected a model that this project logged"
 
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -159,6 +161,7 @@ def _read(folder: Path, name: str) -> Mapping[Any, Any]:
     try:
         _check_inside(folder, path)
         said = yaml.load(read_bounded(path, at_most=LARGEST_FILE), _YAML)
+        _check_size(said)
     except FileNotFoundError:
         raise UserError(f"{name}: there is no {FILE}: {EXPECTED}") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -166,6 +169,24 @@ def _read(folder: Path, name: str) -> Mapping[Any, Any]:
     if not isinstance(said, dict):
         raise UserError(f"{name}: {FILE} says nothing by name: {EXPECTED}")
     return said
+
+
+def _check_size(said: Any) -> None:
+    """Refuses what is only small until it is written out: YAML may name one value many times, or within itself.
+
+    Raises:
+        ValueError: it has too many values, or a number with too many digits.
+    """
+    waiting, seen = [said], 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if seen > MOST_VALUES or (isinstance(value, int) and abs(value) > sys.maxsize):
+            raise ValueError("too much in it")
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list | tuple | set):
+            waiting += value
 
 
 def _inner_folder(folder: Path, name: str, inner: str) -> Path:

@@ -253,9 +253,9 @@ def _labels(about: str, given: Any) -> tuple[str, ...]:
 
 
 def _is_text(label: str) -> bool:
-    """Whether it can be written: JSON may hold halves of characters."""
+    """Whether it can be a folder's name, also of one that is no proper text: JSON may hold halves of characters."""
     try:
-        label.encode()
+        label.encode(errors="surrogateescape")
     except UnicodeEncodeError:
         return False
     return True
