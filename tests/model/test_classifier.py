@@ -198,6 +198,14 @@ def test_nothing_is_drawn_for_the_labels_that_a_checkpoint_has(checkpoint: Check
     assert drawn_anew(checkpoint, labels[::-1]) == ["classifier"]
 
 
+def test_a_classifier_that_lacks_something_is_drawn(copied: Path, stored: dict[str, torch.Tensor]) -> None:
+    put(copied, without(stored, "classifier.bias"))
+    base = from_folder("base", copied)
+    labels = list(load_trained(locate("tiny").folder).config.id2label.values())
+    assert drawn_anew(base, labels) == ["classifier"]
+    assert not torch.equal(load_classifier(base, labels, seed=0).classifier.weight, stored["classifier.weight"])
+
+
 @pytest.mark.parametrize("form", ["index", "no index", "links", "bare", "fp16 and fp64", "integers beside"])
 def test_a_base_checkpoint_has_many_forms(
     checkpoint: Checkpoint, copied: Path, stored: dict[str, torch.Tensor], form: str, tmp_path: Path

@@ -1,7 +1,7 @@
 """A frozen backbone and a head for new classes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,20 +174,28 @@ def _fit(checkpoint: Checkpoint, labels: list[str]) -> _Fit:
     model = _make_blank(about, configuration, labels)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     fitting = {name for name, shape in stored.shapes.items() if expected.get(name) == shape}
-    if lacking := sorted(name for name in expected.keys() - fitting if name.startswith(_ENCODER)):
-        raise UserError(f"{about}: weights missing or of another shape, such as {lacking[0]}: expected a whole encoder")
-    if foreign := sorted(name for name in stored.shapes.keys() - expected if name.startswith(_ENCODER)):
-        raise UserError(
-            f"{about}: weights that its {CONFIG_FILE} has no place for, such as {shortened(foreign[0])}: expected "
-            f"an encoder of num_hidden_layers={configuration.fields['num_hidden_layers']}"
-        )
+    _check_encoder(stored, configuration, expected.keys(), fitting)
     _check_layers(stored, configuration)
-    if labels != list(configuration.labels) or not {name for name in fitting if name.startswith(_CLASSIFIER)}:
-        fitting = {name for name in fitting if not name.startswith(_CLASSIFIER)}
+    classifier = {name for name in expected if name.startswith(_CLASSIFIER)}
+    if labels != list(configuration.labels) or not classifier <= fitting:
+        fitting -= classifier
     drawn = expected.keys() - fitting
     if (size := sum(math.prod(expected[name]) for name in drawn)) > MOST_DRAWN:
         raise UserError(f"{about}: {size:,} weights would be drawn anew: expected at most {MOST_DRAWN:,}")
     return _Fit(model.config, stored, frozenset(fitting), frozenset(drawn))
+
+
+def _check_encoder(stored: StoredWeights, configuration: Configuration, expected: Set[str], fitting: Set[str]) -> None:
+    """Refuses an encoder that is not exactly that of its configuration."""
+    if lacking := sorted(name for name in expected - fitting if name.startswith(_ENCODER)):
+        raise UserError(
+            f"{stored.about}: weights missing or of another shape, such as {lacking[0]}: expected a whole encoder"
+        )
+    if foreign := sorted(name for name in stored.shapes.keys() - expected if name.startswith(_ENCODER)):
+        raise UserError(
+            f"{stored.about}: weights that its {CONFIG_FILE} has no place for, such as {shortened(foreign[0])}: "
+            f"expected an encoder of num_hidden_layers={configuration.fields['num_hidden_layers']}"
+        )
 
 
 def _check_layers(stored: StoredWeights, configuration: Configuration) -> None:
