@@ -14,7 +14,7 @@ from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.model.checkpoint import Checkpoint, check_digest, choose_weights
 from vjepa_mlflow.model.configuration import CONFIG_FILE, Configuration, read_configuration, read_preprocessing
 from vjepa_mlflow.model.quiet import quiet_transformers
-from vjepa_mlflow.model.weights import StoredWeights, check_finite, open_weights, read_all_weights, read_weights
+from vjepa_mlflow.model.weights import StoredWeights, check_finite, digest_weights, open_weights, read_weights
 from vjepa_mlflow.paths import shortened
 
 ACTIVATIONS = sorted(set(ACT2FN) - {"xielu"})
@@ -249,12 +249,11 @@ def _make_blank(about: str, configuration: Configuration, labels: Sequence[str])
 
 def _read_whole(stored: StoredWeights, weights_sha256: str | None) -> dict[str, Tensor]:
     """All weights of a trained model: as they were saved by their digest, or by their values where none was noted."""
+    weights = read_weights(stored, stored.shapes)
     if weights_sha256 is None:
-        weights = read_weights(stored, stored.shapes)
         check_finite(stored.about, weights)
-        return weights
-    weights, digest = read_all_weights(stored)
-    check_digest(stored.about, digest, weights_sha256)
+    else:
+        check_digest(stored.about, digest_weights(stored), weights_sha256)
     return weights
 
 

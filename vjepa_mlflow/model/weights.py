@@ -1,9 +1,8 @@
-"""Weights from safetensors files, each read once, and looked at before anything is made of them."""
+"""Weights from safetensors files, looked at before anything is made of them."""
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,53 +69,47 @@ def _whole_name(name: str) -> str:
 
 
 def read_weights(stored: StoredWeights, names: Iterable[str]) -> dict[str, Tensor]:
-    """Reads tensors by name, in fp32.
+    """Tensors by name, in fp32. Those that are stored so stay in their files, which processes share.
 
     Raises:
         UserError: the format of one of them holds no real numbers, or a file cannot be read.
     """
-    return dict(_read(stored, frozenset(names), lambda _: None))
+    wanted = frozenset(names)
+    contents = {path: _map(stored.about, path) for path in stored.files}
+    return {
+        name: _cut(stored.about, contents[path], name, tensor)
+        for path, tensors in stored.files.items()
+        for name, tensor in tensors.items()
+        if name in wanted
+    }
 
 
-def read_all_weights(stored: StoredWeights) -> tuple[dict[str, Tensor], str]:
-    """Reads all tensors by name, in fp32, and the SHA-256 of their files' contents one after the other, hexadecimal.
+def digest_weights(stored: StoredWeights) -> str:
+    """The SHA-256 of the files' contents one after the other, hexadecimal.
 
     Raises:
-        UserError: see `read_weights`.
+        UserError: a file cannot be read.
     """
     digest = hashlib.sha256()
-    with ThreadPoolExecutor(1) as hashing:  # one thread, so that blocks come in order, while the next one is read
-        tensors = dict(_read(stored, frozenset(stored.shapes), lambda block: hashing.submit(digest.update, block)))
-    return tensors, digest.hexdigest()
-
-
-def _read(
-    stored: StoredWeights, names: frozenset[str], on_block: Callable[[memoryview], object]
-) -> Iterator[tuple[str, Tensor]]:
-    """Yields tensors in the order of their files; of these, what was read goes to `on_block` as well."""
     for path in stored.files:
-        try:
-            yield from _read_file(stored, path, names, on_block)
-        except OSError as error:
-            raise UserError(f"{stored.about}: cannot be loaded: {path.name}: {one_line(error)}") from error
+        digest.update(_map(stored.about, path).numpy().data)
+    return digest.hexdigest()
 
 
-def _read_file(
-    stored: StoredWeights, path: Path, names: frozenset[str], on_block: Callable[[memoryview], object]
-) -> Iterator[tuple[str, Tensor]]:
-    tensors = stored.files[path]
-    with path.open("rb") as file:
-        header = next((tensor.begin for tensor in tensors.values()), path.stat().st_size)
-        on_block(memoryview(file.read(header)))
-        for name, tensor in tensors.items():
-            if name in names:
-                content = torch.empty(tensor.shape, dtype=_format(stored.about, name, tensor))
-                block = content.view(-1).view(torch.uint8).numpy().data
-                file.seek(tensor.begin)
-                if file.readinto(block) < len(block):
-                    raise OSError("it has become shorter")
-                on_block(block)
-                yield name, content.float()
+def _map(about: str, path: Path) -> Tensor:
+    """A file's bytes."""
+    try:
+        return torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{about}: cannot be loaded: {path.name}: {one_line(error)}") from error
+
+
+def _cut(about: str, content: Tensor, name: str, tensor: StoredTensor) -> Tensor:
+    dtype = _format(about, name, tensor)
+    part = content[tensor.begin : tensor.end]
+    if tensor.begin % dtype.itemsize:  # PyTorch reads values only where they may lie in memory
+        part = part.clone()
+    return part.view(dtype).view(tensor.shape).float()
 
 
 def _format(about: str, name: str, tensor: StoredTensor) -> torch.dtype:
