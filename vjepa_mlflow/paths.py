@@ -48,6 +48,11 @@ def is_file(path: Path) -> bool:
     return _holds(path.is_file)
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a path leads to a folder that may be looked at; one that no file system would take does not."""
+    return _holds(path.is_dir)
+
+
 def is_link(path: Path) -> bool:
     """Whether a path is a symbolic link; one that no file system would take is none."""
     return _holds(path.is_symlink)

@@ -1,3 +1,5 @@
+import json
+import os
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
@@ -53,8 +55,36 @@ def test_a_hundred_thousand_videos_take_two_megabytes(tmp_path: Path) -> None:
     assert file.stat().st_size < 2.1e6
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"train": []}', "\udcff"])
+WHOLE = {"train": ["0" * 16], "val": [], "test": [], "groups": [], "unknown": ["models:/a/1"]}
+BROKEN: list[dict[str, object]] = [
+    {"train": "0" * 16},
+    {"train": [0]},
+    {"train": ["0" * 15]},
+    {"train": [["0" * 16]]},
+    {"val": None},
+    {"groups": ["Anna"]},
+    {"unknown": [1]},
+    {"unknown": "models:/a/1"},
+]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"train": []}', "\udcff", "[" * 100_000, *(json.dumps(WHOLE | changes) for changes in BROKEN)],
+)
 def test_what_is_no_such_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "seen_videos.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=r"seen_videos.json: cannot be read: expected it as it was saved"):
+        read_seen(tmp_path)
+
+
+def test_what_is_whole_is_read_and_a_pipe_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "seen_videos.json"
+    path.write_text(json.dumps(WHOLE))
+    read = read_seen(tmp_path)
+    assert read is not None
+    assert (read.role("0" * 64), read.unknown) == ("train", ("models:/a/1",))
+    path.unlink()
+    os.mkfifo(path)
     with pytest.raises(UserError, match=r"seen_videos.json: cannot be read: expected it as it was saved"):
         read_seen(tmp_path)

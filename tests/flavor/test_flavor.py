@@ -17,6 +17,7 @@ from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow import UserError, flavor
 from vjepa_mlflow.data import draw_clip
+from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.flavor import saving
 from vjepa_mlflow.model import load_classifier, load_processor, locate
 from vjepa_mlflow.video import Sampling, read_clip
@@ -58,10 +59,11 @@ def test_a_saved_model_is_self_contained_and_holds_no_pickle(saved: Path) -> Non
     assert [name for name in files if name.endswith(".safetensors")] == ["checkpoint/model.safetensors"]
     configuration = yaml.safe_load((saved / "MLmodel").read_text())["flavors"]["vjepa_mlflow"]
     assert configuration == {
-        "format_version": 4,
+        "format_version": 5,
         "checkpoint": "checkpoint",
         "stride": 4,
         "frames_per_second": 0.0,
+        "weights_sha256": sha256([saved / "checkpoint" / "model.safetensors"]),
         "code": "code",
     }
     requirements = (saved / "requirements.txt").read_text().splitlines()
@@ -179,8 +181,8 @@ def test_faults_of_the_model_are_not(served, clip: bytes, monkeypatch: pytest.Mo
 def test_a_newer_format_is_refused(saved: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(saved, tmp_path / "newer"))
     text = (copy / "MLmodel").read_text()
-    (copy / "MLmodel").write_text(text.replace("format_version: 4", "format_version: 5"))
-    with pytest.raises(UserError, match="saved in format 5: expected at most 4"):
+    (copy / "MLmodel").write_text(text.replace("format_version: 5", "format_version: 6"))
+    with pytest.raises(UserError, match="saved in format 6: expected at most 5"):
         flavor.load_model(str(copy))
 
 

@@ -88,8 +88,8 @@ def test_the_number_of_clips_has_bounds(model_uri: str, small_data: Path, num_cl
     [
         (None, "nowhere.mp4", "nowhere.mp4: no such file or folder"),
         (None, ".", "expected at least one video file"),
-        ("models:/nothing/1", None, "models:/nothing/1: .*expected a logged model"),
-        ("./no-model", None, "./no-model: .*expected a logged model"),
+        ("models:/nothing/1", None, "models:/nothing/1: .*expected a model that this project logged"),
+        ("./no-model", None, "./no-model: .*expected a model that this project logged"),
     ],
 )
 def test_what_is_not_there_is_named(

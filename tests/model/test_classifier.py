@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from vjepa_mlflow.model import (
     Checkpoint,
     Head,
     count_parameters,
+    drawn_anew,
     from_folder,
     load_classifier,
     load_processor,
     load_trained,
     locate,
+    quiet_transformers,
 )
 
 LABELS = ["ape", "bee", "cat"]
@@ -148,6 +151,185 @@ def test_nothing_asks_for_remote_code() -> None:
     sources = [path for room in ("vjepa_mlflow", "tools", "benchmarks") for path in (REPOSITORY / room).rglob("*.py")]
     assert len(sources) > 100
     assert not [path for path in sources if "trust_remote_code" in path.read_text()]
+
+
+@pytest.fixture
+def stored(copied: Path) -> dict[str, torch.Tensor]:
+    return load_file(copied / "model.safetensors")
+
+
+def put(folder: Path, weights: dict[str, torch.Tensor], name: str = "model.safetensors") -> None:
+    save_file(weights, folder / name, metadata={"format": "pt"})
+
+
+def without(weights: dict[str, torch.Tensor], *prefixes: str) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(prefixes)}
+
+
+@pytest.mark.parametrize(
+    ("lacking", "drawn"),
+    [
+        ((), ["classifier"]),
+        (("classifier.",), ["classifier"]),
+        (("pooler.", "classifier."), ["pooler", "classifier"]),
+        (("pooler.query", "classifier."), ["parts of the pooler", "classifier"]),
+        (("pooler.", "classifier.", "vjepa2.predictor."), ["pooler", "classifier"]),
+    ],
+)
+def test_what_is_drawn_is_said_and_what_transformers_draws(
+    copied: Path, stored: dict[str, torch.Tensor], lacking: tuple[str, ...], drawn: list[str]
+) -> None:
+    put(copied, without(stored, *lacking) if lacking else stored)
+    checkpoint = from_folder("base", copied)
+    assert drawn_anew(checkpoint, LABELS) == drawn
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        expected = VJEPA2ForVideoClassification.from_pretrained(
+            copied, num_labels=3, ignore_mismatched_sizes=True, dtype=torch.float32
+        )
+    weights = load_classifier(checkpoint, LABELS, seed=3).state_dict()
+    for name, tensor in without(expected.state_dict(), "classifier.").items():
+        assert torch.equal(weights[name], tensor), name
+
+
+def test_nothing_is_drawn_for_the_labels_that_a_checkpoint_has(checkpoint: Checkpoint) -> None:
+    labels = list(load_trained(checkpoint.folder).config.id2label.values())
+    assert drawn_anew(checkpoint, labels) == []
+    assert drawn_anew(checkpoint, labels[::-1]) == ["classifier"]
+
+
+def test_a_classifier_that_lacks_something_is_drawn(copied: Path, stored: dict[str, torch.Tensor]) -> None:
+    put(copied, without(stored, "classifier.bias"))
+    base = from_folder("base", copied)
+    labels = list(load_trained(locate("tiny").folder).config.id2label.values())
+    assert drawn_anew(base, labels) == ["classifier"]
+    assert not torch.equal(load_classifier(base, labels, seed=0).classifier.weight, stored["classifier.weight"])
+
+
+@pytest.mark.parametrize("form", ["index", "no index", "links", "bare", "fp16 and fp64", "integers beside"])
+def test_a_base_checkpoint_has_many_forms(
+    checkpoint: Checkpoint, copied: Path, stored: dict[str, torch.Tensor], form: str, tmp_path: Path
+) -> None:
+    half = {name: tensor for number, (name, tensor) in enumerate(stored.items()) if number % 2}
+    other = {name: tensor for name, tensor in stored.items() if name not in half}
+    folder = copied
+    if form in ("index", "no index"):
+        (copied / "model.safetensors").unlink()
+        for name, weights in (("model-1-of-2.safetensors", half), ("model-2-of-2.safetensors", other)):
+            put(copied, weights, name)
+        if form == "index":
+            write_index(copied, {name: f"model-{1 if name in half else 2}-of-2.safetensors" for name in stored})
+            put(copied, {"vjepa2.encoder.layernorm.bias": torch.zeros(3)}, "another.safetensors")
+    elif form == "links":
+        folder = tmp_path / "snapshots/0123"
+        folder.mkdir(parents=True)
+        for path in copied.iterdir():
+            (folder / path.name).symlink_to(f"../../copy/{path.name}")
+    elif form == "bare":
+        put(copied, {name.removeprefix("vjepa2."): tensor for name, tensor in stored.items() if "vjepa2." in name})
+    elif form == "fp16 and fp64":
+        put(copied, {name: tensor.double() if name in half else tensor for name, tensor in stored.items()})
+    else:
+        put(copied, {**stored, "position_ids": torch.arange(4)})
+    expected = load_classifier(checkpoint, LABELS, seed=0).state_dict()
+    weights = load_classifier(from_folder("base", folder), LABELS, seed=0).state_dict()
+    for name in expected:
+        if not name.startswith("pooler.") or form != "bare":
+            assert torch.equal(weights[name], expected[name]), name
+
+
+def write_index(folder: Path, files: dict[str, str]) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"a": "model-2.safetensors"}, "model-2.safetensors, which model.safetensors.index.json names, is not there"),
+        (
+            {"a": "../other.safetensors"},
+            "model.safetensors.index.json names '../other.safetensors': expected files in its folder",
+        ),
+        ({"a": 3}, "model.safetensors.index.json names 3: expected files in its folder"),
+        ([], "model.safetensors.index.json cannot be read .*: expected an index"),
+    ],
+)
+def test_an_index_that_leads_nowhere_is_refused(copied: Path, files: object, sentence: str) -> None:
+    (copied / "model.safetensors").rename(copied / "model-1.safetensors")
+    write_index(copied, files)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=f"model=base: {sentence}"):
+        from_folder("base", copied)
+
+
+def test_a_tensor_in_two_files_is_refused(copied: Path, stored: dict[str, torch.Tensor]) -> None:
+    (copied / "model.safetensors").unlink()
+    for number in range(2):
+        put(copied, stored, f"{number}.safetensors")
+    with pytest.raises(UserError, match=r"is in 0.safetensors and 1.safetensors: expected it in one of them"):
+        load_classifier(from_folder("base", copied), LABELS, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("vjepa2.encoder.layer.0.mlp.fc1.weight", True),
+        ("pooler.query_tokens", True),
+        ("classifier.weight", False),  # drawn anew
+        ("vjepa2.predictor.layernorm.bias", False),  # which nobody uses
+    ],
+)
+def test_base_weights_that_are_no_numbers_are_refused_where_they_are_used(
+    copied: Path, stored: dict[str, torch.Tensor], name: str, refused: bool
+) -> None:
+    stored[name].view(-1)[0] = torch.inf
+    put(copied, stored)
+    base = from_folder("base", copied)
+    if not refused:
+        assert all(weight.isfinite().all() for weight in Head(load_classifier(base, LABELS, seed=0)).parameters())
+        return
+    with pytest.raises(UserError, match=f"model=base: {name} holds values that are no numbers: expected finite"):
+        load_classifier(base, LABELS, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"num_hidden_layers": 3}, "no place for, such as vjepa2.encoder.layer.3"),
+        ({"num_hidden_layers": 5}, "weights missing or of another shape, such as vjepa2.encoder.layer.4"),
+        ({"num_hidden_layers": 10**6}, "num_hidden_layers=1000000: expected a whole number from 1 to 512"),
+        ({"num_pooler_layers": 500}, "num_pooler_layers=500: expected 0, as many as its weights have"),
+        ({"pred_num_hidden_layers": 2}, "pred_num_hidden_layers=2: expected 1, as many as its weights have"),
+        ({"pred_hidden_size": 16384, "pred_mlp_ratio": 16}, "would be drawn anew: expected at most"),
+        ({"id2label": {"0": "a", "1": "a"}}, "id2label='a': expected a text"),
+    ],
+)
+def test_a_configuration_that_its_weights_do_not_fit_is_refused(
+    copied: Path, change: dict[str, object], sentence: str
+) -> None:
+    edit_json(copied / "config.json", **change)
+    with pytest.raises(UserError, match=sentence):
+        load_classifier(from_folder("base", copied), LABELS, seed=0)
+
+
+def test_a_trained_checkpoint_is_whole_or_refused(copied: Path, stored: dict[str, torch.Tensor]) -> None:
+    digest = from_folder("trained", copied, whole=True).revision.removeprefix("sha256:")
+    trained = from_folder("trained", copied, whole=True, weights_sha256=digest)
+    expected = load_classifier(from_folder("base", copied), LABELS, seed=0).state_dict()
+    weights = load_classifier(trained, LABELS, seed=0).state_dict()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    put(copied, without(stored, "pooler.query"))
+    with pytest.raises(UserError, match="model=trained: its weights were changed after they were saved"):
+        from_folder("trained", copied, whole=True, weights_sha256=digest)
+    with pytest.raises(UserError, match=r"1 of its weights do not fit .*pooler.query_tokens, is missing: expected the"):
+        load_classifier(from_folder("trained", copied, whole=True), LABELS, seed=0)
+
+
+@pytest.mark.parametrize("name", ["config.json", "video_preprocessor_config.json", "model.safetensors"])
+def test_a_pipe_is_not_waited_for(copied: Path, name: str) -> None:
+    (copied / name).unlink()
+    os.mkfifo(copied / name)
+    with pytest.raises(UserError, match=r"model=.*not a file"):
+        load_processor(from_folder("base", copied))
 
 
 def edit_json(path: Path, **changes: object) -> None:

@@ -1,21 +1,29 @@
 """What a model knows of videos: which contents it was trained, validated and tested on."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vjepa_mlflow.data.samples import SPLITS, Sample
 from vjepa_mlflow.data.words import spoken
 from vjepa_mlflow.digest import sha256_of_text
 from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.reading import read_json
 
 FILE = "seen_videos.json"
 """Of a saved model, beside its weights."""
 
 _DIGITS = 16
 """Of a content's SHA-256 that are kept: among a million videos two agree once in 37 million times."""
+
+_DIGEST = re.compile(f"[0-9a-f]{{{_DIGITS}}}")
+
+_LARGEST = 1 << 28
+"""Bytes of the file: of twelve million videos."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +93,25 @@ def read_seen(folder: Path) -> SeenVideos | None:
         UserError: it cannot be read as such.
     """
     try:
-        kept = json.loads((folder / FILE).read_bytes())
-        contents = {split: frozenset(kept[split]) for split in SPLITS}
-        return SeenVideos(contents, frozenset(kept["groups"]), tuple(kept["unknown"]))
+        kept = read_json(folder / FILE, at_most=_LARGEST)
+        contents = {split: frozenset(_digests(kept[split])) for split in SPLITS}
+        return SeenVideos(contents, frozenset(_digests(kept["groups"])), tuple(_texts(kept["unknown"])))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / FILE}: cannot be read: expected it as it was saved with the model") from error
+
+
+def _texts(values: Any) -> list[str]:
+    if isinstance(values, list) and all(isinstance(value, str) for value in values):
+        return values
+    raise ValueError("not a list of texts")
+
+
+def _digests(values: Any) -> list[str]:
+    if all(_DIGEST.fullmatch(value) for value in _texts(values)):
+        return values
+    raise ValueError("not a list of digests")
 
 
 def joint_role(models: Sequence[SeenVideos]) -> Callable[[str], str | None]:

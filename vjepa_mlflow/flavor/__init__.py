@@ -6,9 +6,17 @@ from vjepa_mlflow.lazy import load_when_used
 
 if TYPE_CHECKING:
     from vjepa_mlflow.flavor.config import ServingConfig
-    from vjepa_mlflow.flavor.loading import FetchedModel, LoadedModel, _load_pyfunc, fetch_model, load_model
+    from vjepa_mlflow.flavor.loading import (
+        LoadedModel,
+        _load_pyfunc,
+        fetch_model,
+        load_fetched,
+        load_model,
+        make_video_classifier,
+    )
     from vjepa_mlflow.flavor.saved_format import CHECKPOINT_FOLDER, FLAVOR_NAME, FORMAT_VERSION, URI_SCHEMES
+    from vjepa_mlflow.flavor.saved_model import FetchedModel
     from vjepa_mlflow.flavor.saving import example_input, get_default_pip_requirements, log_model, save_model
-    from vjepa_mlflow.flavor.signature import check_num_clips
+    from vjepa_mlflow.flavor.signature import check_answers, check_num_clips
 
 __getattr__ = load_when_used(__name__, __file__)

@@ -1,6 +1,6 @@
 """How a loaded model computes, and what it puts up with: MLflow's `model_config`."""
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -67,7 +67,7 @@ def _checked(name: str, value: Any, default: Any) -> Any:
         if isinstance(value, str):
             return value
         raise UserError(f"{name}={value}: expected a word, such as {default}")
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.maxsize
     if isinstance(default, float):
         if number and value > 0:
             return float(value)

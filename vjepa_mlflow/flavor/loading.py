@@ -1,23 +1,28 @@
 """Saved and logged models to classifiers: to be trained further, evaluated, or served."""
 
 import functools
+import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model
 from mlflow.tracking.artifact_utils import _download_artifact_from_uri
-from mlflow.utils.model_utils import _add_code_from_conf_to_system_path, _get_flavor_configuration
 
 from vjepa_mlflow import video
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.config import ServingConfig, read_config
-from vjepa_mlflow.flavor.saved_format import FLAVOR_NAME, FORMAT_VERSION
+from vjepa_mlflow.flavor.saved_model import EXPECTED, FetchedModel, read_saved_model
+from vjepa_mlflow.paths import shortened
 
 if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
     from vjepa_mlflow.flavor.video_classifier import VideoClassifier
+
+OVERRIDES = "MLFLOW_PYFUNC_INFERENCE_CONFIG"
+"""The environment variable that changes values of a `ServingConfig`, wherever a model is served."""
 
 
 class LoadedModel(NamedTuple):
@@ -43,52 +48,68 @@ class LoadedModel(NamedTuple):
         return video.Sampling(self.model.config.frames_per_clip, self.stride, self.frames_per_second)
 
 
+def fetch_model(model_uri: str, dst_path: str | None = None) -> FetchedModel:
+    """Fetches a saved, logged or registered model.
+
+    Raises:
+        UserError: there is no such model, it is of another flavour, a newer version of the package saved it, or its
+            folder is not as it was saved.
+    """
+    try:
+        folder = Path(_download_artifact_from_uri(artifact_uri=model_uri, output_path=dst_path))
+    except (MlflowException, OSError, ValueError, ImportError) as error:
+        raise UserError(f"{model_uri}: {one_line(error)}: {EXPECTED}") from error
+    return read_saved_model(folder, model_uri)
+
+
 def load_model(model_uri: str, dst_path: str | None = None) -> LoadedModel:
     """Loads a classifier and what goes with it from any MLflow model URI, such as `models:/name/1`.
 
-    Raises:
-        MlflowException: there is no such model, or it has not this flavour.
-        UserError: a newer version of the package saved it.
-    """
-    folder = Path(_download_artifact_from_uri(artifact_uri=model_uri, output_path=dst_path))
-    configuration = _configuration(folder)
-    _add_code_from_conf_to_system_path(str(folder), configuration)
-    return _load(folder, configuration)
-
-
-class FetchedModel(NamedTuple):
-    """A model's folder on this machine.
-
-    Attributes:
-        folder: of the whole.
-        checkpoint: the folder of its weights.
-        sampling: how it takes clips, but for their number of frames.
-        run_id: of the run that logged it; None where none did.
-    """
-
-    folder: Path
-    checkpoint: Path
-    sampling: video.Sampling
-    run_id: str | None
-
-
-def fetch_model(model_uri: str) -> FetchedModel:
-    """Fetches a logged or registered model.
+    None of the code in the model's folder is used, unlike where MLflow loads it.
 
     Raises:
-        UserError: there is no such model, it is of another flavour, or a newer version of the package saved it.
+        UserError: see `fetch_model`; or its checkpoint is not whole.
+    """
+    return load_fetched(fetch_model(model_uri, dst_path))
+
+
+def load_fetched(fetched: FetchedModel) -> LoadedModel:
+    """Loads a classifier and what goes with it from its folder.
+
+    Raises:
+        UserError: its checkpoint is not whole, or not as it was saved.
+    """
+    from vjepa_mlflow.model import load_trained, make_processor
+
+    return LoadedModel(
+        model=load_trained(fetched.checkpoint, fetched.name, weights_sha256=fetched.weights_sha256),
+        processor=make_processor(fetched.checkpoint, fetched.name),
+        stride=fetched.stride,
+        model_id=fetched.model_id,
+        frames_per_second=fetched.frames_per_second,
+    )
+
+
+def make_video_classifier(fetched: FetchedModel) -> "VideoClassifier":
+    """Loads a model for whole videos, as MLflow's servers do, with its own configuration.
+
+    Raises:
+        UserError: see `load_fetched`; or a value of the configuration is not of its kind.
     """
     try:
-        folder = Path(_download_artifact_from_uri(artifact_uri=model_uri))
-        configuration = _configuration(folder)
-        return FetchedModel(
-            folder,
-            folder / configuration["checkpoint"],
-            video.Sampling(1, configuration["stride"], configuration.get("frames_per_second", 0.0)),
-            Model.load(str(folder)).run_id,
-        )
-    except (MlflowException, OSError) as error:
-        raise UserError(f"{model_uri}: {one_line(error)}: expected a model that this project logged") from error
+        config = read_config({**fetched.config, **_overrides(fetched.config)})
+    except UserError as error:
+        raise UserError(f"{fetched.name}: {error}") from None
+    return _make_classifier(fetched, config)
+
+
+def _overrides(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the environment says otherwise of a model's configuration of serving, as MLflow reads it."""
+    given = os.environ.get(OVERRIDES, "")
+    try:
+        return {name: value for name, value in json.loads(given or "{}").items() if name in config}
+    except (ValueError, AttributeError):
+        raise UserError(f"{OVERRIDES}={shortened(given)}: expected names and values in JSON") from None
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> "VideoClassifier":
@@ -97,45 +118,21 @@ def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> "Vide
     from vjepa_mlflow.flavor.spark import task_cpus
 
     config = read_config(model_config or {})
+    fetched = read_saved_model(Path(path), path)
     guard_server(max_request_bytes=config.max_request_bytes)
     if task_cpus() is None:
-        return _make_classifier(path, config)
-    return _classifier_of_process(path, Model.load(path).model_uuid, config)
+        return _make_classifier(fetched, config)
+    return _classifier_of_process(path, fetched.model_uuid, config)
 
 
 @functools.lru_cache(maxsize=1)
-def _classifier_of_process(path: str, model_uuid: str, config: ServingConfig) -> "VideoClassifier":  # noqa: ARG001
+def _classifier_of_process(path: str, model_uuid: str | None, config: ServingConfig) -> "VideoClassifier":  # noqa: ARG001
     """The classifier that all of a process's Spark tasks share: each of them loads the model, or believes it does."""
-    return _make_classifier(path, config)
+    return _make_classifier(read_saved_model(Path(path), path), config)
 
 
-def _make_classifier(path: str, config: ServingConfig) -> "VideoClassifier":
+def _make_classifier(fetched: FetchedModel, config: ServingConfig) -> "VideoClassifier":
     from vjepa_mlflow.flavor.video_classifier import VideoClassifier
 
-    loaded = _load(Path(path), _configuration(Path(path)))
+    loaded = load_fetched(fetched)
     return VideoClassifier(loaded.model, loaded.processor, sampling=loaded.sampling, config=config)
-
-
-def _configuration(folder: Path) -> dict[str, Any]:
-    configuration = _get_flavor_configuration(model_path=str(folder), flavor_name=FLAVOR_NAME)
-    if configuration["format_version"] > FORMAT_VERSION:
-        raise UserError(
-            f"{folder}: saved in format {configuration['format_version']}: expected at most {FORMAT_VERSION}; "
-            f"install a newer vjepa-mlflow"
-        )
-    return configuration
-
-
-def _load(folder: Path, configuration: dict[str, Any]) -> LoadedModel:
-    from transformers import VJEPA2VideoProcessor
-
-    from vjepa_mlflow.model import load_trained
-
-    checkpoint = folder / configuration["checkpoint"]
-    return LoadedModel(
-        model=load_trained(checkpoint),
-        processor=VJEPA2VideoProcessor.from_pretrained(checkpoint),
-        stride=configuration["stride"],
-        model_id=Model.load(str(folder)).model_id,
-        frames_per_second=configuration.get("frames_per_second", 0.0),
-    )

@@ -1,6 +1,6 @@
 """What a saved model's folder holds. It is self-contained:
 
-    MLmodel            signature, format version, sampling, configuration of serving
+    MLmodel            signature, format version, sampling, digest of the weights, configuration of serving
     README.md          the model card, where there is one
     checkpoint/        a plain transformers folder: config.json, model.safetensors, video_preprocessor_config.json;
                        with seen_videos.json: digests of what it was trained, validated and tested on
@@ -11,9 +11,9 @@
 """
 
 FLAVOR_NAME = "vjepa_mlflow"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """A package reads every version up to its own. 2: with a `ServingConfig`. 3: with what the model has seen. 4: with
-`frames_per_second`."""
+`frames_per_second`. 5: with `weights_sha256`, the digest of `model.safetensors`, of which it is the only file."""
 
 LOADER_MODULE = "vjepa_mlflow.flavor"
 """Where `mlflow.pyfunc` looks for `_load_pyfunc`: it stands in every saved model, and so is permanent."""

@@ -24,6 +24,7 @@ from mlflow.utils.file_utils import write_to
 from mlflow.utils.model_utils import _validate_and_copy_code_paths, _validate_and_prepare_target_save_path
 
 import vjepa_mlflow
+from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.saved_format import (
     CHECKPOINT_FOLDER,
@@ -32,12 +33,16 @@ from vjepa_mlflow.flavor.saved_format import (
     LOADER_MODULE,
     MODEL_CARD,
 )
+from vjepa_mlflow.flavor.saved_model import check_sampling
 from vjepa_mlflow.flavor.signature import default_signature
 
 if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
     from vjepa_mlflow.data import SeenVideos
+
+ONE_FILE = 1 << 60
+"""Bytes of weights to a file: so none is divided, and one digest is that of all."""
 
 _REQUIRED = ("av", "mlflow", "numpy", "pandas", "torch", "torchvision", "tqdm", "transformers")
 
@@ -83,15 +88,22 @@ def save_model(
         pip_requirements: replaces `get_default_pip_requirements()`.
         extra_pip_requirements: is added to them.
         metadata: is kept in the MLmodel file.
-    """
-    from vjepa_mlflow.model import quiet_transformers
 
+    Raises:
+        UserError: the classifier could not be loaded again: its weights are not finite, or a value is out of its range.
+    """
+    from vjepa_mlflow.model import WEIGHTS_FILE, check_finite, check_saved, quiet_transformers
+
+    about = f"the model for {path}"
+    check_sampling(about, stride, frames_per_second)
+    check_finite(about, model.state_dict())
     path = Path(path)
     _validate_and_prepare_target_save_path(str(path))
     code = _copy_package(path)
     with quiet_transformers():
-        model.save_pretrained(path / CHECKPOINT_FOLDER)
+        model.save_pretrained(path / CHECKPOINT_FOLDER, max_shard_size=ONE_FILE)
         processor.save_pretrained(path / CHECKPOINT_FOLDER)
+    check_saved(about, path / CHECKPOINT_FOLDER)
     if seen is not None:
         seen.write(path / CHECKPOINT_FOLDER)
     if model_card is not None:
@@ -117,6 +129,7 @@ def save_model(
         checkpoint=CHECKPOINT_FOLDER,
         stride=stride,
         frames_per_second=frames_per_second,
+        weights_sha256=sha256([path / CHECKPOINT_FOLDER / WEIGHTS_FILE]),
         code=code,
     )
     mlflow_model.save(str(path / MLMODEL_FILE_NAME))

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vjepa_mlflow.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,3 +46,13 @@ def default_signature() -> "ModelSignature":
         outputs=Schema([ColSpec(type_, name, required=False) for name, type_ in zip(COLUMNS, types, strict=True)]),
         params=ParamSchema([ParamSpec(name, kinds[type(value)], value) for name, value in DEFAULT_PARAMS.items()]),
     )
+
+
+def check_answers(probabilities: np.ndarray) -> None:
+    """Refuses answers that are no numbers, as of weights that are finite and so large that sums of them are not.
+
+    Raises:
+        UserError: says so.
+    """
+    if not np.isfinite(probabilities).all():
+        raise UserError("the model's answer is no number: expected probabilities; its weights are too large for them")

@@ -23,7 +23,7 @@ from vjepa_mlflow.flavor.batching import Batcher
 from vjepa_mlflow.flavor.clip_classifier import ClipClassifier
 from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.server import OUR_FAULT, PredictionError
-from vjepa_mlflow.flavor.signature import BAD_VIDEOS, COLUMNS, DEFAULT_PARAMS, MAX_CLIPS
+from vjepa_mlflow.flavor.signature import BAD_VIDEOS, COLUMNS, DEFAULT_PARAMS, MAX_CLIPS, check_answers
 from vjepa_mlflow.flavor.spark import task_cpus
 from vjepa_mlflow.iteration import batches, map_ahead
 from vjepa_mlflow.model import label_names, use_device
@@ -142,10 +142,15 @@ class VideoClassifier:
         return _Clip(self._batcher.submit(torch.from_numpy(reading.clip)), reading.warning)
 
     def row(self, found: Classification, *, top_k: int) -> dict[str, Any]:
-        """What is said of a video, by the names of `flavor.signature.COLUMNS`."""
+        """What is said of a video, by the names of `flavor.signature.COLUMNS`.
+
+        Raises:
+            UserError: the model's answer is no number.
+        """
         said = {"warning": found.warning, "error": found.error}
         if found.probabilities is None:
             return {"label": "", "score": None, "top_k": [], **said}
+        check_answers(found.probabilities)
         best = np.argsort(-found.probabilities, kind="stable")[:top_k]
         pairs = [{"label": self._labels[index], "score": float(found.probabilities[index])} for index in best]
         return {**pairs[0], "top_k": pairs, **said}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vjepa_mlflow import data, evaluation, features, model, tracking, training, video
+from vjepa_mlflow import data, evaluation, features, flavor, model, tracking, training, video
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.errors import UserError, remark
 
@@ -68,12 +68,16 @@ class LabelledSet:
 
         Returns:
             The set without the videos that the source leaves out, and what the head says of the others.
+
+        Raises:
+            UserError: an answer is no number.
         """
         clips = features.EvaluationSet(source, self.samples, self.labels, num_clips=self.num_clips)
         logits, _ = training.predict(head, clips, precision=precision, name=self.split.capitalize())
         videos = self._without(source.left_out)
         kept = [index for index, clip in enumerate(clips.given) if clip.sample.name not in source.left_out]
         probabilities = logits[kept].double().softmax(dim=-1).reshape(len(videos.samples), self.num_clips, -1)
+        flavor.check_answers(probabilities.numpy())
         _, units = np.unique(data.undivided_groups(videos.samples), return_inverse=True)
         outcomes = evaluation.Outcomes(
             labels=self.labels,

@@ -58,7 +58,7 @@ def evaluate(
     data.leave_out_small(listing, recipe.min_videos)
     device = model.use_device(recipe.device)
     fetched = flavor.fetch_model(model_uri)
-    loaded = flavor.load_model(str(fetched.folder))
+    loaded = flavor.load_fetched(fetched)
     labels = model.label_names(loaded.model.config)
     _check_labels(recipe.data, _candidates(listing.samples, split), labels)
     memory = _memory(model_uri, fetched, unseen_by)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vjepa_mlflow import data, flavor
-from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.jobs.prediction_files import PredictionFile, PredictionRow
@@ -96,19 +96,8 @@ class _Model(NamedTuple):
 
 
 def _load(model_uri: str) -> _Model:
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    from vjepa_mlflow.flavor.video_classifier import VideoClassifier
-
-    try:
-        loaded = mlflow.pyfunc.load_model(model_uri)
-    except (MlflowException, OSError) as error:
-        raise UserError(f"{model_uri}: {one_line(error)}: expected a logged model") from error
-    classifier = loaded._model_impl
-    if not isinstance(classifier, VideoClassifier):
-        raise UserError(f"{model_uri}: expected a logged model of this project")
-    return _Model(classifier, loaded.metadata.model_id or loaded.metadata.model_uuid)
+    fetched = flavor.fetch_model(model_uri)
+    return _Model(flavor.make_video_classifier(fetched), fetched.model_id or fetched.model_uuid or model_uri)
 
 
 def _count_videos(paths: Sequence[Path]) -> int:
@@ -154,7 +143,10 @@ def _as_text(path: Path) -> str:
 
 
 def _row(path: str, found: Classification, model: _Model, num_clips: int) -> PredictionRow:
-    said = model.classifier.row(found, top_k=1)
+    try:
+        said = model.classifier.row(found, top_k=1)
+    except UserError as error:
+        raise UserError(f"{model.name}: {path}: {error}") from None
     return {
         "path": path,
         "label": said["label"],

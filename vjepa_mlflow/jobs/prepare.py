@@ -122,6 +122,8 @@ def prepare(
     classifier = model.load_classifier(checkpoint, dataset.labels, seed=recipe.seed).to(device)
     counts = model.count_parameters(classifier)
     print(f"Parameters: {counts.total:,} in all, {counts.trainable:,} trained (the head)", flush=True)
+    if drawn := model.drawn_anew(checkpoint, dataset.labels):
+        print(f"Drawn anew, seed {recipe.seed}: {' and '.join(drawn)}", flush=True)
     return Preparation(checkpoint, dataset, classifier, model.load_processor(checkpoint), seen)
 
 
@@ -132,10 +134,11 @@ def find_checkpoint(recipe: Recipe) -> tuple[model.Checkpoint, data.SeenVideos |
         checkpoint = model.locate(name)
         return checkpoint, seen_by_checkpoint(name, checkpoint.folder)
     fetched = flavor.fetch_model(name)
-    now = recipe.sampling(fetched.sampling.num_frames)
-    if fetched.sampling != now:
-        remark(f"{name} was trained with {fetched.sampling}, this is with {now}")
-    return model.from_folder(name, fetched.checkpoint), seen_by(name, fetched)
+    before, now = fetched.sampling(1), recipe.sampling(1)
+    if before != now:
+        remark(f"{name} was trained with {before}, this is with {now}")
+    checkpoint = model.from_folder(name, fetched.checkpoint, whole=True, weights_sha256=fetched.weights_sha256)
+    return checkpoint, seen_by(name, fetched)
 
 
 def check_videos(

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.model.checkpoint import (
         BASE_SHAPE,
         TINY_FOLDER,
+        WEIGHTS_FILE,
         Checkpoint,
         ClipShape,
         check_name,
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
     from vjepa_mlflow.model.classifier import (
         Head,
         ParameterCounts,
+        check_saved,
         count_parameters,
+        drawn_anew,
         freeze_backbone,
         label_names,
         load_classifier,
         load_processor,
         load_trained,
+        make_processor,
     )
     from vjepa_mlflow.model.device import (
         autocast,
@@ -42,5 +46,6 @@ if TYPE_CHECKING:
     from vjepa_mlflow.model.identity import backbone_digest, processor_digest, weights_digest
     from vjepa_mlflow.model.preprocessing import CENTRED, preprocess
     from vjepa_mlflow.model.quiet import quiet_transformers
+    from vjepa_mlflow.model.weights import check_finite
 
 __getattr__ = load_when_used(__name__, __file__)

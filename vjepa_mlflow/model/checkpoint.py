@@ -1,6 +1,5 @@
-"""What `model` names, as a folder that `from_pretrained` reads."""
+"""What `model` names, as a folder in the form that transformers' `from_pretrained` reads."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +8,16 @@ from typing import NamedTuple
 
 from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.paths import check_local, expand
+from vjepa_mlflow.model.configuration import CONFIG_FILE, LARGEST_FILE, read_configuration
+from vjepa_mlflow.paths import check_local, expand, is_file, shortened
+from vjepa_mlflow.reading import read_json
 
 AUTO = "auto"
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).with_name("tiny")
 """In the package: a small checkpoint, pretrained on generated films by `tools/pretrain_tiny`."""
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
 BASE = "qubvel-hf/vjepa2-vitl-fpc16-256-ssv2"
 EXPECTED = "expected a Hub id, a checkpoint folder, a models:/ or runs:/ URI, tiny or auto"
 
@@ -27,15 +30,24 @@ class Checkpoint:
         name: what the user calls it.
         folder: holds `config.json`, safetensors weights and the video processor's configuration.
         revision: the Hub's commit, or `sha256:` and the digest of the weights.
+        whole: whether it is a trained model's: used as it is or refused. Of any other one the encoder is.
+        weights_sha256: what the digest of the weights was when they were saved; None where that was not noted.
     """
 
     name: str
     folder: Path
     revision: str
+    whole: bool = False
+    weights_sha256: str | None = None
+
+    @property
+    def about(self) -> str:
+        """What messages about it begin with."""
+        return f"model={self.name}"
 
     @property
     def frames_per_clip(self) -> int:
-        return int(json.loads((self.folder / "config.json").read_text())["frames_per_clip"])
+        return read_configuration(self.about, self.folder).frames_per_clip
 
 
 class ClipShape(NamedTuple):
@@ -55,20 +67,15 @@ def clip_shape(model: str) -> ClipShape | None:
     if model == BASE:
         return BASE_SHAPE
     folder = TINY_FOLDER if model == TINY else expand("model", model)
-    if not (folder / "config.json").is_file():
+    if not is_file(folder / CONFIG_FILE):
         return None
-    check_config(model, folder)
-    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if not {"crop_size", "patch_size", "frames_per_clip", "tubelet_size", "hidden_size"} <= set(values):
-        return None
-    side, frames = values["crop_size"] // values["patch_size"], values["frames_per_clip"]
-    return ClipShape(frames, frames // values["tubelet_size"] * side**2, values["hidden_size"])
+    said = read_configuration(f"model={model}", folder)
+    return ClipShape(said.frames_per_clip, said.tokens, said.fields["hidden_size"])
 
 
 def keeps_classifier(checkpoint: Checkpoint, labels: Sequence[str]) -> bool:
     """Whether a checkpoint is a classifier of just these classes: then it was trained on such videos somewhere."""
-    known = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8")).get("id2label")
-    return isinstance(known, dict) and sorted(map(str, known.values())) == sorted(labels)
+    return sorted(read_configuration(checkpoint.about, checkpoint.folder).labels) == sorted(labels)
 
 
 def choose(model: str, *, demo: bool) -> str:
@@ -92,7 +99,7 @@ def check_name(model: str) -> None:
         check_local("model", model)
     folder = expand("model", model)
     if folder.is_dir() and model != TINY:
-        find_weights(model, folder)
+        choose_weights(f"model={model}", folder)
     elif model.startswith((".", "/", "~")) or "\\" in model:
         raise UserError(f"model={model}: no such folder: {EXPECTED}")
 
@@ -110,42 +117,78 @@ def locate(model: str) -> Checkpoint:
     if folder.is_dir():
         return from_folder(model, folder)
     snapshot = _download(model)
-    check_config(model, snapshot)
+    choose_weights(f"model={model}", snapshot)
     return Checkpoint(model, snapshot, revision=snapshot.name)
 
 
-def from_folder(name: str, folder: Path) -> Checkpoint:
+def from_folder(name: str, folder: Path, *, whole: bool = False, weights_sha256: str | None = None) -> Checkpoint:
     """A checkpoint from a local folder.
 
-    Raises:
-        UserError: the folder holds no V-JEPA 2 weights.
-    """
-    return Checkpoint(name, folder, revision=f"sha256:{sha256(find_weights(name, folder))}")
-
-
-def find_weights(name: str, folder: Path) -> list[Path]:
-    """The files of a local folder that hold the weights.
+    Args:
+        name: what the user calls it.
+        folder: that holds it.
+        whole: see `Checkpoint`.
+        weights_sha256: see `Checkpoint`.
 
     Raises:
-        UserError: there are none of a V-JEPA 2.
+        UserError: the folder holds no V-JEPA 2 weights, or not those that were saved.
     """
-    check_config(name, folder)
+    about = f"model={name}"
+    choose_weights(about, folder)
+    digest = sha256(_find_weights(about, folder))
+    check_digest(about, digest, weights_sha256)
+    return Checkpoint(name, folder, f"sha256:{digest}", whole, weights_sha256)
+
+
+def check_digest(about: str, found: str, noted: str | None) -> None:
+    """Refuses weights that are not those that were noted, if any were."""
+    if noted is not None and found != noted:
+        raise UserError(f"{about}: its weights were changed after they were saved: expected the file that was saved")
+
+
+def choose_weights(about: str, folder: Path) -> list[Path]:
+    """The files of a folder whose weights are used: the one, or those that an index names, or all.
+
+    Args:
+        about: what messages begin with.
+        folder: of the checkpoint.
+
+    Raises:
+        UserError: there are none of a V-JEPA 2, or one is missing.
+    """
+    read_configuration(about, folder)
+    files = _find_weights(about, folder)
+    if folder / WEIGHTS_FILE in files:
+        return [folder / WEIGHTS_FILE]
+    named = _named_in_index(about, folder / INDEX_FILE)
+    if missing := [name for name in named if folder / name not in files]:
+        raise UserError(f"{about}: {missing[0]}, which {INDEX_FILE} names, is not there: expected all of its files")
+    return [folder / name for name in named] or files
+
+
+def _find_weights(about: str, folder: Path) -> list[Path]:
+    """All files of weights in a folder."""
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        raise UserError(f"model={name}: no .safetensors weights in {folder}: expected a from_pretrained folder")
+        raise UserError(f"{about}: no .safetensors weights in {folder}: expected a from_pretrained folder")
+    for path in weights:
+        if not is_file(path):
+            raise UserError(f"{about}: {shortened(path.name)} is not a file: expected safetensors weights")
     return weights
 
 
-def check_config(name: str, folder: Path) -> None:
-    """Refuses a folder whose configuration is not that of a V-JEPA 2."""
+def _named_in_index(about: str, index: Path) -> list[str]:
+    """The names of the files that hold the weights; empty where there is no index."""
     try:
-        model_type = json.loads((folder / "config.json").read_text()).get("model_type")
+        names = sorted(set(read_json(index, at_most=LARGEST_FILE)["weight_map"].values()))
     except FileNotFoundError:
-        raise UserError(f"model={name}: no config.json in {folder}: expected a from_pretrained folder") from None
-    except (ValueError, AttributeError):
-        raise UserError(f"model={name}: config.json in {folder} is not a model configuration") from None
-    if model_type != "vjepa2":
-        raise UserError(f"model={name}: model type '{model_type}': expected a V-JEPA 2 checkpoint ('vjepa2')")
+        return []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{about}: {index.name} cannot be read ({one_line(error)}): expected an index") from None
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise UserError(f"{about}: {index.name} names {shortened(repr(name))}: expected files in its folder")
+    return names
 
 
 def _download(model: str) -> Path:

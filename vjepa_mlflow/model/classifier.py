@@ -1,16 +1,29 @@
 """A frozen backbone and a head for new classes."""
 
+import math
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+from transformers.activations import ACT2FN
 
-from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.model.checkpoint import Checkpoint
+from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.model.checkpoint import Checkpoint, check_digest, choose_weights
+from vjepa_mlflow.model.configuration import CONFIG_FILE, Configuration, read_configuration, read_preprocessing
 from vjepa_mlflow.model.quiet import quiet_transformers
+from vjepa_mlflow.model.weights import StoredWeights, check_finite, digest_weights, open_weights, read_weights
+from vjepa_mlflow.paths import shortened
+
+ACTIVATIONS = sorted(set(ACT2FN) - {"xielu"})
+"""That transformers knows, but for the one that looks for another package."""
+
+MOST_DRAWN = 1 << 29
+"""Weights that are drawn anew at most: three times those of the largest V-JEPA 2's pooler and predictor."""
+
+_ENCODER, _PREDICTOR, _POOLER, _CLASSIFIER = "vjepa2.encoder.", "vjepa2.predictor.", "pooler.", "classifier."
 
 
 class ParameterCounts(NamedTuple):
@@ -35,10 +48,27 @@ class Head(nn.Module):
         return self.classifier(self.pooler(features))
 
 
+class _Fit(NamedTuple):
+    """A checkpoint beside the classifier that is made of it.
+
+    Attributes:
+        config: of the classifier.
+        stored: the checkpoint's weights.
+        kept: the names of those that the classifier takes.
+        drawn: the names of those that it draws.
+    """
+
+    config: VJEPA2Config
+    stored: StoredWeights
+    kept: frozenset[str]
+    drawn: frozenset[str]
+
+
 def load_classifier(checkpoint: Checkpoint, labels: list[str], *, seed: int) -> VJEPA2ForVideoClassification:
     """Loads a checkpoint for new classes, in fp32, its backbone frozen.
 
     The classifier keeps its weights only where the checkpoint has exactly these labels; otherwise it is drawn anew.
+    So is a pooler that the checkpoint lacks; `drawn_anew` says what is.
 
     Args:
         checkpoint: where the weights are.
@@ -46,54 +76,196 @@ def load_classifier(checkpoint: Checkpoint, labels: list[str], *, seed: int) -> 
         seed: of new weights; the caller's random state is left alone.
 
     Raises:
-        UserError: the folder lacks weights of the backbone, or they do not fit its configuration.
+        UserError: the folder lacks weights of the backbone, they do not fit its configuration, or are no numbers; a
+            trained model's lacks or has any others.
     """
-    try:
-        with quiet_transformers(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # of a pooler that the checkpoint may lack
-            model, report = VJEPA2ForVideoClassification.from_pretrained(
-                checkpoint.folder,
-                num_labels=len(labels),
-                id2label=dict(enumerate(labels)),
-                label2id={label: index for index, label in enumerate(labels)},
-                ignore_mismatched_sizes=True,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"model={checkpoint.name}: cannot be loaded: {one_line(error)}") from error
-    # transformers 4 names the mismatched keys; transformers 5 adds their shapes.
-    mismatched = {entry if isinstance(entry, str) else entry[0] for entry in report["mismatched_keys"]}
-    missing = set(report["missing_keys"]) | mismatched
-    if lacking := sorted(key for key in missing if key.startswith("vjepa2.encoder.")):
-        raise UserError(f"model={checkpoint.name}: weights missing or of another shape, such as {lacking[0]}")
-    if labels != label_names(VJEPA2Config.from_pretrained(checkpoint.folder)) or any(
-        key.startswith("classifier.") for key in missing
-    ):
+    fit = _fit(checkpoint, labels)
+    weights = _read_kept(checkpoint, fit)
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of a pooler that the checkpoint may lack
+        model = VJEPA2ForVideoClassification.from_pretrained(
+            None, config=fit.config, state_dict=weights, dtype=torch.float32
+        )
+    model.config.name_or_path = str(checkpoint.folder)
+    if any(name.startswith(_CLASSIFIER) for name in fit.drawn):
         generator = torch.Generator().manual_seed(seed)
         nn.init.normal_(model.classifier.weight, std=model.config.initializer_range, generator=generator)
         nn.init.zeros_(model.classifier.bias)
     return freeze_backbone(model)
 
 
+def drawn_anew(checkpoint: Checkpoint, labels: list[str]) -> list[str]:
+    """The parts of the head for new classes that `load_classifier` draws, or completes with what is drawn.
+
+    Raises:
+        UserError: see `load_classifier`.
+    """
+    fit = _fit(checkpoint, labels)
+    parts = []
+    for prefix in (_POOLER, _CLASSIFIER):
+        if any(name.startswith(prefix) for name in fit.drawn):
+            partly = any(name.startswith(prefix) for name in fit.kept)
+            parts.append(f"{'parts of the ' if partly else ''}{prefix.rstrip('.')}")
+    return parts
+
+
 def load_processor(checkpoint: Checkpoint) -> VJEPA2VideoProcessor:
     """Loads the checkpoint's own preprocessing.
 
     Raises:
-        UserError: the folder has no video processor configuration.
+        UserError: the folder has none, or it says what cannot be.
     """
-    try:
-        return VJEPA2VideoProcessor.from_pretrained(checkpoint.folder)
-    except OSError:
-        raise UserError(f"model={checkpoint.name}: no video_preprocessor_config.json in {checkpoint.folder}") from None
+    return make_processor(checkpoint.folder, checkpoint.about)
 
 
-def load_trained(folder: Path) -> VJEPA2ForVideoClassification:
-    """Loads a classifier as it was saved, labels and head included, in fp32 and for prediction."""
-    with quiet_transformers():
-        model = VJEPA2ForVideoClassification.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+def make_processor(folder: Path, about: str) -> VJEPA2VideoProcessor:
+    """Makes the preprocessing that a checkpoint's folder describes.
+
+    Args:
+        folder: of the checkpoint.
+        about: what messages begin with.
+
+    Raises:
+        UserError: see `load_processor`.
+    """
+    return VJEPA2VideoProcessor(**read_preprocessing(about, folder))
+
+
+def load_trained(
+    folder: Path, about: str | None = None, *, weights_sha256: str | None = None
+) -> VJEPA2ForVideoClassification:
+    """Loads a classifier as it was saved, labels and head included, in fp32 and for prediction.
+
+    Args:
+        folder: of its checkpoint.
+        about: what messages begin with; None for the folder.
+        weights_sha256: see `Checkpoint`.
+
+    Raises:
+        UserError: its weights are not exactly those of its configuration, were changed, or are no numbers.
+    """
+    about = about or str(folder)
+    configuration = read_configuration(about, folder)
+    stored = open_weights(about, choose_weights(about, folder))
+    model = _check_whole(stored, configuration)
+    model.load_state_dict(_read_whole(stored, weights_sha256), assign=True)
+    model.config.dtype = torch.float32
+    model.config.name_or_path = str(folder)
     return model.eval()
+
+
+def check_saved(about: str, folder: Path) -> None:
+    """Refuses a trained model's checkpoint that could not be loaded again, without reading its weights' values.
+
+    Raises:
+        UserError: see `load_trained`.
+    """
+    read_preprocessing(about, folder)
+    _check_whole(open_weights(about, choose_weights(about, folder)), read_configuration(about, folder))
+
+
+def _fit(checkpoint: Checkpoint, labels: list[str]) -> _Fit:
+    """Compares a checkpoint with a classifier for new labels, by names and shapes."""
+    about = checkpoint.about
+    configuration = read_configuration(about, checkpoint.folder)
+    stored = open_weights(about, choose_weights(about, checkpoint.folder))
+    if checkpoint.whole:
+        _check_whole(stored, configuration)
+    model = _make_blank(about, configuration, labels)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    fitting = {name for name, shape in stored.shapes.items() if expected.get(name) == shape}
+    _check_encoder(stored, configuration, expected.keys(), fitting)
+    _check_layers(stored, configuration)
+    classifier = {name for name in expected if name.startswith(_CLASSIFIER)}
+    if labels != list(configuration.labels) or not classifier <= fitting:
+        fitting -= classifier
+    drawn = expected.keys() - fitting
+    if (size := sum(math.prod(expected[name]) for name in drawn)) > MOST_DRAWN:
+        raise UserError(f"{about}: {size:,} weights would be drawn anew: expected at most {MOST_DRAWN:,}")
+    return _Fit(model.config, stored, frozenset(fitting), frozenset(drawn))
+
+
+def _check_encoder(stored: StoredWeights, configuration: Configuration, expected: Set[str], fitting: Set[str]) -> None:
+    """Refuses an encoder that is not exactly that of its configuration."""
+    if lacking := sorted(name for name in expected - fitting if name.startswith(_ENCODER)):
+        raise UserError(
+            f"{stored.about}: weights missing or of another shape, such as {lacking[0]}: expected a whole encoder"
+        )
+    if foreign := sorted(name for name in stored.shapes.keys() - expected if name.startswith(_ENCODER)):
+        raise UserError(
+            f"{stored.about}: weights that its {CONFIG_FILE} has no place for, such as {shortened(foreign[0])}: "
+            f"expected an encoder of num_hidden_layers={configuration.fields['num_hidden_layers']}"
+        )
+
+
+def _check_layers(stored: StoredWeights, configuration: Configuration) -> None:
+    """Refuses a pooler or a predictor with other layers than its configuration has; there may be none at all."""
+    for field, part, layers in (
+        ("num_pooler_layers", _POOLER, "self_attention_layers."),
+        ("pred_num_hidden_layers", _PREDICTOR, "layer."),
+    ):
+        inside = [name.removeprefix(part) for name in stored.shapes if name.startswith(part)]
+        found = {name.removeprefix(layers).partition(".")[0] for name in inside if name.startswith(layers)}
+        said = configuration.fields[field]
+        if inside and len(found) != said:
+            raise UserError(
+                f"{stored.about}: {CONFIG_FILE}: {field}={said}: expected {len(found)}, as many as its weights have"
+            )
+
+
+def _check_whole(stored: StoredWeights, configuration: Configuration) -> VJEPA2ForVideoClassification:
+    """Refuses weights that are not exactly a trained classifier's; returns that classifier, without weights."""
+    if len(configuration.labels) < 2:
+        raise UserError(f"{stored.about}: {CONFIG_FILE}: one class: expected two or more in id2label")
+    model = _make_blank(stored.about, configuration, configuration.labels)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = stored.shapes
+    if wrong := sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name)):
+        first = wrong[0]
+        is_it = "is missing" if first not in found else f"has the shape {found[first]}"
+        should = f"the shape {expected[first]}" if first in expected else "no such tensor"
+        raise UserError(
+            f"{stored.about}: {len(wrong)} of its weights do not fit its {CONFIG_FILE}, the first, {shortened(first)}, "
+            f"{is_it}: expected {should}"
+        )
+    return model
+
+
+def _make_blank(about: str, configuration: Configuration, labels: Sequence[str]) -> VJEPA2ForVideoClassification:
+    """A classifier without weights, which takes no memory."""
+    activation = configuration.fields["hidden_act"]
+    if activation not in ACTIVATIONS:
+        raise UserError(
+            f"{about}: {CONFIG_FILE}: hidden_act={shortened(activation)}: expected one of {', '.join(ACTIVATIONS)}"
+        )
+    config = VJEPA2Config(
+        **configuration.fields,
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+    )
+    with torch.device("meta"), quiet_transformers():
+        return VJEPA2ForVideoClassification(config)
+
+
+def _read_whole(stored: StoredWeights, weights_sha256: str | None) -> dict[str, Tensor]:
+    """All weights of a trained model: as they were saved by their digest, or by their values where none was noted."""
+    weights = read_weights(stored, stored.shapes)
+    if weights_sha256 is None:
+        check_finite(stored.about, weights)
+    else:
+        check_digest(stored.about, digest_weights(stored), weights_sha256)
+    return weights
+
+
+def _read_kept(checkpoint: Checkpoint, fit: _Fit) -> dict[str, Tensor]:
+    """The weights that a new classifier takes from a checkpoint."""
+    if checkpoint.whole:
+        weights = _read_whole(fit.stored, checkpoint.weights_sha256)
+        return {name: weights[name] for name in fit.kept}
+    weights = read_weights(fit.stored, fit.kept)
+    used = {name: weight for name, weight in weights.items() if not name.startswith(_PREDICTOR)}
+    check_finite(checkpoint.about, used)
+    return weights
 
 
 def freeze_backbone(model: VJEPA2ForVideoClassification) -> VJEPA2ForVideoClassification:

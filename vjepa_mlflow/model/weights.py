@@ -1,0 +1,129 @@
+"""Weights from safetensors files, looked at before anything is made of them."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.paths import shortened
+from vjepa_mlflow.tensors import StoredTensor, read_layout
+
+_FORMATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_BACKBONE = "vjepa2."
+_BARE = ("encoder.", "predictor.")
+"""How names begin in a checkpoint of the backbone alone."""
+
+
+class StoredWeights(NamedTuple):
+    """The tensors in some files, by the names that a classifier has for them.
+
+    Attributes:
+        about: what messages begin with.
+        files: for each file its tensors, in the order in which they lie there.
+    """
+
+    about: str
+    files: Mapping[Path, Mapping[str, StoredTensor]]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tensor.shape for tensors in self.files.values() for name, tensor in tensors.items()}
+
+
+def open_weights(about: str, files: Sequence[Path]) -> StoredWeights:
+    """Reads what files say of their tensors.
+
+    Args:
+        about: what messages begin with.
+        files: in safetensors' format.
+
+    Raises:
+        UserError: one of them is not, or two hold the same tensor.
+    """
+    found: dict[Path, dict[str, StoredTensor]] = {}
+    for path in files:
+        try:
+            found[path] = read_layout(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{about}: cannot be loaded: {path.name}: {one_line(error)}") from error
+    bare = not any(name.startswith(_BACKBONE) for tensors in found.values() for name in tensors)
+    if bare:
+        found = {path: {_whole_name(name): one for name, one in tensors.items()} for path, tensors in found.items()}
+    seen: dict[str, Path] = {}
+    for path, tensors in found.items():
+        for name in tensors:
+            if name in seen:
+                files_of_it = f"{seen[name].name} and {path.name}"
+                raise UserError(f"{about}: {shortened(name)} is in {files_of_it}: expected it in one of them")
+            seen[name] = path
+    return StoredWeights(about, found)
+
+
+def _whole_name(name: str) -> str:
+    return _BACKBONE + name if name.startswith(_BARE) else name
+
+
+def read_weights(stored: StoredWeights, names: Iterable[str]) -> dict[str, Tensor]:
+    """Tensors by name, in fp32. Those that are stored so stay in their files, which processes share.
+
+    Raises:
+        UserError: the format of one of them holds no real numbers, or a file cannot be read.
+    """
+    wanted = frozenset(names)
+    contents = {path: _map(stored.about, path) for path in stored.files}
+    return {
+        name: _cut(stored.about, contents[path], name, tensor)
+        for path, tensors in stored.files.items()
+        for name, tensor in tensors.items()
+        if name in wanted
+    }
+
+
+def digest_weights(stored: StoredWeights) -> str:
+    """The SHA-256 of the files' contents one after the other, hexadecimal.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in stored.files:
+        digest.update(_map(stored.about, path).numpy().data)
+    return digest.hexdigest()
+
+
+def _map(about: str, path: Path) -> Tensor:
+    """A file's bytes."""
+    try:
+        return torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{about}: cannot be loaded: {path.name}: {one_line(error)}") from error
+
+
+def _cut(about: str, content: Tensor, name: str, tensor: StoredTensor) -> Tensor:
+    dtype = _format(about, name, tensor)
+    part = content[tensor.begin : tensor.end]
+    if tensor.begin % dtype.itemsize:  # PyTorch reads values only where they may lie in memory
+        part = part.clone()
+    return part.view(dtype).view(tensor.shape).float()
+
+
+def _format(about: str, name: str, tensor: StoredTensor) -> torch.dtype:
+    if tensor.dtype not in _FORMATS:
+        raise UserError(f"{about}: {shortened(name)} is of {tensor.dtype}: expected one of {', '.join(_FORMATS)}")
+    return _FORMATS[tensor.dtype]
+
+
+def check_finite(about: str, tensors: Mapping[str, Tensor]) -> None:
+    """Refuses weights that cannot be calculated with.
+
+    Raises:
+        UserError: names the first tensor.
+    """
+    for name, tensor in tensors.items():
+        if tensor.numel() and not all(map(math.isfinite, tensor.aminmax())):  # NaN is both, where there is one
+            raise UserError(f"{about}: {shortened(name)} holds values that are no numbers: expected finite weights")
