@@ -19,7 +19,7 @@ ROOMS = sorted(
 @pytest.mark.parametrize("folder", ROOMS, ids=lambda folder: folder.name)
 def test_every_name_is_there_and_is_no_modules(folder: Path) -> None:
     room = importlib.import_module(".".join(folder.relative_to(PACKAGE.parent).parts))
-    names = dict(_imports_for_type_checkers(str(folder / "__init__.py")))
+    names = dict(_imports_for_type_checkers((folder / "__init__.py").read_bytes()))
     assert names
     for name, module in names.items():
         assert getattr(room, name) is getattr(importlib.import_module(module), name)

@@ -46,4 +46,4 @@ __all__ = [
     "upload",
 ]
 
-__getattr__ = load_when_used(__name__, __file__)
+__getattr__ = load_when_used(__name__)

@@ -2,12 +2,12 @@
 
 import ast
 import importlib
+import pkgutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 
-def load_when_used(package: str, file: str) -> Callable[[str], Any]:
+def load_when_used(package: str) -> Callable[[str], Any]:
     """Makes a package's `__getattr__`, as in PEP 562.
 
     What names there are, and where from, is said once: by the imports under `if TYPE_CHECKING:`, which Python itself
@@ -15,9 +15,10 @@ def load_when_used(package: str, file: str) -> Callable[[str], Any]:
 
     Args:
         package: its `__name__`.
-        file: its `__file__`.
     """
-    homes = dict(_imports_for_type_checkers(file))
+    source = pkgutil.get_data(package, "__init__.py")  # which may be in an archive
+    assert source is not None
+    homes = dict(_imports_for_type_checkers(source))
 
     def find(name: str) -> Any:
         if name in homes:
@@ -27,9 +28,9 @@ def load_when_used(package: str, file: str) -> Callable[[str], Any]:
     return find
 
 
-def _imports_for_type_checkers(file: str) -> Iterator[tuple[str, str]]:
-    """The names that a file imports so, each with its module."""
-    for block in ast.parse(Path(file).read_text(encoding="utf-8")).body:
+def _imports_for_type_checkers(source: bytes) -> Iterator[tuple[str, str]]:
+    """The names that a module imports so, each with its module."""
+    for block in ast.parse(source).body:
         if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING":
             for statement in block.body:
                 if isinstance(statement, ast.ImportFrom) and statement.module:

@@ -51,7 +51,8 @@ def test_a_saved_model_is_self_contained_and_holds_no_pickle(saved: Path) -> Non
         "checkpoint/config.json",
         "checkpoint/model.safetensors",
         "checkpoint/video_preprocessor_config.json",
-        "code/vjepa_mlflow/flavor/__init__.py",
+        "code/vjepa_mlflow.py",
+        "code/vjepa_mlflow.zip",
         "requirements.txt",
         "input_example.json",
     } <= files

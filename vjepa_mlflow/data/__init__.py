@@ -22,4 +22,4 @@ if TYPE_CHECKING:
     )
     from vjepa_mlflow.data.walk import find_videos
 
-__getattr__ = load_when_used(__name__, __file__)
+__getattr__ = load_when_used(__name__)

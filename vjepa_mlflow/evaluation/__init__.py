@@ -22,4 +22,4 @@ if TYPE_CHECKING:
     from vjepa_mlflow.evaluation.results import Evaluation, evaluate
     from vjepa_mlflow.evaluation.thumbnails import choose_thumbnails, read_thumbnails
 
-__getattr__ = load_when_used(__name__, __file__)
+__getattr__ = load_when_used(__name__)

@@ -17,4 +17,4 @@ if TYPE_CHECKING:
     )
     from vjepa_mlflow.features.source import FeatureSource
 
-__getattr__ = load_when_used(__name__, __file__)
+__getattr__ = load_when_used(__name__)

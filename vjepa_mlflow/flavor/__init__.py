@@ -19,4 +19,4 @@ if TYPE_CHECKING:
     from vjepa_mlflow.flavor.saving import example_input, get_default_pip_requirements, log_model, save_model
     from vjepa_mlflow.flavor.signature import check_answers, check_num_clips
 
-__getattr__ = load_when_used(__name__, __file__)
+__getattr__ = load_when_used(__name__)

@@ -4,7 +4,7 @@
     README.md          the model card, where there is one
     checkpoint/        a plain transformers folder: config.json, model.safetensors, video_preprocessor_config.json;
                        with seen_videos.json: digests of what it was trained, validated and tested on
-    code/              this package, so that the model serves where it is not installed
+    code/              this package, in two files, so that the model serves where it is not installed
     requirements.txt   the exact versions that saved it
 
 `VJEPA2ForVideoClassification.from_pretrained` and `VJEPA2VideoProcessor.from_pretrained` read `checkpoint/` as it is.

@@ -1,7 +1,6 @@
 """Classifiers to saved and logged MLflow models."""
 
 import importlib.metadata
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +20,11 @@ from mlflow.utils.environment import (
     _PythonEnv,
 )
 from mlflow.utils.file_utils import write_to
-from mlflow.utils.model_utils import _validate_and_copy_code_paths, _validate_and_prepare_target_save_path
+from mlflow.utils.model_utils import _validate_and_prepare_target_save_path
 
-import vjepa_mlflow
 from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.flavor.config import ServingConfig
+from vjepa_mlflow.flavor.packing import CODE_FOLDER, pack
 from vjepa_mlflow.flavor.saved_format import (
     CHECKPOINT_FOLDER,
     FLAVOR_NAME,
@@ -99,7 +98,7 @@ def save_model(
     check_finite(about, model.state_dict())
     path = Path(path)
     _validate_and_prepare_target_save_path(str(path))
-    code = _copy_package(path)
+    pack(path / CODE_FOLDER)
     with quiet_transformers():
         model.save_pretrained(path / CHECKPOINT_FOLDER, max_shard_size=ONE_FILE)
         processor.save_pretrained(path / CHECKPOINT_FOLDER)
@@ -120,7 +119,7 @@ def save_model(
         loader_module=LOADER_MODULE,
         conda_env=_CONDA_ENV_FILE_NAME,
         python_env=_PYTHON_ENV_FILE_NAME,
-        code=code,
+        code=CODE_FOLDER,
         model_config=(config or ServingConfig()).to_model_config(),
     )
     mlflow_model.add_flavor(
@@ -130,20 +129,10 @@ def save_model(
         stride=stride,
         frames_per_second=frames_per_second,
         weights_sha256=sha256([path / CHECKPOINT_FOLDER / WEIGHTS_FILE]),
-        code=code,
+        code=CODE_FOLDER,
     )
     mlflow_model.save(str(path / MLMODEL_FILE_NAME))
     _write_environment(path, conda_env, pip_requirements, extra_pip_requirements)
-
-
-def _copy_package(path: Path) -> str:
-    """Copies this package, without the checkpoint in it, into a model's folder; returns where in it."""
-    from vjepa_mlflow.model import TINY_FOLDER
-
-    package = Path(vjepa_mlflow.__file__).parent
-    code = _validate_and_copy_code_paths([str(package)], str(path))
-    shutil.rmtree(path / code / package.name / TINY_FOLDER.relative_to(package), ignore_errors=True)
-    return code
 
 
 def _write_environment(

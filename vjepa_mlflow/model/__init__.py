@@ -48,4 +48,4 @@ if TYPE_CHECKING:
     from vjepa_mlflow.model.quiet import quiet_transformers
     from vjepa_mlflow.model.weights import check_finite
 
-__getattr__ = load_when_used(__name__, __file__)
+__getattr__ = load_when_used(__name__)

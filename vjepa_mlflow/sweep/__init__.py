@@ -13,4 +13,4 @@ if TYPE_CHECKING:
     from vjepa_mlflow.sweep.study import METRICS, SharedStudy, best_slot, default_storage, define
     from vjepa_mlflow.sweep.tables import BEST_EPOCH, SECONDS, compare, describe_trial, trial_rows
 
-__getattr__ = load_when_used(__name__, __file__)
+__getattr__ = load_when_used(__name__)

@@ -38,4 +38,4 @@ if TYPE_CHECKING:
     from vjepa_mlflow.tracking.unfinished import check_unfinished, find_unfinished, resumable
     from vjepa_mlflow.tracking.versions import library_versions
 
-__getattr__ = load_when_used(__name__, __file__)
+__getattr__ = load_when_used(__name__)

@@ -5,7 +5,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from functools import cache
 
 import requests
 import urllib3
@@ -115,12 +114,13 @@ def permitted(consequence: str) -> Iterator[None]:
     except Exception as error:  # of whichever store
         if understand(error) is not Answer.FORBIDDEN:
             raise
-        _remark_once(f"{consequence}, since this user may not change it ({reason(error)})")
+        if consequence not in _told:
+            _told.add(consequence)
+            remark(f"{consequence}, since this user may not change it ({reason(error)})")
 
 
-@cache
-def _remark_once(sentence: str) -> None:
-    remark(sentence)
+_told: set[str] = set()
+"""What has been said in this process."""
 
 
 def _is_unheard(error: BaseException) -> bool:

@@ -11,4 +11,4 @@ if TYPE_CHECKING:
     from vjepa_mlflow.training.ranking import DIRECTIONS, rank
     from vjepa_mlflow.training.state import BestHead, Snapshot, TrainingState, load_best, read_snapshot
 
-__getattr__ = load_when_used(__name__, __file__)
+__getattr__ = load_when_used(__name__)

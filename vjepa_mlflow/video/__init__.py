@@ -16,4 +16,4 @@ if TYPE_CHECKING:
     from vjepa_mlflow.video.sampling import Sampling, clip_positions
     from vjepa_mlflow.video.views import View, draw_view
 
-__getattr__ = load_when_used(__name__, __file__)
+__getattr__ = load_when_used(__name__)
