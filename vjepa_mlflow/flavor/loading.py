@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow.exceptions import MlflowException
 from mlflow.tracking.artifact_utils import _download_artifact_from_uri
 
 from vjepa_mlflow import video
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.config import ServingConfig, read_config
+from vjepa_mlflow.flavor.saved_format import URI_SCHEMES
 from vjepa_mlflow.flavor.saved_model import EXPECTED, FetchedModel, read_saved_model
 from vjepa_mlflow.paths import shortened
+from vjepa_mlflow.tracking.first_answer import wake_tracking
 
 if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
@@ -52,12 +53,14 @@ def fetch_model(model_uri: str, dst_path: str | None = None) -> FetchedModel:
     """Fetches a saved, logged or registered model.
 
     Raises:
-        UserError: there is no such model, it is of another flavour, a newer version of the package saved it, or its
+        UserError: the tracking server does not answer, there is no such model, it is of another flavour, a newer version of the package saved it, or its
             folder is not as it was saved.
     """
+    if model_uri.startswith(URI_SCHEMES):
+        wake_tracking()
     try:
         folder = Path(_download_artifact_from_uri(artifact_uri=model_uri, output_path=dst_path))
-    except (MlflowException, OSError, ValueError, ImportError) as error:
+    except Exception as error:  # each store's client has errors of its own
         raise UserError(f"{model_uri}: {one_line(error)}: {EXPECTED}") from error
     return read_saved_model(folder, model_uri)
 

@@ -45,6 +45,7 @@ def promote(model_uri: str, alias: str, *, if_better: str = "") -> Promotion:
     check_alone("promote")
     from mlflow.exceptions import MlflowException
 
+    tracking.wake_tracking()
     try:
         registered = tracking.registered_version(model_uri)
         if registered is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 import uuid
@@ -13,7 +14,7 @@ from typing import Any
 
 from vjepa_mlflow import data, model, sweep, tracking, training
 from vjepa_mlflow.energy import Meter, metering
-from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.interrupts import gentle_interrupts, orderly_interrupts
 from vjepa_mlflow.jobs.finish import finish, test_videos
 from vjepa_mlflow.jobs.helpers import Assignment, helpers
@@ -22,6 +23,7 @@ from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.jobs.trials import HEAD_FILE, PAUSE
 from vjepa_mlflow.ranks import check_alone
 from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.secrets import has_password
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def run_sweep(
     name = study or f"{file.stem}-{data.locate_data(recipe.data).resolve().stem}"
     shared = sweep.SharedStudy(storage or sweep.default_storage(mlflow.get_tracking_uri()), name)
     tracking.wake_tracking()
+    _warn_of_password(storage)
     with orderly_interrupts(), shared.answering():
         is_new = shared.create(plan, sweep.define(plan, recipe, listing.samples))
         run_id = None if is_new else shared.wait_for_run()
@@ -103,6 +106,15 @@ def run_sweep(
             own = whole.for_process(0, workers)
             with threads_of_run(log, own.threads):
                 return _Sweep(log, shared, own, whole, meter).run()
+
+
+def _warn_of_password(storage: str) -> None:
+    """Says that `mlflow run` has kept a password, as it does with all parameters, before we could do anything."""
+    if os.environ.get("MLFLOW_RUN_ID") and has_password(storage):
+        remark(
+            "storage holds a password, which mlflow run prints and keeps as a parameter of the run: a storage URL needs "
+            "none where PGPASSWORD or ~/.pgpass has it, and vjepa-mlflow sweep by itself keeps none"
+        )
 
 
 @contextmanager
