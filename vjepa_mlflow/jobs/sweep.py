@@ -112,8 +112,8 @@ def _warn_of_password(storage: str) -> None:
     """Says that `mlflow run` has kept a password, as it does with all parameters, before we could do anything."""
     if os.environ.get("MLFLOW_RUN_ID") and has_password(storage):
         remark(
-            "storage holds a password, which mlflow run prints and keeps as a parameter of the run: a storage URL needs "
-            "none where PGPASSWORD or ~/.pgpass has it, and vjepa-mlflow sweep by itself keeps none"
+            "storage holds a password, which mlflow run prints and keeps as a parameter of the run: a storage URL "
+            "needs none where PGPASSWORD or ~/.pgpass has it, and vjepa-mlflow sweep by itself keeps none"
         )
 
 
