@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from vjepa_mlflow.errors import UserError, one_line, reason, remark
 from vjepa_mlflow.secrets import has_password, without_password
-from vjepa_mlflow.tracking.answers import permitted, understand
+from vjepa_mlflow.tracking.answers import Answer, permitted, understand
 from vjepa_mlflow.tracking.delivery import deliver
 from vjepa_mlflow.tracking.first_answer import in_one_go, server, wait_for, wake_tracking
 from vjepa_mlflow.tracking.joining import JOB_TAG, STATUS_TAG, Job, Surrounding, surrounding_run
@@ -191,7 +191,9 @@ def _activate(**arguments: Any) -> Run:
         with in_one_go():
             return mlflow.start_run(**arguments, log_system_metrics=True)
     except MlflowException as error:
-        raise UserError(f"{server()}: no run can be started: {one_line(error)}") from error
+        said = f"{server()}: no run can be started: {one_line(error)}"
+        allowed = ": expected a user who may write to the experiment" if understand(error) is Answer.FORBIDDEN else ""
+        raise UserError(said + allowed) from error
     except KeyboardInterrupt as interrupt:
         if mlflow.active_run() is not before:  # which MLflow would end as FINISHED
             _end_run(_status(interrupt))
