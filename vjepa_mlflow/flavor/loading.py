@@ -53,8 +53,8 @@ def fetch_model(model_uri: str, dst_path: str | None = None) -> FetchedModel:
     """Fetches a saved, logged or registered model.
 
     Raises:
-        UserError: the tracking server does not answer, there is no such model, it is of another flavour, a newer version
-            of the package saved it, or its folder is not as it was saved.
+        UserError: the tracking server does not answer, there is no such model, it is of another flavour, a newer
+            version of the package saved it, or its folder is not as it was saved.
     """
     if model_uri.startswith(URI_SCHEMES):
         wake_tracking()

@@ -21,7 +21,7 @@ from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.secrets import without_password
 from vjepa_mlflow.tracking.answers import Answer, describe, understand
 
-ENTRY = "entry.json"
+ENTRY, CONTENT = "entry.json", "content"
 ADDRESS = "outbox.json"
 LOCK = "lock"
 END = "end.json"
@@ -77,7 +77,7 @@ class Outbox:
         self._number = _number(self._waiting[-1]) if self._waiting else 0
         self._silences = 0  # attempts that were in vain for all entries
         self._attempting = self._settling = self._closed = False
-        self._answer: Answer | None = None
+        self._answers: dict[bool, Answer | None] = {True: None, False: None}  # of artifacts, and of all else
         self._told: set[str] = set()  # refusals
         self._error: Exception | None = None
         _write(folder / ADDRESS, asdict(Address(run_id, without_password(mlflow.get_tracking_uri()))))
@@ -149,14 +149,14 @@ class Outbox:
         while (entry := self._next()) is not None:
             error = self._attempt(entry)
             answer = None if error is None else understand(error)
-            self._tell(error, answer)
+            self._tell(error, answer, of_artifacts=(entry / CONTENT).exists())
             with self._changed:
                 self._attempting = False
                 self._error = error or self._error
                 if answer is not None and answer.blocks:
                     self._silences += 1
                 elif entry in self._waiting:
-                    self._waiting.remove(entry)
+                    self._waiting.remove(entry)  # else it was discarded meanwhile
                     self._refused += [entry] if error else []
                 self._changed.notify_all()
                 if answer is not None and answer.blocks:
@@ -172,14 +172,15 @@ class Outbox:
         try:
             self._deliver(entry)
         except Exception as error:  # whatever a server, a database or a store of artifacts has to say
-            return error if entry.is_dir() else None  # it was discarded meanwhile
+            return error
         remove(entry)
         return None
 
-    def _tell(self, error: Exception | None, answer: Answer | None) -> None:
+    def _tell(self, error: Exception | None, answer: Answer | None, *, of_artifacts: bool) -> None:
         """Tells when the server falls silent, and when it answers again; and of each kind of refusal once."""
-        before, self._answer = self._answer, answer
-        server = f"Tracking URI {without_password(mlflow.get_tracking_uri())}"
+        before, self._answers[of_artifacts] = self._answers[of_artifacts], answer
+        place = ", or the store of its artifacts" if of_artifacts else ""
+        server = f"Tracking URI {without_password(mlflow.get_tracking_uri())}{place}"
         if before is not None and before.blocks and not (answer is not None and answer.blocks):
             remark(f"{server}: it answers again")
         if error is None or answer is None or answer is before:
@@ -212,7 +213,7 @@ def _write(path: Path, values: Mapping[str, Any]) -> None:
 
 def content_path(entry: Path, name: str) -> Path:
     """Where an entry has the file or folder that is logged as the artifact `name`: under the last part of it."""
-    return entry / "content" / name.rpartition("/")[2]
+    return entry / CONTENT / name.rpartition("/")[2]
 
 
 def _place(content: Path | bytes, path: Path) -> None:
