@@ -111,6 +111,10 @@ class StoreError(Exception):
     ("error", "answer"),
     [
         (_from(sqlalchemy.exc.OperationalError("", {}, Exception("away")), BAD_REQUEST), Answer.SILENCE),
+        (
+            _from(sqlalchemy.exc.OperationalError("", {}, Exception("password authentication failed")), BAD_REQUEST),
+            Answer.LOCKED_OUT,
+        ),
         (_from(sqlalchemy.exc.InterfaceError("", {}, Exception("closed")), BAD_REQUEST), Answer.SILENCE),
         (_from(sqlalchemy.exc.TimeoutError("pool"), BAD_REQUEST), Answer.SILENCE),
         (

@@ -205,3 +205,12 @@ def test_a_store_of_artifacts_that_cannot_be_used_is_told_before_the_job_begins(
         assert (run.info.status, "artifact store" in run.data.tags[FAILURE_TAG]) == ("FAILED", True)
     finally:
         mlflow.set_experiment(experiment_id="0")
+
+
+def test_a_run_that_names_the_one_that_is_resumed_is_still_free(tracking: str) -> None:
+    with pytest.raises(KeyboardInterrupt), run_log(TRAIN) as stopped:
+        raise KeyboardInterrupt
+    with mlflow.start_run() as run:
+        with resumed_log(stopped.run_id, TRAIN):
+            pass
+        assert do(EVALUATE, 1.0) == run.info.run_id

@@ -73,6 +73,9 @@ LEAST_ERROR = 400
 _TOLD_STATUS = re.compile("(?:too many|failed with error code) ([0-9]{3}) ")
 """What urllib3 says of an answer that it got each time, and MLflow of one that it has no code for."""
 
+_LOCKED_OUT = re.compile(r"password|authentication|access denied", re.IGNORECASE)
+"""What PostgreSQL and MySQL say of a user whom they do not let in."""
+
 UNHEARD = (
     requests.ConnectionError,
     requests.Timeout,
@@ -99,6 +102,8 @@ def understand(error: BaseException) -> Answer:
             return BY_STATUS.get(status, Answer.REFUSAL)
     if any(isinstance(one, PermissionError) for one in causes):
         return Answer.FORBIDDEN
+    if any(isinstance(one, OperationalError) and _LOCKED_OUT.search(str(one)) for one in causes):
+        return Answer.LOCKED_OUT
     return Answer.SILENCE if any(map(_is_unheard, causes)) else Answer.REFUSAL
 
 

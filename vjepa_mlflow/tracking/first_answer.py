@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import mlflow
 from mlflow import MlflowClient
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -34,7 +35,7 @@ PATIENCE = 60.0
 PAUSE = 1.0
 """Seconds from one attempt to the next."""
 
-SQLITE, FILES, HTTP = "sqlite:", ("file:", "/", "."), ("http:", "https:")
+SQLITE = "sqlite:"
 
 _HALF_MADE = re.compile(r"already exists|duplicate column|no such (?:table|column)|has no column|Can't locate revision")
 """What SQLite and Alembic say of tables that a killed process has left."""
@@ -51,7 +52,7 @@ def wake_tracking() -> None:
         _check_file(uri)
     with in_one_go(), _quiet_retries():
         try:
-            if not uri.startswith((SQLITE, *FILES, *HTTP)) and "://" in uri:
+            if not uri.startswith(SQLITE) and uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
                 wait_for(lambda: _connect(uri), server())
             # Files are waited for without a bound: whoever gives up while tables are made leaves half of them.
             bounded = not uri.startswith(SQLITE)
@@ -184,10 +185,10 @@ def _check_file(uri: str) -> None:
 def _explain(uri: str, error: Exception) -> UserError:
     answer = understand(error)
     if answer is Answer.LOCKED_OUT:
-        return UserError(
-            f"{server()}: {answer.value} ({reason(error)}): expected MLFLOW_TRACKING_USERNAME and "
-            f"MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, as it knows them"
-        )
+        key = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, as it knows them"
+        if not uri.startswith("http"):
+            key = "MLFLOW_TRACKING_URI with the password that it knows, or that in PGPASSWORD or ~/.pgpass"
+        return UserError(f"{server()}: {answer.value} ({reason(error)}): expected {key}")
     if uri.startswith(SQLITE) and _is_half_made(error):
         return UserError(
             f"{server()}: its tables are half made ({reason(error)}): a process was killed while MLflow made or "

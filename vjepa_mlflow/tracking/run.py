@@ -145,16 +145,17 @@ def _telling_how_it_ends(log: RunLog) -> Iterator[None]:
 
 @contextmanager
 def _naming(surrounding: Surrounding, resumed: str) -> Iterator[None]:
-    """Tags a run with the one that goes on in its place, and has it end like that where it was prepared for us."""
-    if JOB_TAG in surrounding.run.data.tags:
-        MlflowClient().set_tag(surrounding.run_id, RESUMED_TAG, resumed)
+    """Tags a run with the one that goes on in its place; one that was prepared for us, and is free, ends like it."""
+    MlflowClient().set_tag(surrounding.run_id, RESUMED_TAG, resumed)
+    reason, status = "", "FINISHED"
+    try:
         yield
-        return
-    if surrounding.is_for_us_to_end:
-        _resume_run(surrounding.run_id)
-    with open_log(surrounding.run_id, owned=surrounding.is_for_us_to_end) as log:
-        log.tags({RESUMED_TAG: resumed})
-        yield
+    except BaseException as error:
+        reason, status = one_line(error), _status(error)
+        raise
+    finally:
+        with _briefly(), suppress(Exception):  # what went on is told all the same
+            _end_surrounding(surrounding, reason, status)
 
 
 def _begin(run: Run, job: Job, tags: Mapping[str, str] | None = None) -> None:
@@ -402,10 +403,17 @@ def end_launched_run(reason: str, status: str) -> None:
     """
     with _briefly(), suppress(Exception):  # the error that led here is told all the same
         surrounding = surrounding_run()
-        if surrounding is not None and surrounding.is_for_us_to_end and surrounding.is_free:
-            MlflowClient().set_tag(surrounding.run_id, FAILURE_TAG, reason)
-            with _printing_no_password():
-                MlflowClient().set_terminated(surrounding.run_id, status)
+        if surrounding is not None:
+            _end_surrounding(surrounding, reason, status)
+
+
+def _end_surrounding(surrounding: Surrounding, reason: str, status: str) -> None:
+    if not (surrounding.is_for_us_to_end and surrounding.is_free):
+        return
+    if reason:
+        MlflowClient().set_tag(surrounding.run_id, FAILURE_TAG, reason)
+    with _printing_no_password():
+        MlflowClient().set_terminated(surrounding.run_id, status)
 
 
 @contextmanager
