@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from tqdm import tqdm
 
 CHANGES = ("fsync", "link", "mkdir", "remove", "rename", "replace", "rmdir", "symlink", "truncate", "unlink")
 """Of `os`, and what writes to files that were opened."""
@@ -113,6 +115,7 @@ def is_killed(action: Callable[[], None], number: int, concerns: Holds) -> bool:
     """
     child = os.fork()
     if not child:
+        tqdm.set_lock(threading.RLock())  # its own is shared with this process, and a killed child may hold it
         try:
             if number:
                 Countdown(number, concerns).install()

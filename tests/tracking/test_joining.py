@@ -1,7 +1,5 @@
 """Whose run it is: what becomes of a run that is joined, and of the jobs after the first."""
 
-import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +10,7 @@ from helpers import points
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from tools.kills import die, is_killed
 from vjepa_mlflow import UserError
 from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, Job, end_launched_run, resumed_log, run_log
 from vjepa_mlflow.tracking.joining import JOB_TAG, STATUS_TAG
@@ -88,13 +87,14 @@ def test_a_job_that_fails_in_a_run_marks_it_and_the_next_one_is_nested(tracking:
 
 def kill_during(job: Job, inside: Callable, run_id: str) -> None:
     """Has a process begin a job in a run and be killed."""
-    child = os.fork()
-    if not child:
+
+    def begin() -> None:
         with inside(run_id), run_log(job) as log:
             log.metrics({"loss": 9.0}, step=1)
             log.deliver()
-            os.kill(os.getpid(), signal.SIGKILL)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+            die()
+
+    assert is_killed(begin, 0, lambda _: False)
 
 
 def test_a_job_that_was_killed_is_taken_up_again_in_its_run_and_another_one_is_not(
