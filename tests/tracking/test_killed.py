@@ -71,7 +71,8 @@ def log_a_run(folder: Path, server: Server) -> None:
         box.put(BATCH, {"text": "tags"})
         box.settle()
         server.away = False
-        box.settle()
+        while box.settle() is not None:  # which may tell of an attempt that had begun before
+            pass
 
 
 def kept(folder: Path) -> set[str]:

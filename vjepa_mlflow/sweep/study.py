@@ -208,7 +208,9 @@ def _open_storage(url: str) -> RDBStorage:
 
 
 def _beginning(text: str) -> str:
-    """No more than the first word of what is no URL: where a password would stand in it is not known."""
+    """No more than the first word of what has no form of a URL: where a password would stand in it is not known."""
+    if "://" in text:
+        return without_secrets(text)
     word = re.split(r"[^\w.+-]", text, maxsplit=1)[0]
     return word if word == text else f"{word}..."
 

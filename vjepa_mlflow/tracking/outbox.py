@@ -76,7 +76,7 @@ class Outbox:
         self._refused: list[Path] = []
         self._number = _number(self._waiting[-1]) if self._waiting else 0
         self._silences = 0  # attempts that were in vain for all entries
-        self._attempting = self._settling = self._closed = False
+        self._settling = self._closed = False
         self._answers: dict[bool, Answer | None] = {True: None, False: None}  # of artifacts, and of all else
         self._told: set[str] = set()  # refusals
         self._error: Exception | None = None
@@ -127,12 +127,17 @@ class Outbox:
         with self._changed:
             self._waiting.extendleft(reversed(self._refused))
             self._refused = []
-            before = self._silences + self._attempting  # one that has begun says nothing of now
+            before = self._silences
             self._settling = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._waiting or self._silences > before)
             self._settling = False
             return self._error if self._waiting or self._refused else None
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the last attempt was in vain for all entries."""
+        return any(answer is not None and answer.blocks for answer in self._answers.values())
 
     def leave_end(self, status: str) -> None:
         """Notes how, and when, the run ended; for whoever delivers the rest."""
@@ -151,7 +156,6 @@ class Outbox:
             answer = None if error is None else understand(error)
             self._tell(error, answer, of_artifacts=(entry / CONTENT).exists())
             with self._changed:
-                self._attempting = False
                 self._error = error or self._error
                 if answer is not None and answer.blocks:
                     self._silences += 1
@@ -165,7 +169,6 @@ class Outbox:
     def _next(self) -> Path | None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
-            self._attempting = not self._closed
             return None if self._closed else self._waiting[0]
 
     def _attempt(self, entry: Path) -> Exception | None:

@@ -341,7 +341,9 @@ def _end(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned: b
     """Has everything delivered and ends the run, or leaves both to `vjepa-mlflow upload`."""
     status = _status(failure)
     try:
-        error = outbox.settle() or (failure if isinstance(failure, UndeliveredError) else None)
+        error: Exception | None = failure if isinstance(failure, UndeliveredError) else None
+        if error is None or not outbox.is_blocked:  # else it has just been tried, and takes minutes each time
+            error = outbox.settle() or error
         if error is None:
             error = _end_run(status) if owned else None
     except KeyboardInterrupt:
