@@ -192,9 +192,9 @@ def vit_short(vit_large: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
-    """A real Chromium. Skips where it is not installed."""
+    """A real Chromium. Skips where it is not installed. While it is there, an event loop runs in this thread."""
     from browser import browser_visits
 
     with browser_visits() as started:
