@@ -17,8 +17,8 @@ class UserError(Exception):
 
 def one_line(error: BaseException) -> str:
     """The first line of an error's message, without passwords, or its kind where it has none."""
-    lines = without_secrets(str(error)).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    lines = str(error).strip().splitlines()
+    return without_secrets(lines[0]) if lines else type(error).__name__
 
 
 def reason(error: BaseException) -> str:

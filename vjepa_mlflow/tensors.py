@@ -11,6 +11,10 @@ from vjepa_mlflow.reading import check_regular
 LARGEST_HEADER = 1 << 24
 """Bytes: a hundred times that of a ViT-g."""
 
+MOST_DIMENSIONS = 8
+LARGEST = 1 << 48
+"""Sizes and places in a file: products of larger ones take long by themselves."""
+
 _SIZES = {
     "BOOL": 1,
     "U8": 1,
@@ -101,7 +105,7 @@ def _stored(name: str, said: Any, start: int) -> StoredTensor:
     try:
         dtype, shape, (begin, end) = said["dtype"], tuple(said["shape"]), said["data_offsets"]
         numbers = (*shape, begin, end)
-        proper = all(type(number) is int and number >= 0 for number in numbers)
+        proper = len(shape) <= MOST_DIMENSIONS and all(type(one) is int and 0 <= one <= LARGEST for one in numbers)
         if proper and end - begin == math.prod(shape) * _SIZES[dtype]:
             return StoredTensor(dtype, shape, start + begin, start + end)
     except (KeyError, TypeError, ValueError):

@@ -63,7 +63,7 @@ def test_the_first_job_in_a_run_is_logged_to_it_and_each_further_one_is_nested_a
     for value, nested in zip((2.0, 3.0), said, strict=True):
         run = get(nested)
         assert (run.data.tags["mlflow.parentRunId"], run.info.status) == (owned, "FINISHED")
-        assert f"Run {owned} holds a {first.name}: this {second.name} is run {nested}, nested in it" in told
+        assert f"Run {owned} holds its {first.name}: this {second.name} is run {nested}, nested in it" in told
         assert (run.data.params["value"], report(nested), points(nested)) == (
             str(value),
             str(value),

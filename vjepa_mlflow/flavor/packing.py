@@ -1,5 +1,6 @@
 """This package in two files, beside a model, where MLflow finds it: each file of a model is an upload of its own."""
 
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -29,6 +30,9 @@ def pack(folder: Path) -> None:
     package = Path(vjepa_mlflow.__file__).parent
     folder.mkdir()
     (folder / "vjepa_mlflow.py").write_text(STUB, encoding="utf-8")
+    if package.parent.is_file():  # this is such a copy
+        shutil.copyfile(package.parent, folder / ARCHIVE)
+        return
     with zipfile.ZipFile(folder / ARCHIVE, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(package.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts and TINY_FOLDER not in path.parents:

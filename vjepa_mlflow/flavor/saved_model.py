@@ -164,7 +164,7 @@ def _read(folder: Path, name: str) -> Mapping[Any, Any]:
         _check_size(said)
     except FileNotFoundError:
         raise UserError(f"{name}: there is no {FILE}: {EXPECTED}") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except Exception as error:  # PyYAML raises of all kinds where a value is not of the type that is claimed
         raise UserError(f"{name}: {FILE} cannot be read ({one_line(error)}): {EXPECTED}") from error
     if not isinstance(said, dict):
         raise UserError(f"{name}: {FILE} says nothing by name: {EXPECTED}")

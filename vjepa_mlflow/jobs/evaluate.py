@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vjepa_mlflow import data, evaluation, features, flavor, model, tracking
 from vjepa_mlflow.cpus import thread_count
@@ -27,7 +27,7 @@ class EvaluationResult:
     """
 
     run_id: str
-    evaluation: evaluation.Evaluation
+    evaluation: evaluation.Evaluation = field(repr=False)  # of many pages
 
 
 def evaluate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ MODEL_NAME = "model"
 HEAD_TAG = "vjepa_mlflow.head"
 """The tag of a logged model that holds the digest of its head's weights: by it a run that goes on finds it."""
 
-FOLDER, NOTE = "model", "publication.json"
+FOLDER = "model"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def publish(
 
 def publish_kept(log: tracking.RunLog) -> str | None:
     """Logs the model that was kept in the log's folder, and returns its URI; None where there is none."""
-    publication = read_note(log.folder / NOTE, Publication)
+    publication = read_note(log.folder / tracking.MODEL_NOTE, Publication)
     if publication is None:
         return None
     kept = flavor.load_model(str(log.folder / FOLDER))
@@ -120,11 +121,12 @@ def _keep(
     publication: Publication,
     seen: data.SeenVideos | None,
 ) -> None:
-    if (folder / NOTE).exists():
+    if (folder / tracking.MODEL_NOTE).exists():
         return
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)  # of a process that was killed over it
     try:
         flavor.save_model(classifier, processor, folder / FOLDER, seen=seen, **_contents(publication))
-        write_atomically(folder / NOTE, json.dumps(asdict(publication)).encode())
+        write_atomically(folder / tracking.MODEL_NOTE, json.dumps(asdict(publication)).encode())
     except OSError as error:
         raise UserError(f"{folder}: the model cannot be kept there ({one_line(error)}): expected room") from error
 

@@ -97,6 +97,10 @@ def check_name(model: str) -> None:
         raise UserError(f"model={model}: of no version: expected models:/NAME/VERSION or models:/NAME@ALIAS")
     if not model.startswith(("models:/", "runs:/")):
         check_local("model", model)
+    if model == TINY and not TINY_FOLDER.is_dir():
+        raise UserError(
+            "model=tiny: the copy of this package in a model lacks it: expected vjepa-mlflow to be installed"
+        )
     folder = expand("model", model)
     if folder.is_dir() and model != TINY:
         choose_weights(f"model={model}", folder)

@@ -248,12 +248,11 @@ def _make_blank(about: str, configuration: Configuration, labels: Sequence[str])
 
 
 def _read_whole(stored: StoredWeights, weights_sha256: str | None) -> dict[str, Tensor]:
-    """All weights of a trained model: as they were saved by their digest, or by their values where none was noted."""
+    """All weights of a trained model, as they were saved by their digest, where one was noted."""
     weights = read_weights(stored, stored.shapes)
-    if weights_sha256 is None:
-        check_finite(stored.about, weights)
-    else:
+    if weights_sha256 is not None:
         check_digest(stored.about, digest_weights(stored), weights_sha256)
+    check_finite(stored.about, weights)
     return weights
 
 

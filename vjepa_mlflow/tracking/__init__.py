@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.tracking.joining import Job
     from vjepa_mlflow.tracking.launched import stay_killed
     from vjepa_mlflow.tracking.log import RunLog
-    from vjepa_mlflow.tracking.outbox import UndeliveredError
+    from vjepa_mlflow.tracking.outbox import MODEL_NOTE, UndeliveredError
     from vjepa_mlflow.tracking.registry import (
         SEEN,
         alias_holder,

@@ -61,6 +61,8 @@ BY_STATUS = {
     502: Answer.SILENCE,
     503: Answer.SILENCE,
     504: Answer.SILENCE,
+    507: Answer.SILENCE,
+    **dict.fromkeys(range(520, 531), Answer.SILENCE),  # of gateways, such as Cloudflare's
 }
 """HTTP's, from a store of artifacts, or from a proxy in front of a server. 500 is a fault of what was sent to it."""
 
@@ -73,8 +75,15 @@ LEAST_ERROR = 400
 _TOLD_STATUS = re.compile("(?:too many|failed with error code) ([0-9]{3}) ")
 """What urllib3 says of an answer that it got each time, and MLflow of one that it has no code for."""
 
-_LOCKED_OUT = re.compile(r"password|authentication|access denied", re.IGNORECASE)
+_LOCKED_OUT = re.compile(r"password|authentication|access denied for user", re.IGNORECASE)
 """What PostgreSQL and MySQL say of a user whom they do not let in."""
+
+_NEVER = re.compile(
+    r"readonly database|no such (?:table|column)|too many SQL variables|permission denied for|command denied|"
+    r"incorrect string value|bigger than 'max_allowed_packet'",
+    re.IGNORECASE,
+)
+"""What databases say of a statement that fares no better later; their drivers raise it as if they were away."""
 
 UNHEARD = (
     requests.ConnectionError,
@@ -95,6 +104,9 @@ UNHEARD = (
 def understand(error: BaseException) -> Answer:
     """What an error of a tracking server, a database or a store of artifacts means, whoever made it."""
     causes = list(_causes(error))
+    said = " ".join(_of_driver(one) for one in causes)
+    if _NEVER.search(said):
+        return Answer.FORBIDDEN if "denied" in said else Answer.REFUSAL
     for one in causes:
         if isinstance(one, MlflowException) and one.error_code not in UNTOLD:
             return BY_CODE.get(one.error_code, Answer.REFUSAL)
@@ -102,7 +114,7 @@ def understand(error: BaseException) -> Answer:
             return BY_STATUS.get(status, Answer.REFUSAL)
     if any(isinstance(one, PermissionError) for one in causes):
         return Answer.FORBIDDEN
-    if any(isinstance(one, OperationalError) and _LOCKED_OUT.search(str(one)) for one in causes):
+    if _LOCKED_OUT.search(said):
         return Answer.LOCKED_OUT
     return Answer.SILENCE if any(map(_is_unheard, causes)) else Answer.REFUSAL
 
@@ -139,7 +151,16 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while one is not None and one not in seen:
         seen.append(one)
         yield one
-        one = one.__cause__ or one.__context__
+        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+
+
+def _of_driver(error: BaseException) -> str:
+    """What a database's driver says, or a server for it, without the statement and its values; empty for neither."""
+    if isinstance(error, DBAPIError):
+        return str(error.orig)
+    if isinstance(error, MlflowException) and error.error_code == "TEMPORARILY_UNAVAILABLE":
+        return str(error).partition("[SQL")[0]
+    return ""
 
 
 def _status(error: BaseException) -> int | None:

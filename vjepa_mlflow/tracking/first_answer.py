@@ -50,7 +50,7 @@ def wake_tracking() -> None:
     uri = mlflow.get_tracking_uri()
     if uri.startswith(SQLITE):
         _check_file(uri)
-    with in_one_go(), _quiet_retries():
+    with in_one_go(), quiet_databases():
         try:
             if not uri.startswith(SQLITE) and uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
                 wait_for(lambda: _connect(uri), server())
@@ -74,7 +74,7 @@ def wait_for(ask: Callable[[], Found], whom: str, *, bounded: bool = True) -> Fo
     Args:
         ask: asks it; it is called in a thread, so that nothing that it waits for can keep the command.
         whom: to tell.
-        bounded: whether it may take no longer than `PATIENCE`.
+        bounded: whether it may take no longer than `PATIENCE`, also where it is still at the first attempt.
 
     Raises:
         UserError: there was no answer in that time.
@@ -86,11 +86,11 @@ def wait_for(ask: Callable[[], Found], whom: str, *, bounded: bool = True) -> Fo
         if not wait([asking.answer], timeout=SAID_AFTER).done:
             limit = f", for up to {PATIENCE:.0f} s" if bounded else ""
             remark(f"{whom[0].upper()}{whom[1:]}: waiting for an answer{asking.why()}{limit}")
-            if not wait([asking.answer], timeout=PATIENCE - SAID_AFTER if bounded else None).done:
-                asking.given_up.set()
-                raise UserError(
-                    f"{whom}: it does not answer: none within {PATIENCE:.0f} s{asking.why()}: expected one that does"
-                )
+            while not wait([asking.answer], timeout=PATIENCE - SAID_AFTER).done:
+                if bounded or asking.why():
+                    asking.given_up.set()
+                    bound = f"none within {PATIENCE:.0f} s{asking.why()}"
+                    raise UserError(f"{whom}: it does not answer: {bound}: expected one that does")
     return asking.answer.result()
 
 
@@ -135,11 +135,11 @@ def _retries_of_our_own() -> Iterator[bool]:
 
 
 @contextmanager
-def _quiet_retries() -> Iterator[None]:
-    """Without MLflow's word, of a page each, on each of its own attempts at a database."""
+def quiet_databases() -> Iterator[None]:
+    """Without MLflow's word, of a page each, on each of its own attempts at a database: what is wrong is told by us."""
 
     def is_news(record: logging.LogRecord) -> bool:
-        return record.levelno != logging.WARNING
+        return record.levelno < logging.WARNING
 
     logger = logging.getLogger("mlflow.store.db.utils")
     logger.addFilter(is_news)

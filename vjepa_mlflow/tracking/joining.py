@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import mlflow
@@ -13,9 +15,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.digest import sha256_of_text
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.secrets import without_secrets
+from vjepa_mlflow.secrets import without_passwords
 from vjepa_mlflow.tracking.first_answer import server
 from vjepa_mlflow.tracking.signs_of_life import is_worked_at
 
@@ -59,7 +62,7 @@ class Job:
         """A job by what must be the same where it goes on, and all values of it, which its run keeps."""
         key = sha256_of_text(json.dumps(definition, sort_keys=True, default=str))[:16]
         return cls(
-            name, key, RECORD, without_secrets(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
+            name, key, RECORD, without_passwords(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
         )
 
     @property
@@ -72,12 +75,14 @@ class Surrounding:
     """The run that a job finds itself in.
 
     Attributes:
-        run: the active one, or the one that `MLFLOW_RUN_ID` names.
-        is_active: which of the two.
+        run: the active one, or the one that `MLFLOW_RUN_ID` names, or one that goes on.
+        is_active: whether it is the active one, or somebody else's in another way.
+        resumed: whether it is one that goes on, and was the job's own.
     """
 
     run: Run
     is_active: bool
+    resumed: bool = False
 
     @property
     def run_id(self) -> str:
@@ -85,8 +90,8 @@ class Surrounding:
 
     @property
     def is_for_us_to_end(self) -> bool:
-        """Whether it was prepared for this process, as `mlflow run` does, and has not ended before."""
-        return not self.is_active and self.run.info.status in LIVE
+        """Whether it goes on, or was prepared for this process, as `mlflow run` does, and has not ended before."""
+        return self.resumed or (not self.is_active and self.run.info.status in LIVE)
 
     @property
     def is_free(self) -> bool:
@@ -100,6 +105,21 @@ class Surrounding:
     def holds(self, job: Job) -> bool:
         """Whether the job was done in it before."""
         return job.tags.items() <= self.run.data.tags.items()
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Has the processes of this machine look whether a run is free one by one, each until it says what it holds."""
+    path = cache_folder() / "joining.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError:  # of which the outbox, for which there is no place then, will tell
+        yield
+        return
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def surrounding_run() -> Surrounding | None:

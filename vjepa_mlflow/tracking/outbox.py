@@ -9,7 +9,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,11 @@ ENTRY, CONTENT = "entry.json", "content"
 ADDRESS = "outbox.json"
 LOCK = "lock"
 END = "end.json"
+MODEL_NOTE = "publication.json"
+"""Of a model that is kept in the folder, to be logged after all entries."""
+
+COUNTED = 10**12
+"""Numbers of entries below it come from older versions."""
 
 RETRY_INTERVAL = 2.0
 """Seconds from one attempt that the server does not answer to the next, beside the retries that MLflow makes itself."""
@@ -154,13 +159,15 @@ class Outbox:
         while (entry := self._next()) is not None:
             error = self._attempt(entry)
             answer = None if error is None else understand(error)
-            self._tell(error, answer, of_artifacts=(entry / CONTENT).exists())
+            if answer is None or answer.blocks or entry in self._waiting:  # else it was discarded meanwhile
+                with suppress(OSError, ValueError):  # of an output that is gone
+                    self._tell(error, answer, of_artifacts=(entry / CONTENT).exists())
             with self._changed:
                 self._error = error or self._error
                 if answer is not None and answer.blocks:
                     self._silences += 1
                 elif entry in self._waiting:
-                    self._waiting.remove(entry)  # else it was discarded meanwhile
+                    self._waiting.remove(entry)
                     self._refused += [entry] if error else []
                 self._changed.notify_all()
                 if answer is not None and answer.blocks:
@@ -264,7 +271,8 @@ def read_address(folder: Path) -> Address:
     address = read_note(folder / ADDRESS, Address)
     if address is None:
         raise UserError(
-            f"{folder}: expected a folder that a run named when its tracking server did not take everything"
+            f"{folder}: expected a folder that a run named when its tracking server did not take everything; it "
+            f"goes once all of it is delivered"
         )
     return address
 
@@ -284,9 +292,11 @@ def open_outbox(run_id: str, deliver: Callable[[Path], None]) -> Iterator[Outbox
     root = _root(run_id)
     folder = root / uuid.uuid4().hex
     try:
-        _make(folder)
-        with locked(folder):
-            _adopt(root, folder)
+        with ExitStack() as held:
+            with _alone(root):  # so that nobody takes it for one that was left
+                _make(folder)
+                held.enter_context(locked(folder))
+                _adopt(root, folder)
             outbox = Outbox(folder, run_id, deliver)
             try:
                 yield outbox
@@ -296,6 +306,21 @@ def open_outbox(run_id: str, deliver: Callable[[Path], None]) -> Iterator[Outbox
                     remove_outbox(folder)
     finally:
         _remove_if_empty(root)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Makes a folder, and keeps other processes out of such a block of theirs."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise _no_place(folder, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove_outbox(folder: Path) -> None:
@@ -315,10 +340,14 @@ def _make(folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700)  # what is logged is nobody else's business
     except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be made ({one_line(error)}): expected room for what the tracking server has not got "
-            f"yet; VJEPA_MLFLOW_CACHE names another folder"
-        ) from error
+        raise _no_place(folder, error) from error
+
+
+def _no_place(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{folder}: cannot be made ({one_line(error)}): expected room, and the right to write there, for what the "
+        f"tracking server has not got yet; VJEPA_MLFLOW_CACHE names another folder"
+    )
 
 
 def _root(run_id: str) -> Path:
@@ -347,10 +376,30 @@ def locked(folder: Path) -> Iterator[bool]:
 
 
 def _adopt(root: Path, folder: Path) -> None:
-    """Takes over the entries of outboxes whose processes have died."""
+    """Takes over the entries of outboxes whose processes have died, but for those that hold a finished job."""
     for other in [path for path in root.iterdir() if path != folder and path.is_dir()]:
         with locked(other) as free:
-            if free:
+            if free and not _is_finished(other):
                 for entry in _entries(other):
-                    entry.rename(folder / entry.name)
+                    entry.rename(_place_for(entry, folder))
                 remove(other)
+
+
+def _place_for(entry: Path, folder: Path) -> Path:
+    """Where an entry goes in another folder. Older versions counted from 1 in each: theirs are put in order by time."""
+    number = _number(entry)
+    number = number if number > COUNTED else entry.stat().st_mtime_ns
+    while (place := folder / f"{number}-{_kind(entry)}").exists():
+        number += 1
+    return place
+
+
+def _is_finished(folder: Path) -> bool:
+    """Whether an outbox holds all of a job that has come to its end, and only waits to be delivered."""
+    end = read_end(folder)
+    return (folder / MODEL_NOTE).exists() or (end is not None and end.status == "FINISHED")
+
+
+def finished_outbox(run_id: str) -> Path | None:
+    """The folder that holds what a job of a run could not deliver in the end; None where there is none."""
+    return next((folder for folder in sorted(_root(run_id).glob("*")) if _is_finished(folder)), None)

@@ -28,7 +28,10 @@ def registered_version(model_uri: str) -> tuple[str, str] | None:
     """
     if not model_uri.startswith(MODELS_SCHEME) or model_uri.startswith(LOGGED_MODEL):
         return None
-    name, version = get_model_name_and_version(MlflowClient(), model_uri)
+    try:
+        name, version = get_model_name_and_version(MlflowClient(), model_uri)
+    except ValueError:  # no version is named
+        return None
     return name, str(version)
 
 

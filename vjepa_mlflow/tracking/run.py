@@ -2,8 +2,9 @@
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from vjepa_mlflow.errors import UserError, one_line, reason, remark
 from vjepa_mlflow.secrets import has_password, without_password
 from vjepa_mlflow.tracking.answers import Answer, permitted, understand
 from vjepa_mlflow.tracking.delivery import deliver
-from vjepa_mlflow.tracking.first_answer import in_one_go, server, wait_for, wake_tracking
-from vjepa_mlflow.tracking.joining import JOB_TAG, STATUS_TAG, Job, Surrounding, surrounding_run
+from vjepa_mlflow.tracking.first_answer import in_one_go, quiet_databases, server, wait_for, wake_tracking
+from vjepa_mlflow.tracking.joining import JOB_TAG, STATUS_TAG, Job, Surrounding, one_at_a_time, surrounding_run
 from vjepa_mlflow.tracking.log import Point, RunLog
 from vjepa_mlflow.tracking.outbox import (
     SECONDS_TO_CLOSE,
@@ -65,17 +66,15 @@ def run_log(job: Job, *, name: str | None = None) -> Iterator[RunLog]:
         UndeliveredError: it did at first, and has not got everything.
     """
     wake_tracking()
-    surrounding = surrounding_run()
     with ExitStack() as opened:
         opened.enter_context(_keeping_launched_run())
-        if surrounding is not None and surrounding.is_free_for(job):
-            yield opened.enter_context(_joined_log(surrounding, job))
-            return
-        run = _start_run(name, job.tags, surrounding)
-        if surrounding is not None:
-            held = surrounding.run.data.tags.get(JOB_TAG, "job of this package")
-            remark(f"Run {surrounding.run_id} holds a {held}: this {job.name} is run {run.info.run_id}, nested in it")
-        yield opened.enter_context(open_log(run.info.run_id, job, owned=True))
+        with one_at_a_time() if surrounding_run() else nullcontext():
+            surrounding = surrounding_run()  # as it is now that this process is alone
+            if surrounding is not None and surrounding.is_free_for(job):
+                log = opened.enter_context(_joined_log(surrounding, job, continued=surrounding.holds(job)))
+            else:
+                log = opened.enter_context(_new_log(job, name, surrounding))
+        yield log
 
 
 @contextmanager
@@ -92,16 +91,32 @@ def resumed_log(run_id: str, job: Job) -> Iterator[RunLog]:
     surrounding = surrounding_run()
     with ExitStack() as opened:
         opened.enter_context(_keeping_launched_run())
-        if surrounding is not None and surrounding.run_id == run_id and surrounding.is_active:
-            yield opened.enter_context(_joined_log(surrounding, job))
-            return
         if surrounding is not None and surrounding.run_id != run_id:
             opened.enter_context(_naming(surrounding, run_id))
-        run = _resume_run(run_id)
-        _begin(run, job)
-        log = opened.enter_context(open_log(run_id, job, owned=True, continued=True))
-        if STATUS_TAG in run.data.tags:  # it was begun in somebody else's run
-            opened.enter_context(_telling_how_it_ends(log))
+        yield opened.enter_context(_joined_log(_place_of(run_id, surrounding), job, continued=True))
+
+
+def _place_of(run_id: str, surrounding: Surrounding | None) -> Surrounding:
+    """The run that goes on: it is somebody else's if it is active, or if the job was begun in somebody else's."""
+    if surrounding is not None and surrounding.run_id == run_id and surrounding.is_active:
+        return surrounding
+    try:
+        run = MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        raise UserError(f"{server()}: no run can be started: {one_line(error)}") from error
+    own = STATUS_TAG not in run.data.tags
+    return Surrounding(run, is_active=not own, resumed=own)
+
+
+@contextmanager
+def _new_log(job: Job, name: str | None, surrounding: Surrounding | None) -> Iterator[RunLog]:
+    """Writes to a run of the job's own, nested in the one that it finds itself in."""
+    name = job.name if name is None and surrounding is not None else name  # among others, it is known by that
+    run = _start_run(name, job.tags, surrounding)
+    if surrounding is not None:
+        held = surrounding.run.data.tags.get(JOB_TAG, "job of this package")
+        remark(f"Run {surrounding.run_id} holds its {held}: this {job.name} is run {run.info.run_id}, nested in it")
+    with open_log(run.info.run_id, job, owned=True) as log:
         yield log
 
 
@@ -117,13 +132,13 @@ def _keeping_launched_run() -> Iterator[None]:
 
 
 @contextmanager
-def _joined_log(surrounding: Surrounding, job: Job) -> Iterator[RunLog]:
-    """Writes to the run that a job finds itself in, and says so at once, for any further job to see."""
+def _joined_log(surrounding: Surrounding, job: Job, *, continued: bool) -> Iterator[RunLog]:
+    """Writes to a run that is there, and says so at once, for any further job to see."""
     owned = surrounding.is_for_us_to_end
-    run = _resume_run(surrounding.run_id) if owned else surrounding.run
-    _begin(run, job, {} if owned else {STATUS_TAG: "RUNNING"})
+    if owned:
+        _resume_run(surrounding.run_id)
     with ExitStack() as opened:
-        log = opened.enter_context(open_log(surrounding.run_id, job, owned=owned, continued=surrounding.holds(job)))
+        log = opened.enter_context(open_log(surrounding.run_id, job, owned=owned, continued=continued))
         if not owned:
             opened.enter_context(_telling_how_it_ends(log))
         yield log
@@ -158,11 +173,12 @@ def _naming(surrounding: Surrounding, resumed: str) -> Iterator[None]:
             _end_surrounding(surrounding, reason, status)
 
 
-def _begin(run: Run, job: Job, tags: Mapping[str, str] | None = None) -> None:
-    """Says what a run holds from now on, and takes back that it failed."""
+def _begin(run: Run, job: Job, status: Mapping[str, str]) -> None:
+    """Says what a run holds from now on, where it does not say so yet, and takes back that it failed."""
     client = MlflowClient()
-    said = {**job.tags, **(tags or {})}
-    client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in said.items()])
+    said = {name: value for name, value in {**job.tags, **status}.items() if run.data.tags.get(name) != value}
+    if said:
+        client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in said.items()])
     if FAILURE_TAG in run.data.tags:
         with permitted(f"run {run.info.run_id} keeps its tag {FAILURE_TAG}"):
             client.delete_tag(run.info.run_id, FAILURE_TAG)
@@ -281,11 +297,13 @@ def open_log(run_id: str, job: Job | None = None, *, owned: bool = False, contin
     failure: BaseException | None = None
     with ExitStack() as opened:
         try:
+            opened.enter_context(quiet_databases())
             outbox = opened.enter_context(open_outbox(run_id, partial(deliver, run_id)))
             outbox.settle()  # what a killed process left is there before we look what is there
             run = MlflowClient().get_run(run_id)
             if job is not None:
                 _try_store(run, job)
+                _begin(run, job, {} if owned else {STATUS_TAG: "RUNNING"})
             points = _points(run) if continued else set()
             log = RunLog(run, outbox, opened.enter_context(tempfile.TemporaryDirectory()), points, continued=continued)
         except BaseException as error:
@@ -403,10 +421,19 @@ def end_launched_run(reason: str, status: str) -> None:
         reason: to tag it with.
         status: FAILED or KILLED.
     """
-    with _briefly(), suppress(Exception):  # the error that led here is told all the same
-        surrounding = surrounding_run()
-        if surrounding is not None:
-            _end_surrounding(surrounding, reason, status)
+
+    def end() -> None:
+        with suppress(Exception):  # the error that led here is told all the same
+            surrounding = surrounding_run()
+            if surrounding is not None:
+                _end_surrounding(surrounding, reason, status)
+
+    with _briefly(), quiet_databases():
+        ending = threading.Thread(
+            target=end, daemon=True
+        )  # whatever keeps a database, it keeps no command that has ended
+        ending.start()
+        ending.join(2 * SECONDS_TO_CLOSE)
 
 
 def _end_surrounding(surrounding: Surrounding, reason: str, status: str) -> None:

@@ -1,6 +1,7 @@
 """Runs that did not come to their end, so that they can go on."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -14,7 +15,7 @@ from vjepa_mlflow.recipe import differences
 from vjepa_mlflow.tracking.first_answer import server
 from vjepa_mlflow.tracking.joining import job_status
 from vjepa_mlflow.tracking.log import RunLog
-from vjepa_mlflow.tracking.outbox import written_here
+from vjepa_mlflow.tracking.outbox import finished_outbox, written_here
 from vjepa_mlflow.tracking.signs_of_life import giving_signs_of_life, is_worked_at
 
 DEFINITION_TAG = "vjepa_mlflow.definition"
@@ -69,6 +70,11 @@ def check_unfinished(run_id: str, definition: Mapping[str, str]) -> None:
         raise UserError(f"resume={run_id}: the run has {name}={before}; here it is {now}: expected the same")
     if job_status(run) == "FINISHED":
         raise UserError(f"resume={run_id}: it has finished: expected a run that was stopped")
+    if (folder := finished_outbox(run_id)) is not None:
+        raise UserError(
+            f"resume={run_id}: it has come to its end, and waits to be delivered: vjepa-mlflow upload "
+            f"{shlex.quote(str(folder))}"
+        )
     if written_here(run_id):
         raise UserError(f"resume={run_id}: another process works at it: expected a run that was stopped")
 
