@@ -198,6 +198,9 @@ def test_a_model_loads_and_predicts_where_the_package_is_not_installed(
         "video = open('clip.mp4', 'rb').read()\n"
         "answer = mlflow.pyfunc.load_model(sys.argv[1]).predict(pd.DataFrame({'video': [video]}))\n"
         "import json, vjepa_mlflow\n"
+        "from pathlib import Path\n"
+        "from vjepa_mlflow.flavor.packing import pack\n"
+        "pack(Path('again'))\n"
         "print(json.dumps([answer['label'][0], vjepa_mlflow.__file__]))\n"
     )
     run = subprocess.run(
@@ -211,6 +214,8 @@ def test_a_model_loads_and_predicts_where_the_package_is_not_installed(
     label, origin = json.loads(run.stdout.splitlines()[-1])
     assert label in LABELS
     assert origin.startswith(str(saved / "code"))
+    again = tmp_path / "again" / "vjepa_mlflow.zip"
+    assert again.read_bytes() == (saved / "code" / "vjepa_mlflow.zip").read_bytes()
 
 
 @pytest.mark.parametrize("uri", ["models:/no-such-model/1", "runs:/0123456789abcdef0123456789abcdef/model"])

@@ -129,6 +129,8 @@ def with_header(change: Callable[[dict], object]) -> Damage:
 DAMAGES: dict[str, tuple[Damage, str]] = {
     "no MLmodel": (lambda folder: (folder / "MLmodel").unlink(), "there is no MLmodel: expected a model"),
     "no YAML": (write("MLmodel", "a: [b"), "MLmodel cannot be read .*: expected a model"),
+    "a value of no such type": (write("MLmodel", "a: !!bool zz"), "MLmodel cannot be read"),
+    "a number of no digits": (write("MLmodel", "a: !!int ''"), "MLmodel cannot be read"),
     "no text": (write("MLmodel", b"\xff\xfe\x00"), "MLmodel cannot be read"),
     "nested": (write("MLmodel", "[" * 10000), "MLmodel cannot be read"),
     "objects": (write("MLmodel", "!!python/object/apply:os.getcwd []"), "MLmodel cannot be read"),
@@ -225,6 +227,10 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "overlap": (
         with_header(lambda said: said["classifier.bias"].update(data_offsets=[8, 16])),
         "model.safetensors: .* lies at byte .*: expected",
+    ),
+    "too many dimensions": (
+        with_header(lambda said: said["classifier.bias"].update(shape=[9] * 200_000)),
+        "classifier.bias: expected a format, a shape",
     ),
     "shape": (
         with_header(lambda said: said["classifier.bias"].update(shape=[-2])),

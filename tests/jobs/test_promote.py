@@ -103,6 +103,7 @@ def test_what_was_not_evaluated_alike_is_not_compared(versions: str, small_data:
     [
         ("models:/motions/1", "champion", "models:/motions/1.*not found"),
         ("runs:/0123/model", "champion", "expected a registered version, such as models:/name/2"),
+        ("models:/motions", "champion", "expected a registered version"),
         ("./model", "champion", "expected a registered version"),
     ],
 )

@@ -115,6 +115,24 @@ class StoreError(Exception):
             _from(sqlalchemy.exc.OperationalError("", {}, Exception("password authentication failed")), BAD_REQUEST),
             Answer.LOCKED_OUT,
         ),
+        (
+            _from(sqlalchemy.exc.OperationalError("", "password", Exception("database is locked")), BAD_REQUEST),
+            Answer.SILENCE,
+        ),
+        (
+            _from(sqlalchemy.exc.OperationalError("", {}, Exception("no such table: metrics")), BAD_REQUEST),
+            Answer.REFUSAL,
+        ),
+        (
+            _from(
+                sqlalchemy.exc.OperationalError("", {}, Exception("attempt to write a readonly database")), BAD_REQUEST
+            ),
+            Answer.REFUSAL,
+        ),
+        (
+            _from(sqlalchemy.exc.ProgrammingError("", {}, Exception("permission denied for table runs")), BAD_REQUEST),
+            Answer.FORBIDDEN,
+        ),
         (_from(sqlalchemy.exc.InterfaceError("", {}, Exception("closed")), BAD_REQUEST), Answer.SILENCE),
         (_from(sqlalchemy.exc.TimeoutError("pool"), BAD_REQUEST), Answer.SILENCE),
         (
@@ -138,6 +156,16 @@ class StoreError(Exception):
 )
 def test_the_cause_tells_where_the_code_does_not(error: Exception, answer: Answer) -> None:
     assert understand(error) is answer
+
+
+def test_an_error_that_was_raised_for_another_reason_is_judged_by_itself() -> None:
+    def fail() -> None:
+        try:
+            raise ConnectionError
+        except ConnectionError:
+            raise ValueError("of our own") from None
+
+    assert understand(raised(fail)) is Answer.REFUSAL
 
 
 def test_what_was_deleted_is_said_to_be(tracking: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from vjepa_mlflow import UserError
 from vjepa_mlflow.tracking import first_answer, wake_tracking
@@ -199,3 +200,13 @@ def test_a_file_that_is_no_database_is_told(tracking: str, tmp_path: Path) -> No
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(UserError, match=r"it does not answer as one .*not a database.*expected a tracking server"):
         wake_tracking()
+
+
+def test_a_file_that_another_process_has_locked_is_not_waited_for_without_end(
+    tracking: str, serve: Callable[[Answering], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask() -> None:
+        raise OperationalError("", {}, Exception("database is locked"))
+
+    with pytest.raises(UserError, match=r"a file: it does not answer: none within 1 s .*locked"):
+        first_answer.wait_for(ask, "a file", bounded=False)

@@ -9,6 +9,7 @@ import pytest
 from helpers import points
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from tools.kills import die, is_killed
 from vjepa_mlflow import UserError
@@ -214,3 +215,40 @@ def test_a_run_that_names_the_one_that_is_resumed_is_still_free(tracking: str) -
         with resumed_log(stopped.run_id, TRAIN):
             pass
         assert do(EVALUATE, 1.0) == run.info.run_id
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MlflowException("away")], ids=["interrupted", "failed"])
+def test_a_run_is_ended_as_it_went_also_while_it_is_only_being_joined(
+    tracking: str, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    owned = MlflowClient().create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", owned)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", fail)
+        with pytest.raises(type(error)), run_log(TRAIN):
+            pytest.fail("it has begun")
+    assert mlflow.active_run() is None
+    assert get(owned).info.status == ("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+
+
+def test_a_store_that_fails_at_the_start_leaves_an_owners_run_free(tracking: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    experiment = mlflow.create_experiment("elsewhere", artifact_location=f"{tmp_path}/file/artifacts")
+    with mlflow.start_run(experiment_id=experiment) as run, suppress(UserError), run_log(TRAIN):
+        pytest.fail("it has begun")
+    assert JOB_TAG not in get(run.info.run_id).data.tags
+
+
+def test_a_job_of_somebody_elses_run_goes_on_there_and_leaves_its_end_alone(tracking: str) -> None:
+    with mlflow.start_run() as run, suppress(KeyboardInterrupt), run_log(TRAIN):
+        raise KeyboardInterrupt
+    before = get(run.info.run_id).info
+    with pytest.raises(UserError), resumed_log(run.info.run_id, TRAIN):
+        raise UserError("again")
+    after = get(run.info.run_id)
+    assert (before.status, before.end_time) == (after.info.status, after.info.end_time)
+    assert after.data.tags[STATUS_TAG] == "FAILED"

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,10 +103,11 @@ def test_while_nobody_answers_the_first_entry_is_tried_again_and_nothing_overtak
     wait_until(lambda: server.taken == ["before", "first", "second"])
     assert box.settle() is None
     told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2, "\n".join(told)
+    assert len(told) == 3, "\n".join(told)
     assert "it does not answer" in told[0]
     assert f"what it logs is kept in {box.folder}" in told[0]
-    assert told[1].endswith("it answers again")
+    assert "it is asked once more" in told[1]
+    assert told[2].endswith("it answers again")
 
 
 @pytest.mark.parametrize("fault", REFUSALS, ids=lambda fault: type(fault).__name__)
@@ -201,3 +203,88 @@ def test_every_kind_of_entry_may_be_delivered_twice(tracking: str, tmp_path: Pat
     assert {artifact.path for artifact in client.list_artifacts(run_id)} == {"report.html", "rows.json", "checkpoint"}
     (kept,) = client.list_artifacts(run_id, "checkpoint")
     assert kept.path == "checkpoint/state-2"
+
+
+def test_a_server_that_is_not_there_is_told_of_while_an_attempt_is_still_under_way(
+    box: Outbox, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "SAID_AFTER", 0.1)
+    mlflow.set_tracking_uri("http://127.0.0.1:1")
+    under_way, released = threading.Event(), threading.Event()
+    monkeypatch.setattr(box, "_deliver", lambda _: (under_way.set(), released.wait(20)))
+    put(box, "slow")
+    assert under_way.wait(20)
+    said: list[str] = []
+    wait_until(lambda: (said.append(capsys.readouterr().err), "it does not answer" in "".join(said))[1])
+    released.set()
+    assert box.settle() is None
+    assert "it answers again" in capsys.readouterr().err
+
+
+def test_what_is_discarded_while_it_is_delivered_is_not_told_of(
+    box: Outbox, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    under_way, released = threading.Event(), threading.Event()
+
+    def fail(_: Path) -> None:
+        under_way.set()
+        released.wait(20)
+        raise FileNotFoundError("content/state")
+
+    monkeypatch.setattr(box, "_deliver", fail)
+    put(box, "state", kind=CHECKPOINT)
+    assert under_way.wait(20)
+    box.discard(CHECKPOINT)
+    monkeypatch.setattr(box, "_deliver", server)
+    released.set()
+    put(box, "metrics")
+    assert box.settle() is None
+    assert capsys.readouterr().err == ""
+
+
+def test_an_output_that_is_gone_stops_no_delivery(box: Outbox, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "remark", lambda _: (_ for _ in ()).throw(BrokenPipeError()))
+    server.refuses["first"] = ValueError()
+    put(box, "first", "second")
+    wait_until(lambda: server.taken == ["second"])
+    assert isinstance(box.settle(), ValueError)
+
+
+def leave_folder(root: Path, name: str, *texts: str) -> Path:
+    """As a killed process of an older version left it, which counted entries from 1."""
+    for number, text in enumerate(texts, start=1):
+        entry = root / name / f"{number:08}-{BATCH}"
+        entry.mkdir(parents=True)
+        (entry / "entry.json").write_text(json.dumps({"text": text}))
+        time.sleep(0.01)
+    (root / name / "outbox.json").write_text('{"run_id": "0123", "tracking_uri": "http://ann:hunter2@server"}')
+    return root / name
+
+
+def test_folders_of_an_older_version_are_taken_over_in_order(
+    tracking: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path))
+    root = tmp_path / "outbox" / "0123"
+    leave_folder(root, "b", "1", "2")
+    leave_folder(root, "a", "3", "4")
+    with open_outbox("0123", server) as box:
+        put(box, "5")
+        assert box.settle() is None
+    assert server.taken == ["1", "2", "3", "4", "5"]
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("mark", ["publication.json", "end.json"])
+def test_a_finished_job_waits_for_its_upload(
+    tracking: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path))
+    left = leave_folder(tmp_path / "outbox" / "0123", "a", "1")
+    (left / mark).write_text('{"status": "FINISHED", "end_time": 1}')
+    assert module.finished_outbox("0123") == left
+    with open_outbox("0123", server) as box:
+        put(box, "2")
+        assert box.settle() is None
+    assert server.taken == ["2"]
+    assert left.exists()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import requests
 
 from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, read_note, write_atomically
 from vjepa_mlflow.errors import UserError, one_line, remark
@@ -33,6 +34,9 @@ COUNTED = 10**12
 
 RETRY_INTERVAL = 2.0
 """Seconds from one attempt that the server does not answer to the next, beside the retries that MLflow makes itself."""
+
+SAID_AFTER = 5.0
+"""Seconds that an attempt may take before it is looked whether anybody is there."""
 
 SECONDS_TO_CLOSE = 5
 """For which the end of a run that gave delivery up waits: for what is under way, and for each last answer."""
@@ -129,6 +133,10 @@ class Outbox:
 
     def settle(self) -> Exception | None:
         """Waits until everything has been delivered, or has been tried once more in vain; returns why it was."""
+        if self.is_blocked:
+            remark(
+                f"{_server()}: it is asked once more, which may take minutes; Ctrl-C leaves everything in {self.folder}"
+            )
         with self._changed:
             self._waiting.extendleft(reversed(self._refused))
             self._refused = []
@@ -179,18 +187,36 @@ class Outbox:
             return None if self._closed else self._waiting[0]
 
     def _attempt(self, entry: Path) -> Exception | None:
+        watch = threading.Timer(
+            SAID_AFTER, self._look_for_the_server
+        )  # MLflow itself asks for minutes before it says so
+        watch.daemon = True
+        watch.start()
         try:
             self._deliver(entry)
         except Exception as error:  # whatever a server, a database or a store of artifacts has to say
             return error
+        finally:
+            watch.cancel()
         remove(entry)
         return None
+
+    def _look_for_the_server(self) -> None:
+        """Tells, while an attempt is still under way, that nobody is there."""
+        address = mlflow.get_tracking_uri()
+        if not address.startswith("http"):
+            return
+        try:
+            requests.get(f"{address.rstrip('/')}/health", timeout=SECONDS_TO_CLOSE)  # whatever it answers
+        except requests.RequestException as error:
+            with suppress(OSError, ValueError):
+                self._tell(error, Answer.SILENCE, of_artifacts=False)
 
     def _tell(self, error: Exception | None, answer: Answer | None, *, of_artifacts: bool) -> None:
         """Tells when the server falls silent, and when it answers again; and of each kind of refusal once."""
         before, self._answers[of_artifacts] = self._answers[of_artifacts], answer
         place = ", or the store of its artifacts" if of_artifacts else ""
-        server = f"Tracking URI {without_password(mlflow.get_tracking_uri())}{place}"
+        server = f"{_server()}{place}"
         if before is not None and before.blocks and not (answer is not None and answer.blocks):
             remark(f"{server}: it answers again")
         if error is None or answer is None or answer is before:
@@ -201,6 +227,10 @@ class Outbox:
         elif why not in self._told:
             self._told.add(why)
             remark(f"{server}: {why}: work goes on, and what was refused is kept in {self.folder}")
+
+
+def _server() -> str:
+    return f"Tracking URI {without_password(mlflow.get_tracking_uri())}"
 
 
 def remove(folder: Path) -> None:
