@@ -187,9 +187,7 @@ class Outbox:
             return None if self._closed else self._waiting[0]
 
     def _attempt(self, entry: Path) -> Exception | None:
-        watch = threading.Timer(
-            SAID_AFTER, self._look_for_the_server
-        )  # MLflow itself asks for minutes before it says so
+        watch = threading.Timer(SAID_AFTER, self._look_for_the_server)  # MLflow asks for minutes before it gives up
         watch.daemon = True
         watch.start()
         try:

@@ -161,7 +161,8 @@ def _telling_how_it_ends(log: RunLog) -> Iterator[None]:
 @contextmanager
 def _naming(surrounding: Surrounding, resumed: str) -> Iterator[None]:
     """Tags a run with the one that goes on in its place; one that was prepared for us, and is free, ends like it."""
-    MlflowClient().set_tag(surrounding.run_id, RESUMED_TAG, resumed)
+    with permitted(f"run {surrounding.run_id} does not name {resumed}, which goes on"):
+        MlflowClient().set_tag(surrounding.run_id, RESUMED_TAG, resumed)
     reason, status = "", "FINISHED"
     try:
         yield
@@ -308,9 +309,10 @@ def open_log(run_id: str, job: Job | None = None, *, owned: bool = False, contin
             log = RunLog(run, outbox, opened.enter_context(tempfile.TemporaryDirectory()), points, continued=continued)
         except BaseException as error:
             if owned:
-                with suppress(Exception):  # the first error is worth more
-                    MlflowClient().set_tag(run_id, FAILURE_TAG, one_line(error))
-                _end_run(_status(error))
+                with _briefly():
+                    with suppress(Exception):  # the first error is worth more
+                        MlflowClient().set_tag(run_id, FAILURE_TAG, one_line(error))
+                    _end_run(_status(error))
             raise
         try:
             log.params(library_versions())
