@@ -4,8 +4,10 @@ import dataclasses
 import gc
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import click
@@ -16,7 +18,7 @@ from vjepa_mlflow.errors import UserError, one_line, printable, printable_lines
 from vjepa_mlflow.interrupts import orderly_interrupts
 from vjepa_mlflow.outputs import outlast_readers, print_result
 from vjepa_mlflow.recipe import CHECKED, EVALUATED, EVALUATED_SPLITS, EXTRACTED, Recipe
-from vjepa_mlflow.secrets import move_password_to_environment
+from vjepa_mlflow.secrets import move_password_to_environment, without_secrets
 
 LOGGED = {"train", "sweep", "evaluate"}
 """The commands that log to an MLflow run: one that `mlflow run` prepared is theirs to end."""
@@ -28,6 +30,7 @@ USER_ERROR, OTHER_ERROR, INTERRUPTED = 2, 1, 130
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; what a user can put right ends in one line on stderr and a status that is not zero."""
     outlast_readers()
+    sys.excepthook = _print_traceback
     move_password_to_environment()
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow asks for the commit; a machine may have no git
     let_idle_threads_sleep()
@@ -43,6 +46,11 @@ def main(arguments: list[str] | None = None) -> None:
             if launched and command in LOGGED:
                 _end_launched(launched, reason, interrupted=error.status == INTERRUPTED)
             sys.exit(error.status)
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Of what is our fault: whatever libraries say in it, without passwords."""
+    sys.stderr.write(without_secrets("".join(traceback.format_exception(kind, error, trace))))
 
 
 class _CommandError(Exception):

@@ -25,6 +25,7 @@ from vjepa_mlflow.tracking import (
 )
 from vjepa_mlflow.tracking.outbox import open_outbox, read_address
 from vjepa_mlflow.tracking.run import open_log
+from vjepa_mlflow.tracking.unfinished import check_unfinished
 
 JOB = Job.of("train", {"epochs": 5}, {"epochs": 5})
 
@@ -227,3 +228,9 @@ def test_no_password_is_noted_and_nobody_else_may_read(tracking: str) -> None:
     with open_outbox("0123", print) as box:
         assert read_address(box.folder).tracking_uri == "http://server:5000"
         assert box.folder.stat().st_mode & 0o077 == 0
+
+
+def test_a_run_that_was_deleted_is_said_to_be_where_it_is_to_go_on(killed: str) -> None:
+    MlflowClient().delete_run(killed)
+    with pytest.raises(UserError, match=f"resume={killed}: run {killed} was deleted; mlflow runs restore"):
+        check_unfinished(killed, {})

@@ -12,9 +12,10 @@ from mlflow.tracking.artifact_utils import _download_artifact_from_uri
 from vjepa_mlflow import video
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.config import ServingConfig, read_config
-from vjepa_mlflow.flavor.saved_format import URI_SCHEMES
+from vjepa_mlflow.flavor.saved_format import RUNS_SCHEME, URI_SCHEMES
 from vjepa_mlflow.flavor.saved_model import EXPECTED, FetchedModel, read_saved_model
 from vjepa_mlflow.paths import shortened
+from vjepa_mlflow.tracking.answers import describe_deletion
 from vjepa_mlflow.tracking.first_answer import wake_tracking
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ def fetch_model(model_uri: str, dst_path: str | None = None) -> FetchedModel:
     try:
         folder = Path(_download_artifact_from_uri(artifact_uri=model_uri, output_path=dst_path))
     except Exception as error:  # each store's client has errors of its own
-        raise UserError(f"{model_uri}: {one_line(error)}: {EXPECTED}") from error
+        run_id = model_uri.removeprefix(RUNS_SCHEME).lstrip("/").partition("/")[0]
+        deleted = describe_deletion(run_id) if model_uri.startswith(RUNS_SCHEME) else ""
+        raise UserError(f"{model_uri}: {deleted or one_line(error).rstrip('.')}: {EXPECTED}") from error
     return read_saved_model(folder, model_uri)
 
 

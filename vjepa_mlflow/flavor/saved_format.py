@@ -18,7 +18,8 @@ FORMAT_VERSION = 5
 LOADER_MODULE = "vjepa_mlflow.flavor"
 """Where `mlflow.pyfunc` looks for `_load_pyfunc`: it stands in every saved model, and so is permanent."""
 
-URI_SCHEMES = ("models:/", "runs:/")
+RUNS_SCHEME = "runs:/"
+URI_SCHEMES = ("models:/", RUNS_SCHEME)
 """What the address of a logged model begins with."""
 
 CHECKPOINT_FOLDER = "checkpoint"

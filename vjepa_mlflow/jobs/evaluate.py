@@ -10,7 +10,7 @@ from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.errors import UserError, printable
 from vjepa_mlflow.interrupts import orderly_interrupts
 from vjepa_mlflow.jobs.assess import LabelledSet, assess, notes_folder
-from vjepa_mlflow.jobs.prepare import check_videos, log_faults, log_left_out, print_listing
+from vjepa_mlflow.jobs.prepare import check_videos, log_faults, log_left_out, log_unused, print_listing
 from vjepa_mlflow.jobs.seen import Memory, describe_seen, seen_by
 from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.ranks import check_alone
@@ -79,6 +79,7 @@ def evaluate(
         classifier = loaded.model.to(device)
         print(f"Model: {model_uri} on {model.describe_device(device)}")
         print_listing(listing)
+        log_unused(log, listing)
         recipe = replace(recipe, stride=loaded.stride, frames_per_second=loaded.frames_per_second)
         chosen = _choose_videos(
             log, recipe, listing.samples, split, memory, num_frames=classifier.config.frames_per_clip

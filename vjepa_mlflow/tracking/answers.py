@@ -180,10 +180,10 @@ def _status(error: BaseException) -> int | None:
 def describe(error: BaseException, run_id: str) -> str:
     """What an error says, in a line; where it comes of the run's deletion, or of its experiment's, that."""
     gone = any(isinstance(one, MlflowException) and one.error_code in GONE for one in _causes(error))
-    return (_deletion(run_id) if gone else "") or reason(error)
+    return (describe_deletion(run_id) if gone else "") or reason(error)
 
 
-def _deletion(run_id: str) -> str:
+def describe_deletion(run_id: str) -> str:
     """What was deleted, with the way back; empty where nothing was."""
     client = MlflowClient()
     try:

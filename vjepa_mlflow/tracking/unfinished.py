@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.recipe import differences
+from vjepa_mlflow.tracking.answers import describe_deletion
 from vjepa_mlflow.tracking.first_answer import server
 from vjepa_mlflow.tracking.joining import job_status
 from vjepa_mlflow.tracking.log import RunLog
@@ -63,6 +64,8 @@ def check_unfinished(run_id: str, definition: Mapping[str, str]) -> None:
         run = MlflowClient().get_run(run_id)
     except MlflowException as error:
         raise UserError(f"resume={run_id}: {one_line(error)}: expected the id of a run, or auto") from error
+    if deletion := describe_deletion(run_id):
+        raise UserError(f"resume={run_id}: {deletion}: expected a run that is there")
     known = _definition(run)
     if known is None:
         raise UserError(f"resume={run_id}: it is no training run of this project, or was stopped before it had begun")
