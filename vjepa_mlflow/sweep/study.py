@@ -84,7 +84,7 @@ class SharedStudy:
         reason = one_line(error.__cause__ or error)
         return UserError(
             f"storage={without_secrets(self.url)}: it does not answer ({reason}): expected an Optuna storage URL, "
-            f"such as sqlite:///optuna.db or postgresql://user:password@host/database"
+            f"such as sqlite:///optuna.db or postgresql://user@host/database"
         )
 
     def create(self, plan: SweepPlan, definition: Mapping[str, str]) -> bool:
