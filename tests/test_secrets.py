@@ -32,6 +32,8 @@ PLANTED = "hunter2"
         "s3_secret_key=hunter2",
         "{'Authorization': 'Bearer hunter2'}",
         "Authorization: Basic hunter2=",
+        "postgresql://ann@server:hunter2@server.postgres.database.azure.com/db",
+        "host=db pwd=hunter2",
         "{'user': 'ann', 'password': 'hunter2'}",
         "PGPASSWORD=hunter2 vjepa-mlflow sweep",
         "AccountName=ann;AccountKey=hunter2==;EndpointSuffix=core",
@@ -75,6 +77,7 @@ def test_what_holds_none_is_left_alone(text: str) -> None:
         ("MLFLOW_TRACKING_URI", "ann:hunter2@host:5000", "no such scheme: ann:hunter2@host:5000"),
         ("MYSQL_PWD", "correct horse", "(correct horse)"),
         ("DB_PASS", "correct horse", "(correct horse)"),
+        ("HF_TOKEN", "hf_1234567890", "Invalid: hf_1234567890. Retry"),
         ("MINIO_SECRET_KEY", "correct horse", "(correct horse)"),
     ],
 )
@@ -96,6 +99,14 @@ def test_those_of_the_environment_are_masked_wherever_they_stand(
         ("https://token@server/x", "https://server/x"),
         ("ann:hunter2@server:5000", "server:5000"),
         ("http://mlflow.corp:5000", "http://mlflow.corp:5000"),
+        (
+            "postgresql://mlflow:pw1234@db/mlflow?application_name=me@lab",
+            "postgresql://mlflow@db/mlflow?application_name=me@lab",
+        ),
+        ("https://ann:hunter2@host/team@x", "https://host/team@x"),
+        ("http://host:5000/team@x", "http://host:5000/team@x"),
+        ("postgresql://ann:hun/ter2@host:5432/db", "postgresql://ann@host:5432/db"),
+        ("postgresql://ann@server:hunter2@server.azure.com/db", "postgresql://ann@server@server.azure.com/db"),
     ],
 )
 def test_an_address_without_its_password_still_leads_there(address: str, bare: str) -> None:

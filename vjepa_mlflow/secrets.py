@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -13,15 +13,16 @@ LEAST_LENGTH = 6
 """Of a secret that is looked for wherever it stands: shorter ones are parts of many words."""
 
 # Lengths are bounded: a server's page may have a hundred thousand characters without a space.
-_IN_ADDRESS = re.compile(r"(?P<before>://[^\s/?#@:]{0,256}:)(?P<secret>\S{1,512})(?=@)")
+_IN_ADDRESS = re.compile(r"(?P<before>://[^\s/?#:]{0,256}:)(?P<secret>(?!\d{1,5}[/?#])\S{1,512})(?=@)")
 """`://user:password@host`. A password may hold what an address would have to escape: the last @ of the word ends it."""
 
 _HTTP_USER = re.compile(r"(?P<before>https?://)(?P<secret>[^\s/?#@:'\"]{1,256})(?=@)", re.IGNORECASE)
 """A token that stands alone before the host."""
 
 _NAMED = re.compile(
-    r"(?P<before>(?:password|passwd|pwd|passphrase|secret|token|sig|x-amz-signature|(?:access|account|secret|api)_?key)"
-    r"(?:\s{0,8}=\s{0,8}|['\"]\s{0,8}:\s{0,8}(?=b?['\"])))(?P<secret>b?'[^']{4,512}'|b?\"[^\"]{4,512}\"|[^\s&;,]{4,512})",
+    r"(?P<before>(?:(?P<word>password|passwd|pwd|passphrase)|secret|token|sig|x-amz-signature|"
+    r"(?:access|account|secret|api)_?key)(?:\s{0,8}=\s{0,8}|['\"]\s{0,8}:\s{0,8}(?=b?['\"])))"
+    r"(?P<secret>b?'[^']{1,512}'|b?\"[^\"]{1,512}\"|(?(word)[^\s&;,]{1,512}|[^\s&;,]{4,512}))",
     re.IGNORECASE,
 )
 """As in the query of an address, PostgreSQL's keywords, Azure's connection strings, and what Python prints of them."""
@@ -33,7 +34,9 @@ _HEADER = re.compile(
 
 _PATTERNS = (_IN_ADDRESS, _HTTP_USER, _NAMED, _HEADER)
 
-_VARIABLE = re.compile(r"(PASSWORD|PASSWD|PASSPHRASE|_PWD|_PASS|SECRET|TOKEN|_KEY|_PAT|_SAS|CONNECTION_STRING)$")
+_VARIABLE = re.compile(
+    r"(PASSWORD|PASSWD|PASSPHRASE|_PWD|_PASS|SECRET|TOKEN|(SECRET|ACCESS|ACCOUNT|API)_KEY|_PAT|_SAS|CONNECTION_STRING)$"
+)
 """The names of environment variables that hold secrets, such as MLflow's, PostgreSQL's and those of artifact stores."""
 
 _ADDRESS_VARIABLE = re.compile(r"_(URI|URL|STORAGE)$")
@@ -47,7 +50,7 @@ def without_secrets(text: str) -> str:
     text = without_passwords(text)
     for secret in _known_secrets(tuple(os.environ.items()), tuple(sys.argv)):
         if secret in text:
-            text = re.sub(rf"(?<![\w./-]){re.escape(secret)}(?![\w./-])", MASK, text)
+            text = re.sub(rf"(?<!\w)(?<!\w[./-]){re.escape(secret)}(?!\w|[./-]\w)", MASK, text)
     return text
 
 
@@ -60,11 +63,10 @@ def without_passwords(text: str) -> str:
 
 def without_password(address: str) -> str:
     """An address, such as a tracking URI, that says where and not by what right; a database's user stays in it."""
-    scheme, separator, rest = address.rpartition("://")
-    userinfo, at, host = rest.rpartition("@")
-    if at and _password(address):
-        user = "" if scheme in ("http", "https") or not separator else userinfo.partition(":")[0]
-        address = f"{scheme}{separator}{user}@{host}" if user else f"{scheme}{separator}{host}"
+    scheme, userinfo, rest = _split(address)
+    if _password(address):
+        user = userinfo.partition(":")[0] if scheme and not scheme.startswith("http") else ""
+        address = f"{scheme}{user}@{rest}" if user else f"{scheme}{rest}"
     return without_passwords(address)
 
 
@@ -96,28 +98,31 @@ def move_password_to_environment() -> None:
 @lru_cache(maxsize=4)
 def _known_secrets(environment: Sequence[tuple[str, str]], arguments: Sequence[str]) -> list[str]:
     """The secrets of a process, the longest first, each as it is and as it stands in addresses."""
-    found = {secret for name, value in environment for secret in _secrets_in(name, value)}
-    found |= {secret for value in arguments for secret in _secrets_in("", value)}
+    found = {value for name, value in environment if _VARIABLE.search(name) and not value.startswith("/")}  # no file
+    addresses = [value for name, value in environment if "://" in value or _ADDRESS_VARIABLE.search(name)]
+    for value in (*addresses, *arguments):
+        password = _password(value) if "://" in value or value in addresses else ""
+        found |= {password, *re.split(r"[/?#@]", password)}  # which is what parsers of addresses make of it
+        found |= {match["secret"] for pattern in _PATTERNS for match in pattern.finditer(value[:4096])}
     forms = {form for secret in found for form in (secret, unquote(secret), quote(secret, safe=""))}
-    pieces = {piece for form in forms for piece in re.split(r"[/?#@]", form)}  # what parsers of addresses make of them
-    return sorted((one for one in forms | pieces if len(one) >= LEAST_LENGTH), key=len, reverse=True)
-
-
-def _secrets_in(name: str, value: str) -> Iterator[str]:
-    if _VARIABLE.search(name) and not value.startswith("/"):  # which is a file
-        yield value
-    if "://" in value or _ADDRESS_VARIABLE.search(name):
-        yield _password(value)
-    for pattern in _PATTERNS:
-        for found in pattern.finditer(value[:4096]):
-            yield found["secret"]
+    return sorted((one for one in forms if len(one) >= LEAST_LENGTH), key=len, reverse=True)
 
 
 def _password(address: str) -> str:
-    """What stands before the last @ of an address as its password, or as a token; empty for nothing."""
-    scheme, _, rest = address.rpartition("://")
-    userinfo, at, _ = rest.rpartition("@")
+    """What stands before the host of an address as its password, or as a token; empty for nothing."""
+    scheme, userinfo, _ = _split(address)
     user, colon, password = userinfo.partition(":")
-    if not at or rest.startswith("/") or password.startswith("/"):  # such as models:/name@alias
-        return ""
-    return password if colon else user if scheme in ("http", "https") else ""
+    return password if colon else user if scheme.startswith("http") else ""
+
+
+def _split(address: str) -> tuple[str, str, str]:
+    """An address as its scheme with `://`, what stands before its host, and the rest of it."""
+    before, separator, rest = address.partition("://")
+    if not separator:
+        before, rest = "", address
+    host, _, port = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition(":")
+    if "@" not in host + port and (port.isdecimal() or not host):
+        return before + separator, "", rest
+    end = len(re.split(r"[/?#]", rest, maxsplit=1)[0]) if "@" in host + port else len(rest)  # a password may hold a /
+    userinfo, _, host = rest[:end].rpartition("@")
+    return before + separator, userinfo, host + rest[end:]

@@ -139,7 +139,10 @@ class StoreError(Exception):
             _from(sqlalchemy.exc.DBAPIError("", {}, Exception(), connection_invalidated=True), BAD_REQUEST),
             Answer.SILENCE,
         ),
-        (_from(sqlalchemy.exc.IntegrityError("", {}, Exception("twice")), BAD_REQUEST), Answer.REFUSAL),
+        (
+            _from(sqlalchemy.exc.IntegrityError("", {}, Exception("'password' is there twice")), BAD_REQUEST),
+            Answer.REFUSAL,
+        ),
         (_from(sqlalchemy.exc.DataError("", {}, Exception("too long")), BAD_REQUEST), Answer.REFUSAL),
         (StoreError(response={"ResponseMetadata": {"HTTPStatusCode": 503}}), Answer.SILENCE),  # as botocore
         (StoreError(response={"ResponseMetadata": {"HTTPStatusCode": 403}}), Answer.FORBIDDEN),

@@ -72,6 +72,7 @@ def publish(
         return _publish(log.run_id, classifier, processor, publication, seen)
     except Exception as error:  # each store's client has errors of its own, and a trained model is worth more than any
         _keep(log.folder, classifier, processor, publication, seen)
+        log.leave_end()
         raise error if isinstance(error, tracking.UndeliveredError) else log.undelivered(error) from error
 
 

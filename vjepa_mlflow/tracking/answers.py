@@ -11,7 +11,7 @@ import urllib3
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from vjepa_mlflow.errors import reason, remark
@@ -79,8 +79,8 @@ _LOCKED_OUT = re.compile(r"password|authentication|access denied for user", re.I
 """What PostgreSQL and MySQL say of a user whom they do not let in."""
 
 _NEVER = re.compile(
-    r"readonly database|no such (?:table|column)|too many SQL variables|permission denied for|command denied|"
-    r"incorrect string value|bigger than 'max_allowed_packet'",
+    r"readonly database|read-only transaction|no such (?:table|column)|too many SQL variables|permission denied for|"
+    r"command denied|incorrect string value|bigger than 'max_allowed_packet'",
     re.IGNORECASE,
 )
 """What databases say of a statement that fares no better later; their drivers raise it as if they were away."""
@@ -156,7 +156,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _of_driver(error: BaseException) -> str:
     """What a database's driver says, or a server for it, without the statement and its values; empty for neither."""
-    if isinstance(error, DBAPIError):
+    if isinstance(error, OperationalError | ProgrammingError):  # others quote the values
         return str(error.orig)
     if isinstance(error, MlflowException) and error.error_code == "TEMPORARILY_UNAVAILABLE":
         return str(error).partition("[SQL")[0]

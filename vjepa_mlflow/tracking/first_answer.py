@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -87,7 +88,8 @@ def wait_for(ask: Callable[[], Found], whom: str, *, bounded: bool = True) -> Fo
             limit = f", for up to {PATIENCE:.0f} s" if bounded else ""
             remark(f"{whom[0].upper()}{whom[1:]}: waiting for an answer{asking.why()}{limit}")
             while not wait([asking.answer], timeout=PATIENCE - SAID_AFTER).done:
-                if bounded or asking.why():
+                at_work = time.monotonic() - asking.began > PATIENCE / 2  # as MLflow is while it makes tables
+                if bounded or (asking.why() and not at_work):
                     asking.given_up.set()
                     bound = f"none within {PATIENCE:.0f} s{asking.why()}"
                     raise UserError(f"{whom}: it does not answer: {bound}: expected one that does")
@@ -103,9 +105,11 @@ class _Asking(Generic[Found]):
         self.answer: Future[Found] = Future()
         self.given_up = threading.Event()
         self.patient = True
+        self.began = 0.0
 
     def run(self) -> None:
         while not self.given_up.is_set():
+            self.began = time.monotonic()
             try:
                 self.answer.set_result(self._ask())
                 return

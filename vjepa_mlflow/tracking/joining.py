@@ -6,8 +6,9 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import TextIO
 
 import mlflow
 import yaml
@@ -17,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.digest import sha256_of_text
-from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.secrets import without_passwords
 from vjepa_mlflow.tracking.first_answer import server
 from vjepa_mlflow.tracking.signs_of_life import is_worked_at
@@ -100,7 +101,9 @@ class Surrounding:
 
     def is_free_for(self, job: Job) -> bool:
         """Whether it holds no job of ours, or this one, which was killed."""
-        return self.is_free or (self.holds(job) and job_status(self.run) in LIVE and not is_worked_at(self.run))
+        return self.is_free or (
+            self.holds(job) and job_status(self.run) in LIVE and not is_worked_at(self.run, job_status(self.run))
+        )
 
     def holds(self, job: Job) -> bool:
         """Whether the job was done in it before."""
@@ -108,9 +111,9 @@ class Surrounding:
 
 
 @contextmanager
-def one_at_a_time() -> Iterator[None]:
+def one_at_a_time(run_id: str) -> Iterator[None]:
     """Has the processes of this machine look whether a run is free one by one, each until it says what it holds."""
-    path = cache_folder() / "joining.lock"
+    path = cache_folder() / "joining" / run_id
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a")
@@ -118,8 +121,17 @@ def one_at_a_time() -> Iterator[None]:
         yield
         return
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # a file system may have no locks
+            _lock(file, f"Run {run_id}: another process is just joining it: waiting until it has")
         yield
+
+
+def _lock(file: TextIO, remarked: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        remark(remarked)
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def surrounding_run() -> Surrounding | None:

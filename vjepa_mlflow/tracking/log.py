@@ -43,13 +43,17 @@ class RunLog:
         events: the folder of the event files.
         points: metrics that the run has already, which are left alone.
         continued: whether the job has been at work in the run before.
+        owned: whether the run ends with the job.
 
     Attributes:
         continued: as above.
         params_before: the parameters that it had then.
     """
 
-    def __init__(self, run: Run, outbox: Outbox, events: str, points: set[Point], *, continued: bool = False):
+    def __init__(
+        self, run: Run, outbox: Outbox, events: str, points: set[Point], *, continued: bool = False, owned: bool = False
+    ):
+        self._owned = owned
         self.continued = continued
         self.run_id = run.info.run_id
         self.user = str(run.data.tags.get("mlflow.user", "not stated"))
@@ -178,6 +182,11 @@ class RunLog:
             f"{server()}: it has not taken all of the run ({describe(error, self.run_id)}): nothing "
             f"is lost; once it can be taken: vjepa-mlflow upload {shlex.quote(str(self.folder))}"
         )
+
+    def leave_end(self) -> None:
+        """Notes that the job has come to its end, for whoever delivers the rest and ends the run."""
+        if self._owned:
+            self._outbox.leave_end("FINISHED")
 
     @property
     def folder(self) -> Path:

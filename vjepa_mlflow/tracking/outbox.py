@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import requests
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 
 from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, read_note, write_atomically
 from vjepa_mlflow.errors import UserError, one_line, remark
@@ -88,6 +89,8 @@ class Outbox:
         self._settling = self._closed = False
         self._answers: dict[bool, Answer | None] = {True: None, False: None}  # of artifacts, and of all else
         self._told: set[str] = set()  # refusals
+        self._under_way: Path | None = None
+        self._is_missed = False  # whether it was told that nobody is there, while an attempt was under way
         self._error: Exception | None = None
         _write(folder / ADDRESS, asdict(Address(run_id, without_password(mlflow.get_tracking_uri()))))
         self._thread = threading.Thread(target=self._work, daemon=True, name="outbox")
@@ -165,11 +168,12 @@ class Outbox:
 
     def _work(self) -> None:
         while (entry := self._next()) is not None:
+            of_artifacts = (entry / CONTENT).exists()
             error = self._attempt(entry)
             answer = None if error is None else understand(error)
             if answer is None or answer.blocks or entry in self._waiting:  # else it was discarded meanwhile
                 with suppress(OSError, ValueError):  # of an output that is gone
-                    self._tell(error, answer, of_artifacts=(entry / CONTENT).exists())
+                    self._tell(error, answer, of_artifacts=of_artifacts)
             with self._changed:
                 self._error = error or self._error
                 if answer is not None and answer.blocks:
@@ -187,8 +191,10 @@ class Outbox:
             return None if self._closed else self._waiting[0]
 
     def _attempt(self, entry: Path) -> Exception | None:
-        watch = threading.Timer(SAID_AFTER, self._look_for_the_server)  # MLflow asks for minutes before it gives up
+        # MLflow asks for minutes before it gives up; it is told sooner.
+        watch = threading.Timer(SAID_AFTER, self._look_for_the_server, (entry,))
         watch.daemon = True
+        self._under_way = entry
         watch.start()
         try:
             self._deliver(entry)
@@ -196,35 +202,60 @@ class Outbox:
             return error
         finally:
             watch.cancel()
+            self._under_way = None
         remove(entry)
         return None
 
-    def _look_for_the_server(self) -> None:
+    def _look_for_the_server(self, entry: Path) -> None:
         """Tells, while an attempt is still under way, that nobody is there."""
-        address = mlflow.get_tracking_uri()
-        if not address.startswith("http"):
-            return
-        try:
-            requests.get(f"{address.rstrip('/')}/health", timeout=SECONDS_TO_CLOSE)  # whatever it answers
-        except requests.RequestException as error:
-            with suppress(OSError, ValueError):
-                self._tell(error, Answer.SILENCE, of_artifacts=False)
+        error = _absence()
+        with self._changed:
+            if error is None or self._under_way != entry or self._is_missed:
+                return
+            self._is_missed = True
+        with suppress(OSError, ValueError):
+            remark(f"{_server()}: {self._describe_silence(Answer.SILENCE, error)}")
+
+    def _describe_silence(self, answer: Answer, error: Exception) -> str:
+        why = describe(error, self._run_id)
+        return f"{answer.value} ({why}): work goes on, and what it logs is kept in {self.folder}"
 
     def _tell(self, error: Exception | None, answer: Answer | None, *, of_artifacts: bool) -> None:
         """Tells when the server falls silent, and when it answers again; and of each kind of refusal once."""
         before, self._answers[of_artifacts] = self._answers[of_artifacts], answer
         place = ", or the store of its artifacts" if of_artifacts else ""
         server = f"{_server()}{place}"
-        if before is not None and before.blocks and not (answer is not None and answer.blocks):
-            remark(f"{server}: it answers again")
-        if error is None or answer is None or answer is before:
+        missed, self._is_missed = self._is_missed, False
+        if answer is None or not answer.blocks:
+            if missed or (before is not None and before.blocks):
+                remark(f"{server}: it answers again")
+        elif answer is not before and error is not None and not missed:
+            remark(f"{server}: {self._describe_silence(answer, error)}")
+        if error is None or answer is None or answer.blocks:
             return
         why = f"{answer.value} ({describe(error, self._run_id)})"
-        if answer.blocks:
-            remark(f"{server}: {why}: work goes on, and what it logs is kept in {self.folder}")
-        elif why not in self._told:
+        if why not in self._told:
             self._told.add(why)
             remark(f"{server}: {why}: work goes on, and what was refused is kept in {self.folder}")
+
+
+def _absence() -> Exception | None:
+    """Why no tracking server is there, asked once, with MLflow's settings; None where one is, or it is a database."""
+    address = mlflow.get_tracking_uri()
+    if not address.startswith("http"):
+        return None
+    try:
+        http_request(
+            get_default_host_creds(address),
+            "/health",
+            "GET",
+            max_retries=0,
+            timeout=SECONDS_TO_CLOSE,
+            raise_on_status=False,
+        )
+    except Exception as error:
+        return error if understand(error) is Answer.SILENCE else None
+    return None
 
 
 def _server() -> str:
@@ -345,7 +376,8 @@ def _alone(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise _no_place(folder, error) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(OSError):  # a file system may have no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

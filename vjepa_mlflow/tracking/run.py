@@ -68,8 +68,9 @@ def run_log(job: Job, *, name: str | None = None) -> Iterator[RunLog]:
     wake_tracking()
     with ExitStack() as opened:
         opened.enter_context(_keeping_launched_run())
-        with one_at_a_time() if surrounding_run() else nullcontext():
-            surrounding = surrounding_run()  # as it is now that this process is alone
+        surrounding = surrounding_run()
+        with one_at_a_time(surrounding.run_id) if surrounding else nullcontext():
+            surrounding = surrounding and surrounding_run()  # as it is now that this process is alone
             if surrounding is not None and surrounding.is_free_for(job):
                 log = opened.enter_context(_joined_log(surrounding, job, continued=surrounding.holds(job)))
             else:
@@ -97,14 +98,14 @@ def resumed_log(run_id: str, job: Job) -> Iterator[RunLog]:
 
 
 def _place_of(run_id: str, surrounding: Surrounding | None) -> Surrounding:
-    """The run that goes on: it is somebody else's if it is active, or if the job was begun in somebody else's."""
+    """The run that goes on: it is somebody else's if it is active, or if its owner has brought it to a good end."""
     if surrounding is not None and surrounding.run_id == run_id and surrounding.is_active:
         return surrounding
     try:
         run = MlflowClient().get_run(run_id)
     except MlflowException as error:
         raise UserError(f"{server()}: no run can be started: {one_line(error)}") from error
-    own = STATUS_TAG not in run.data.tags
+    own = STATUS_TAG not in run.data.tags or run.info.status != "FINISHED"  # else its owner has ended it well
     return Surrounding(run, is_active=not own, resumed=own)
 
 
@@ -139,7 +140,7 @@ def _joined_log(surrounding: Surrounding, job: Job, *, continued: bool) -> Itera
         _resume_run(surrounding.run_id)
     with ExitStack() as opened:
         log = opened.enter_context(open_log(surrounding.run_id, job, owned=owned, continued=continued))
-        if not owned:
+        if not owned or STATUS_TAG in surrounding.run.data.tags:
             opened.enter_context(_telling_how_it_ends(log))
         yield log
 
@@ -304,9 +305,17 @@ def open_log(run_id: str, job: Job | None = None, *, owned: bool = False, contin
             run = MlflowClient().get_run(run_id)
             if job is not None:
                 _try_store(run, job)
-                _begin(run, job, {} if owned else {STATUS_TAG: "RUNNING"})
+                told = STATUS_TAG in run.data.tags or not owned
+                _begin(run, job, {STATUS_TAG: "RUNNING"} if told else {})
             points = _points(run) if continued else set()
-            log = RunLog(run, outbox, opened.enter_context(tempfile.TemporaryDirectory()), points, continued=continued)
+            log = RunLog(
+                run,
+                outbox,
+                opened.enter_context(tempfile.TemporaryDirectory()),
+                points,
+                continued=continued,
+                owned=owned,
+            )
         except BaseException as error:
             if owned:
                 with _briefly():

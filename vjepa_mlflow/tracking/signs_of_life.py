@@ -39,9 +39,14 @@ def _give_signs_of_life(run_id: str, done: threading.Event) -> None:
             MlflowClient().set_tag(run_id, ALIVE_TAG, f"{time.time():.0f}")
 
 
-def is_worked_at(run: Run) -> bool:
-    """Whether a process works at a run that was not ended; where nobody here does, it is looked for signs of life."""
-    if run.info.status != "RUNNING":
+def is_worked_at(run: Run, status: str) -> bool:
+    """Whether a process works at a run that was not ended; where nobody here does, it is looked for signs of life.
+
+    Args:
+        run: the run.
+        status: how far the job in it has come, in MLflow's words for runs.
+    """
+    if status != "RUNNING":
         return False
     here = written_here(run.info.run_id)
     return _gives_signs_of_life(run) if here is None else here

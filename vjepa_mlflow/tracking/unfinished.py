@@ -47,7 +47,7 @@ def find_unfinished(definition: Mapping[str, str]) -> str | None:
             known = _definition(run)
             if known is None or list(differences(known, definition)) or job_status(run) == "FINISHED":
                 continue
-            if not is_worked_at(run):
+            if not is_worked_at(run, job_status(run)):
                 return str(run.info.run_id)
     except MlflowException as error:
         raise UserError(f"{server()}: it does not answer: {one_line(error)}") from error
