@@ -210,7 +210,7 @@ class Outbox:
         """Tells, while an attempt is still under way, that nobody is there."""
         error = _absence()
         with self._changed:
-            if error is None or self._under_way != entry or self._is_missed:
+            if error is None or self._under_way != entry or self.is_blocked:  # which was told then
                 return
             self._is_missed = True
         with suppress(OSError, ValueError):
