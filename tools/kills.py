@@ -211,6 +211,7 @@ def kill_trainings(folder: Path) -> Iterator[str]:
     """Kills a training before each change of a checkpoint, here and on its way to the run; yields what is amiss."""
     from tools.torture import draw_data, last_run, read_outcome
     from vjepa_mlflow import Recipe, train
+    from vjepa_mlflow.tracking import RunLog, find_unfinished, run_log  # noqa: F401, which the children need
 
     recipe = Recipe(data=str(draw_data(folder / "data")), model="tiny", device="cpu", epochs=2, learning_rate=3e-4)
 
