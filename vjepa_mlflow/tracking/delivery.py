@@ -119,10 +119,8 @@ def _list(run_id: str, folder: str) -> list[str]:
 
 
 def _delete(run_id: str, name: str) -> None:
-    with (
-        suppress(NotImplementedError),
-        permitted(f"run {run_id} keeps artifacts that it needs no more"),
-    ):  # some stores never delete
+    # Some stores never delete.
+    with suppress(NotImplementedError), permitted(f"run {run_id} keeps artifacts that it needs no more"):
         _artifacts(mlflow.get_tracking_uri(), run_id).delete_artifacts(name)
 
 

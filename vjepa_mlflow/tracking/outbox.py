@@ -22,6 +22,7 @@ from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, read_note, write_
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.secrets import without_password
 from vjepa_mlflow.tracking.answers import Answer, describe, understand
+from vjepa_mlflow.tracking.first_answer import server
 
 ENTRY, CONTENT = "entry.json", "content"
 ADDRESS = "outbox.json"
@@ -259,7 +260,8 @@ def _absence() -> Exception | None:
 
 
 def _server() -> str:
-    return f"Tracking URI {without_password(mlflow.get_tracking_uri())}"
+    """The tracking server, at the beginning of a sentence."""
+    return f"T{server()[1:]}"
 
 
 def remove(folder: Path) -> None:

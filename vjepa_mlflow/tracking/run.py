@@ -440,9 +440,8 @@ def end_launched_run(reason: str, status: str) -> None:
                 _end_surrounding(surrounding, reason, status)
 
     with _briefly(), quiet_databases():
-        ending = threading.Thread(
-            target=end, daemon=True
-        )  # whatever keeps a database, it keeps no command that has ended
+        # In a thread: whatever keeps a database, it keeps no command that has ended.
+        ending = threading.Thread(target=end, daemon=True)
         ending.start()
         ending.join(2 * SECONDS_TO_CLOSE)
 
