@@ -80,6 +80,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def held_workers() -> Iterator[None]:
+    """Worker processes for all tests, since starting them takes seconds."""
+    from vjepa_mlflow.workers import worker_processes
+
+    with worker_processes():
+        yield
+
+
 @pytest.fixture(scope="session")
 def demo_set(cache: Path) -> Path:
     """The demo set's folder, drawn once for all processes of the session; `.ci/run` draws it with all its videos."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow.types import Schema
 
     from vjepa_mlflow.data import Sample
+    from vjepa_mlflow.video import Identity, VideoError
 
 DIGEST_LENGTH = 8
 """Hexadecimal digits, as MLflow recommends."""
@@ -159,7 +160,7 @@ def _from_path(
 ) -> LabelledVideos:
     from vjepa_mlflow.data import SPLITS, check_content, locate_data, read_data
     from vjepa_mlflow.errors import UserError
-    from vjepa_mlflow.iteration import map_ahead, progress
+    from vjepa_mlflow.video import identify_videos
 
     if not there:
         raise UserError(f"{path}: no such {kind} (looked in {Path.cwd()})")
@@ -168,20 +169,19 @@ def _from_path(
     samples = [sample for sample in read_data(str(path)).samples if split in (None, sample.split)]
     if not samples:
         raise UserError(f"{path}: no video of split {split}: expected at least one")
-    bar = progress(map_ahead(_read, samples), total=len(samples), description="Reading videos", unit="video")
+    found = identify_videos([sample.path for sample in samples])
+    videos = [_identified(sample, identity) for sample, identity in zip(samples, found, strict=True)]
     source = VideoDatasetSource(str(locate_data(str(path)).resolve()))
-    videos = list(bar)
     check_content(str(path), videos)
     return LabelledVideos(videos, source, name or "-".join(filter(None, [path.stem, split])), digest)
 
 
-def _read(sample: "Sample") -> "Sample":
+def _identified(sample: "Sample", identity: "Identity | VideoError") -> "Sample":
     from dataclasses import replace
 
     from vjepa_mlflow.errors import UserError
-    from vjepa_mlflow.video import VideoError, identify
+    from vjepa_mlflow.video import VideoError
 
-    try:
-        return replace(sample, **identify(sample.path)._asdict())
-    except (VideoError, OSError) as error:
-        raise UserError(f"{sample.path}: {error}: expected a readable video") from error
+    if isinstance(identity, VideoError):
+        raise UserError(f"{sample.path}: {identity}: expected a readable video") from identity
+    return replace(sample, **identity._asdict())

@@ -2,8 +2,7 @@
 
 import sys
 
-from tqdm import tqdm
-
+from vjepa_mlflow.bars import Bar
 from vjepa_mlflow.secrets import without_secrets
 
 
@@ -42,4 +41,4 @@ def printable_lines(text: str) -> str:
 
 def remark(sentence: str) -> None:
     """Tells the user on stderr what goes otherwise than expected but goes on."""
-    tqdm.write(printable(sentence), file=sys.stderr)
+    Bar.write(printable(sentence), file=sys.stderr)

@@ -4,10 +4,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from tqdm import tqdm
-
+from vjepa_mlflow.bars import Bar
 from vjepa_mlflow.cpus import usable_cpus
 
 Item = TypeVar("Item")
@@ -51,8 +50,7 @@ def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
 
 def progress(items: Iterable[Item], *, total: int, description: str, unit: str, initial: int = 0) -> Iterator[Item]:
     """Shows a bar with a rate while items pass, after so many at first; silent where the output is no terminal."""
-    looks: dict[str, Any] = {"disable": None, "leave": False, "dynamic_ncols": True}
-    return iter(tqdm(items, total=total, initial=initial, desc=description, unit=unit, **looks))
+    return iter(Bar.shown(items, total=total, initial=initial, desc=description, unit=unit, leave=False))
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -6,8 +6,7 @@ import os
 import sys
 from typing import Any
 
-from tqdm import tqdm
-
+from vjepa_mlflow.bars import Bar
 from vjepa_mlflow.errors import UserError
 
 READER_GONE = 141
@@ -49,7 +48,7 @@ def print_result(text: str) -> None:
         SystemExit: the reader has gone.
         UserError: it cannot be written for another reason.
     """
-    tqdm.write(text)
+    Bar.write(text)
     sys.stdout.flush()
     error = _lost.get(1)
     if error is None:

@@ -1,54 +1,90 @@
 """How processes of ours start, and that none outlives the one that it works for."""
 
-import multiprocessing
 import os
 import signal
+import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from multiprocessing import forkserver, resource_tracker
-from multiprocessing.context import ForkServerContext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from typing import Any
+
+from vjepa_mlflow.channel import Channel
 
 FROM_TERMINALS = frozenset({signal.SIGINT, signal.SIGHUP})
 """What a terminal sends to all processes that it shows: at a Ctrl-C, and when it is closed."""
 
-VIDEO = ("vjepa_mlflow.video.preflight", "vjepa_mlflow.video.reader")
-"""What most processes work at."""
+PRELOADED = ("torch", "vjepa_mlflow.workers", "vjepa_mlflow.video.preflight", "vjepa_mlflow.video.reader")
+"""What most processes work with."""
 
 
-def fork_server() -> ForkServerContext:
-    """Starts processes from one that never held a GPU, a decoder or a lock: what is held at a fork may hang a child."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "vjepa_mlflow.workers", *VIDEO])
-    return context
+class ForkServer:
+    """A process of our own from which others are forked: it never held a GPU, a decoder or a lock, which may hang them.
+
+    Unlike those of `multiprocessing`, its children may be started by daemons, need nothing of the running script, and
+    end when this is closed or the process that made it is gone. None of them hears what a terminal sends to all.
+    """
+
+    def __init__(self) -> None:
+        self._requests, theirs = Channel.pair()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "vjepa_mlflow.fork_server", *PRELOADED],
+            stdin=theirs.fileno(),
+            env=importable(os.environ),
+            start_new_session=True,
+        )
+        theirs.let_go()
+
+    def start(self, function: Callable[..., Any], *arguments: Any) -> Channel:
+        """Starts a process in the environment, the folder and with the module path of this one, and returns at once.
+
+        Args:
+            function: of a module; it is called there with its end of a channel and the arguments. When it returns,
+                the process ends, and the channel with it.
+            arguments: what can be pickled.
+
+        Raises:
+            OSError: the server is gone.
+        """
+        ours, theirs = Channel.pair()
+        self._requests.send(None, theirs.fileno())
+        theirs.let_go()
+        ours.send(Surroundings.of_this_process())  # by itself, since it says where the function is
+        ours.send((function, arguments))
+        return ours
+
+    def close(self) -> None:
+        """Ends the server and all that it has started."""
+        self._requests.let_go()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
-def start_fork_server() -> None:
-    """Starts the fork server, which is deaf to interrupts, as its children are then, and returns before it is ready."""
-    with deaf_to_interrupts():
-        resource_tracker.ensure_running()  # which the fork server would start, and whose start has SIGINT heard again
-    with deaf_to_interrupts():
-        forkserver.ensure_running()
+@dataclass(frozen=True)
+class Surroundings:
+    """What a process would have from the one that it works for, had that forked it."""
+
+    environment: dict[str, str]
+    folder: str
+    module_path: list[str]
+
+    @classmethod
+    def of_this_process(cls) -> "Surroundings":
+        return cls(dict(os.environ), str(Path.cwd()), sys.path)
+
+    def enter(self) -> None:
+        os.environ.clear()
+        os.environ.update(self.environment)
+        os.chdir(self.folder)
+        sys.path[:] = self.module_path
 
 
 def importable(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment in which Python finds this package, wherever this process has it from."""
     paths = [str(Path(__file__).parent.parent), environment.get("PYTHONPATH", "")]
     return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-
-
-@contextmanager
-def without_main() -> Iterator[None]:
-    """Hides the running script from processes that start, each of which would import it and need nothing of it."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 @contextmanager
@@ -63,20 +99,3 @@ def deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def hear_interrupts() -> None:
-    """In a process that was started deaf: what has been sent meanwhile interrupts it now."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, FROM_TERMINALS)
-
-
-def end_with_the_parent() -> None:
-    """Has this process end when the one that started it is killed, and would leave it waiting for work for ever."""
-    threading.Thread(target=_wait_for_the_parent, daemon=True).start()
-
-
-def _wait_for_the_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

@@ -1,19 +1,20 @@
 """Work for several processes: items in, results out in their order, ahead of whoever takes them."""
 
-import functools
-import shutil
-import signal
+import os
+import pickle
+import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import accumulate, islice, pairwise
+from typing import Any, Generic, NamedTuple, TypeVar
 
+from vjepa_mlflow.channel import Channel, map_memory, memory_file, write
 from vjepa_mlflow.cpus import usable_cpus
-from vjepa_mlflow.errors import UserError, one_line, remark
-from vjepa_mlflow.processes import FROM_TERMINALS, end_with_the_parent, fork_server, start_fork_server, without_main
+from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.processes import ForkServer
 from vjepa_mlflow.ranks import local_world_size
 
 Item = TypeVar("Item", bound=Hashable)
@@ -23,27 +24,42 @@ MAX_WORKERS = 32
 AHEAD = 2
 """Results for each worker that are ready, or on their way, before they are wanted."""
 
-SHARED_MEMORY = Path("/dev/shm")
-LEAST_SHARED_MEMORY = 1 << 30
-"""In bytes. Containers often get 64 MiB, in which worker processes die while they pass frames on."""
+LEAST_APART = 1 << 16
+"""Bytes of an array from which on it comes back as memory that both processes have, and not in the message."""
+
+
+@contextmanager
+def worker_processes() -> Iterator[None]:
+    """Keeps worker processes for all that is done in the block, in whichever thread; those left at its end are ended.
+
+    Every function here that needs some is such a block by itself, and a block around several of them saves the two or
+    three seconds that starting takes.
+    """
+    _SHARED.enter()
+    try:
+        yield
+    finally:
+        _SHARED.leave()
+
+
+def start_process(function: Callable[..., Any], *arguments: Any) -> Channel:
+    """Starts a process of our own, which ends with the block of `worker_processes`; see `ForkServer.start`."""
+    return _SHARED.workers().start(function, *arguments)
 
 
 class WorkerPool(Generic[Item, Result]):
-    """Maps a function over items in worker processes, which start when needed and serve all pools until this one ends.
-
-    Tensors come back through shared memory. Workers are started by a server process that never held a GPU, a decoder
-    or a lock, since what a process holds when it forks may hang its children.
+    """Maps a function over items in worker processes, which start when they are needed and serve all pools.
 
     Args:
         function: a picklable callable, whose module is imported in each worker. What it raises is raised to the
-            consumer.
-        pin_memory: copy tensors to page-locked memory, from where a GPU takes them without waiting.
+            consumer. Arrays come back as memory that needs no copy.
+        finish: what is done here with what it returns, in a thread, before it is wanted.
     """
 
-    def __init__(self, function: Callable[[Item], Result], *, pin_memory: bool = False):
+    def __init__(self, function: Callable[[Item], Any], finish: Callable[[Any], Result] | None = None):
         self._function = function
-        self._ahead = AHEAD * max(1, _count_workers())
-        self._pinning = ThreadPoolExecutor(1) if pin_memory else None
+        self._finish = finish
+        self._ahead = AHEAD * _count_workers()
         self._begun: dict[Item, Future[Result]] = {}
 
     def begin(self, items: Iterable[Item]) -> None:
@@ -76,8 +92,6 @@ class WorkerPool(Generic[Item, Result]):
                 for item in islice(upcoming, self._ahead - len(waiting) - len(self._begun)):
                     self._begun[item] = self._take(item, begun)
                 yield result
-        except BrokenProcessPool as error:
-            raise _death(error) from error
         finally:
             for unwanted in (*waiting, *begun.values()):
                 unwanted.cancel()
@@ -86,58 +100,154 @@ class WorkerPool(Generic[Item, Result]):
         return begun.pop(item) if item in begun else self._submit(item)
 
     def _submit(self, item: Item) -> "Future[Result]":
+        return _SHARED.workers().submit(self._function, item, self._finish)
+
+
+class _Workers:
+    """Processes that call functions, each with a thread here that waits for it."""
+
+    def __init__(self, count: int):
+        self._lock = threading.Lock()
+        self._server = ForkServer()
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="worker")
+        self._of_thread = threading.local()
+        self._channels: list[Channel] = []
+
+    def start(self, function: Callable[..., Any], *arguments: Any) -> Channel:
+        with self._lock:
+            try:
+                return self._server.start(function, *arguments)
+            except OSError:  # it was killed
+                self._server.close()
+                self._server = ForkServer()
+                return self._server.start(function, *arguments)
+
+    def submit(self, function: Callable[[Any], Any], item: Any, finish: Callable[[Any], Any] | None) -> "Future[Any]":
+        def work() -> Any:
+            result = self._call(function, item)
+            return finish(result) if finish else result
+
+        return self._threads.submit(work)
+
+    def _call(self, function: Callable[[Any], Any], item: Any) -> Any:
+        if not hasattr(self._of_thread, "channel"):
+            self._of_thread.channel = self.start(_serve)
+            self._channels.append(self._of_thread.channel)
         try:
-            with without_main():
-                result = _workers().submit(self._function, item)
-        except BrokenProcessPool as error:
-            raise _death(error) from error
-        return self._pinning.submit(_pinned, result) if self._pinning else result
+            return _ask(self._of_thread.channel, function, item)
+        except (EOFError, BrokenPipeError) as error:
+            del self._of_thread.channel  # the next call gets another one
+            raise UserError(
+                f"a worker process died over {getattr(item, 'path', item)}: expected enough memory for one for each CPU"
+            ) from error
+
+    def end(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._server.close()  # those that wait for an answer hear of it
+        self._threads.shutdown()
+        for channel in self._channels:
+            channel.let_go()
 
 
-def _death(error: BrokenProcessPool) -> UserError:
-    _workers.cache_clear()  # the next pool gets new ones
-    return UserError(f"a worker process died ({one_line(error)}): expected enough memory, also in {SHARED_MEMORY}")
+class _Shared:
+    """The workers of this process: made when they are needed, and ended with the last block that holds them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._holders = 0
+        self._workers: _Workers | None = None
+
+    def enter(self) -> None:
+        with self._lock:
+            self._holders += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._holders = max(0, self._holders - 1)  # a fork may be in a block that was not its own
+            if not self._holders and self._workers is not None:
+                self._workers.end()
+                self._workers = None
+
+    def workers(self) -> _Workers:
+        with self._lock:
+            if self._workers is None:
+                self._workers = _Workers(_count_workers())
+            return self._workers
 
 
-def _pinned(future: "Future[Any]") -> Any:
-    import torch
-
-    result = future.result()
-    return result.pin_memory() if isinstance(result, torch.Tensor) else result
+_SHARED = _Shared()
+os.register_at_fork(after_in_child=_SHARED.__init__)  # type: ignore[misc]  # what it had stays its parent's
 
 
-@functools.cache
-def _workers() -> Executor:
-    count = _count_workers()
-    if count == 0:
-        return ThreadPoolExecutor(1)
-    context = fork_server()
-    start_fork_server()
-    return ProcessPoolExecutor(count, mp_context=context, initializer=_prepare_worker)
+def _count_workers() -> int:
+    return max(1, min(MAX_WORKERS, usable_cpus() // local_world_size()))
 
 
-def end_workers() -> None:
-    """Ends the worker processes of this process, where it has any. It would wait for them at its own end."""
-    if _workers.cache_info().currsize:
-        _workers().shutdown(cancel_futures=True)
-        _workers.cache_clear()
+def _ask(channel: Channel, function: Callable[[Any], Any], item: Any) -> Any:
+    """Has a worker call a function, and returns or raises what it did."""
+    with memory_file() as arrays:
+        channel.send((function, item), arrays)
+        answer: _Answer = channel.receive()[0]
+        memory = memoryview(map_memory(arrays) if answer.sizes else b"")
+    ends = accumulate(answer.sizes, initial=0)
+    result = pickle.loads(answer.content, buffers=[memory[begin:end] for begin, end in pairwise(ends)])
+    if answer.trace:
+        raise result from _InWorker(answer.trace)
+    return result
 
 
-def _prepare_worker() -> None:
-    for number in FROM_TERMINALS:
-        signal.signal(number, signal.SIG_IGN)  # where the user's own fork server was there first
+class _InWorker(Exception):  # noqa: N818, it only says where another one came from
+    """Where in a worker an error was raised."""
+
+    def __str__(self) -> str:
+        return f"\n\n{self.args[0]}"
+
+
+class _Answer(NamedTuple):
+    """What a call came to.
+
+    Attributes:
+        content: the pickled result, or error.
+        sizes: in bytes, of the arrays that are in the memory.
+        trace: of an error; empty for a result.
+    """
+
+    content: bytes
+    sizes: list[int]
+    trace: str = ""
+
+
+def _serve(channel: Channel) -> None:
+    """What a worker does, until nobody is there any more."""
     import torch
 
     torch.set_num_threads(1)
-    end_with_the_parent()
+    while True:
+        (function, item), (arrays,) = channel.receive(descriptors=1)
+        try:
+            answer = _call(function, item, arrays)
+        except Exception as error:
+            answer = _Answer(_pickled(error), [], traceback.format_exc())
+        finally:
+            os.close(arrays)
+        channel.send(answer)
 
 
-@functools.cache
-def _count_workers() -> int:
-    if SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free < LEAST_SHARED_MEMORY:
-        remark(
-            f"Videos are read one at a time: {SHARED_MEMORY} has less than {LEAST_SHARED_MEMORY >> 30} GiB free, which "
-            f"worker processes need; start a container with --shm-size=8g or --ipc=host"
-        )
-        return 0
-    return max(1, min(MAX_WORKERS, usable_cpus() // local_world_size()))
+def _call(function: Callable[[Any], Any], item: Any, arrays: int) -> _Answer:
+    apart: list[memoryview] = []
+
+    def keep_in_message(buffer: pickle.PickleBuffer) -> bool:
+        is_small = buffer.raw().nbytes < LEAST_APART
+        apart.extend([] if is_small else [buffer.raw()])
+        return is_small
+
+    content = pickle.dumps(function(item), protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=keep_in_message)
+    write(arrays, apart)
+    return _Answer(content, [one.nbytes for one in apart])
+
+
+def _pickled(error: Exception) -> bytes:
+    try:
+        return pickle.dumps(error)
+    except Exception:  # of whatever it holds
+        return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))

@@ -1,37 +1,20 @@
 """Who does what among the processes of a sweep."""
 
-import multiprocessing
 import shutil
-import threading
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 import yaml
 
 from vjepa_mlflow import Recipe
+from vjepa_mlflow.channel import Channel
 from vjepa_mlflow.data import Sample, SeenVideos
 from vjepa_mlflow.jobs import helpers
 from vjepa_mlflow.model import TINY_FOLDER
 from vjepa_mlflow.sweep import read_plan
 
 SWEEP = Path(__file__).parents[2] / "sweeps" / "baseline.yaml"
-
-
-class Processes:
-    """Notes what processes would be started for."""
-
-    Event = staticmethod(threading.Event)
-    Pipe = staticmethod(multiprocessing.Pipe)
-
-    def __init__(self) -> None:
-        self.assignments: list[helpers.Assignment] = []
-
-    def Process(self, target: Any, args: tuple) -> Any:  # noqa: N802, ARG002
-        self.assignments.append(args[0])
-        return SimpleNamespace(start=lambda: None, join=lambda _: None, kill=lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -42,14 +25,20 @@ def test_each_has_a_gpu_of_its_own_as_far_as_there_are_enough(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    started = Processes()
-    monkeypatch.setattr(helpers, "fork_server", lambda: started)
-    monkeypatch.setattr(helpers, "start_fork_server", lambda: None)
+    started: list[helpers.Assignment] = []
+
+    def start_process(_: object, assignment: helpers.Assignment) -> Channel:
+        started.append(assignment)
+        ours, theirs = Channel.pair()
+        theirs.close()
+        return ours
+
+    monkeypatch.setattr(helpers, "start_process", start_process)
     recipe = Recipe(device=device)
     about = {"storage": "", "study": "", "run_id": "", "tracking_uri": ""}
     whole = helpers.Assignment(plan=read_plan(SWEEP), recipe=recipe, encoded=recipe, count=1, **about)
     with helpers.helpers(whole, 4):
-        everyone = [whole.for_process(0, 4), *started.assignments]
+        everyone = [whole.for_process(0, 4), *started]
     assert [each.recipe.device for each in everyone] == expected
     assert [each.encoded.device for each in everyone] == expected
     assert [each.share.rank for each in everyone] == [0, 1, 2, 3]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from vjepa_mlflow import data, evaluation, features, flavor, model, tracking
 from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.errors import UserError, printable
-from vjepa_mlflow.interrupts import orderly_interrupts
 from vjepa_mlflow.jobs.assess import LabelledSet, assess, notes_folder
+from vjepa_mlflow.jobs.at_work import at_work
 from vjepa_mlflow.jobs.prepare import check_videos, log_faults, log_left_out, log_unused, print_listing
 from vjepa_mlflow.jobs.seen import Memory, describe_seen, seen_by
 from vjepa_mlflow.jobs.threads import threads_of_run
@@ -30,6 +30,7 @@ class EvaluationResult:
     evaluation: evaluation.Evaluation = field(repr=False)  # of many pages
 
 
+@at_work("evaluate")
 def evaluate(
     model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: int = 1, unseen_by: str = ""
 ) -> EvaluationResult:
@@ -70,7 +71,6 @@ def evaluate(
         **{name: getattr(recipe, name) for name in EVALUATED},
     }
     with (
-        orderly_interrupts(),
         tracking.run_log(tracking.Job.of("evaluate", values, values)) as log,
         threads_of_run(log, thread_count()),
         model.matmul_precision(recipe.precision),

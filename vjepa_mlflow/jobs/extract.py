@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from vjepa_mlflow import features, model
 from vjepa_mlflow.cpus import thread_count
+from vjepa_mlflow.jobs.at_work import at_work
 from vjepa_mlflow.jobs.encode import encode
 from vjepa_mlflow.jobs.prepare import check_names, prepare
 from vjepa_mlflow.ranks import launched_share
@@ -27,6 +28,7 @@ class ExtractionResult:
     clips_per_second: float | None
 
 
+@at_work("extract")
 def extract(recipe: Recipe) -> ExtractionResult:
     """Encodes every clip that a training run of this recipe reads, and keeps its features in the store.
 

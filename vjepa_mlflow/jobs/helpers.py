@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import TextIO
 
 from vjepa_mlflow import data, model, sweep, tracking
+from vjepa_mlflow.channel import Channel
 from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.jobs.prepare import Drawing, Fault, Preparation, find_checkpoint
 from vjepa_mlflow.jobs.trials import TrialRunner, Workshop
 from vjepa_mlflow.outputs import outlast_readers
-from vjepa_mlflow.processes import (
-    end_with_the_parent,
-    fork_server,
-    hear_interrupts,
-    start_fork_server,
-    without_main,
-)
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.workers import end_workers
+from vjepa_mlflow.workers import start_process, worker_processes
 
 PAUSE = 0.2
 SECONDS_TO_END = 20
@@ -128,41 +121,84 @@ class Assignment:
             tracking.end_trial_run(tracking.trial_run_id(self.run_id, trial), "INTERRUPTED")
 
 
-class Team:
-    """The helpers of a command, as the process sees them that started them."""
+class Helper:
+    """A process that helps, as the one sees it that started it.
 
-    def __init__(self, processes: list[ForkServerProcess], encoded: list[Event], go: Event, ends: list[Connection]):
-        self._processes, self._encoded, self._go, self._ends = processes, encoded, go, ends
-        self._missed: set[int] = set()
+    Attributes:
+        process_id: of it; 0 until it has told.
+        has_encoded: whether its share of the clips is encoded.
+        end: why it ended before its time, empty if it did not; None while it is at work.
+    """
+
+    def __init__(self, assignment: Assignment):
+        self._channel = start_process(_help, assignment)
+        self.process_id = 0
+        self.has_encoded = False
+        self.end: str | None = None
+
+    def listen(self, seconds: float = 0) -> None:
+        """Takes what it says of itself, if anything, and waits for that so long."""
+        while self.end is None and self._channel.has_something(seconds):
+            try:
+                attribute, value = self._channel.receive()[0]
+            except EOFError:
+                attribute, value = "end", "it was killed"
+            setattr(self, attribute, value)
+            seconds = 0
+
+    def let_begin(self) -> None:
+        with suppress(OSError):  # it has ended
+            self._channel.send(None)
+
+    def stop(self) -> None:
+        """Has it give its trial back and end."""
+        if self.end is None and self.process_id:
+            with suppress(ProcessLookupError):
+                os.kill(self.process_id, signal.SIGTERM)
+
+    def finish(self, seconds: float) -> None:
+        """Waits so long for its end, which comes then at the latest."""
+        deadline = time.monotonic() + seconds
+        while self.end is None and time.monotonic() < deadline:
+            self.listen(PAUSE)
+        self._channel.close()  # of which it would die
+
+
+class Team:
+    """The helpers of a command."""
+
+    def __init__(self, helpers: list[Helper]):
+        self._helpers = helpers
+        self._missed: set[Helper] = set()
 
     @property
     def process_ids(self) -> list[int]:
-        return [process.pid for process in self._processes if process.pid is not None]
+        return [helper.process_id for helper in self._helpers if helper.process_id and helper.end is None]
 
     def meet(self) -> None:
         """Waits until all have encoded their share."""
-        while not all(map(self._has_encoded, range(len(self._processes)))):
+        while any(helper.end is None and not helper.has_encoded for helper in self._helpers):
             time.sleep(PAUSE)
+            self.look()
 
     def begin(self) -> None:
         """Lets all begin with the trials."""
-        self._go.set()
+        for helper in self._helpers:
+            helper.let_begin()
 
     def look(self) -> None:
-        """Tells of helpers that ended before their time."""
-        for index, process in enumerate(self._processes):
-            if process.exitcode and index not in self._missed:
-                self._missed.add(index)
-                reason = self._ends[index].recv() if self._ends[index].poll() else f"exit status {process.exitcode}"
-                remark(f"Worker {index + 1} ended ({reason}): its trial goes on elsewhere")
+        """Hears all, and tells of those that ended before their time."""
+        for number, helper in enumerate(self._helpers, start=1):
+            helper.listen()
+            if helper.end and helper not in self._missed:
+                self._missed.add(helper)
+                remark(f"Worker {number} ended ({helper.end}): its trial goes on elsewhere")
 
     def wait(self) -> None:
         """Waits until all have ended by themselves."""
-        for process in self._processes:
-            process.join()
-
-    def _has_encoded(self, index: int) -> bool:
-        return self._encoded[index].is_set() or self._processes[index].exitcode is not None
+        for helper in self._helpers:
+            while helper.end is None:
+                helper.listen(PAUSE)
 
 
 @contextmanager
@@ -173,72 +209,53 @@ def helpers(whole: Assignment, world_size: int) -> Iterator[Team]:
         whole: what all of them are to do.
         world_size: how many there are, with this one.
     """
-    context = fork_server()
-    if world_size > 1:
-        start_fork_server()
-    go = context.Event()
-    encoded = [context.Event() for _ in range(1, world_size)]
-    pipes = [context.Pipe(duplex=False) for _ in encoded]
-    surroundings = Surroundings(dict(os.environ), Path.cwd())
-    processes = [
-        context.Process(target=_help, args=(whole.for_process(rank, world_size), surroundings, event, go, pipe[1]))
-        for rank, (event, pipe) in enumerate(zip(encoded, pipes, strict=True), start=1)
-    ]
-    with without_main():
-        for process in processes:
-            process.start()
+    started = [Helper(whole.for_process(rank, world_size)) for rank in range(1, world_size)]
     try:
-        yield Team(processes, encoded, go, [pipe[0] for pipe in pipes])
-    except BaseException as error:
-        if not (go.is_set() and isinstance(error, KeyboardInterrupt)):  # which they have got as well
-            for process in processes:
-                process.terminate()
+        yield Team(started)
+    except BaseException:
+        for helper in started:
+            helper.stop()
         raise
     finally:
-        for process in processes:
-            process.join(SECONDS_TO_END)
-            process.kill()
+        for helper in started:
+            helper.finish(SECONDS_TO_END)
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What a process would have from the one that started it, were it not started by a fork server."""
-
-    environment: dict[str, str]
-    folder: Path
-
-    def enter(self) -> None:
-        os.environ.clear()
-        os.environ.update(self.environment)
-        os.environ.pop("MLFLOW_RUN_ID", None)
-        os.chdir(self.folder)
-
-
-def _help(assignment: Assignment, surroundings: Surroundings, encoded: Event, go: Event, end: Connection) -> None:
+def _help(channel: Channel, assignment: Assignment) -> None:
     """What a helper does."""
-    os.setpgrp()  # a terminal's Ctrl-C reaches the first process alone, which passes it on
-    end_with_the_parent()
-    surroundings.enter()
+    channel.send(("process_id", os.getpid()))
+    go = threading.Event()
+    threading.Thread(target=_hear_the_first, args=(channel, go), daemon=True).start()
+    os.environ.pop("MLFLOW_RUN_ID", None)
     os.environ["LOCAL_WORLD_SIZE"] = str(assignment.share.world_size)
     outlast_readers()
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, it is this process's until its end
     sys.stderr = _no_terminal(sys.stderr)
+    end = ""
     try:
-        hear_interrupts()
-        _encode_and_work(assignment, encoded, go)
+        with worker_processes():
+            _encode_and_work(assignment, channel, go)
     except KeyboardInterrupt:
-        sys.exit(130)
+        end = "it was interrupted"
     except UserError as error:
-        end.send(one_line(error))
-        sys.exit(2)
+        end = one_line(error)
     except BaseException as error:
-        end.send(f"{type(error).__name__}: {one_line(error)}")
+        end = f"{type(error).__name__}: {one_line(error)}"
         raise
     finally:
-        end_workers()
+        channel.send(("end", end))
 
 
-def _encode_and_work(assignment: Assignment, encoded: Event, go: Event) -> None:
+def _hear_the_first(channel: Channel, go: threading.Event) -> None:
+    """Waits for the word of the process that this one works for, and ends this one with it."""
+    with suppress(EOFError):
+        while True:
+            channel.receive()
+            go.set()
+    os._exit(1)
+
+
+def _encode_and_work(assignment: Assignment, channel: Channel, go: threading.Event) -> None:
     """Encodes a share, and takes trials once the others have done so as well."""
     import mlflow
 
@@ -248,7 +265,7 @@ def _encode_and_work(assignment: Assignment, encoded: Event, go: Event) -> None:
     with model.cpu_threads(assignment.threads):
         workshop.encode(assignment.encoded)
         with gentle_interrupts() as stopping, shared.answering():
-            encoded.set()
+            channel.send(("has_encoded", True))
             while not go.is_set() and not stopping():
                 time.sleep(PAUSE)
             assignment.runner(shared, workshop, stopping=stopping).work()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vjepa_mlflow import data, flavor
 from vjepa_mlflow.errors import UserError, remark
+from vjepa_mlflow.forks import check_fork
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.jobs.prediction_files import PredictionFile, PredictionRow
@@ -47,6 +48,7 @@ def predict(model_uri: str, paths: Sequence[str | Path], *, num_clips: int = 1) 
         UserError: there is no such model, a path is not there, or no video is among them.
     """
     check_alone("predict")
+    check_fork("predict")
     flavor.check_num_clips(num_clips)
     files = [Path(path) for path in paths]
     total = _count_videos(files)
@@ -69,6 +71,7 @@ def predict_to_file(
         KeyboardInterrupt: it was asked to stop; the same call goes on.
     """
     check_alone("predict")
+    check_fork("predict")
     flavor.check_num_clips(num_clips)
     files = [Path(path) for path in paths]
     total = _count_videos(files)

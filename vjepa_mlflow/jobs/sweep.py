@@ -15,7 +15,8 @@ from typing import Any
 from vjepa_mlflow import data, model, sweep, tracking, training
 from vjepa_mlflow.energy import Meter, metering
 from vjepa_mlflow.errors import UserError, remark
-from vjepa_mlflow.interrupts import gentle_interrupts, orderly_interrupts
+from vjepa_mlflow.interrupts import gentle_interrupts
+from vjepa_mlflow.jobs.at_work import at_work
 from vjepa_mlflow.jobs.finish import finish, test_videos
 from vjepa_mlflow.jobs.helpers import Assignment, helpers
 from vjepa_mlflow.jobs.prepare import check_names, log_faults, log_preparation, log_unused
@@ -45,6 +46,7 @@ class SweepResult:
     summary: str
 
 
+@at_work("sweep")
 def run_sweep(
     file: Path, recipe: Recipe, *, trials: int | None = None, workers: int = 1, study: str = "", storage: str = ""
 ) -> SweepResult:
@@ -77,7 +79,7 @@ def run_sweep(
     shared = sweep.SharedStudy(storage or sweep.default_storage(mlflow.get_tracking_uri()), name)
     tracking.wake_tracking()
     _warn_of_password(storage)
-    with orderly_interrupts(), shared.answering():
+    with shared.answering():
         is_new = shared.create(plan, sweep.define(plan, recipe, listing.samples))
         run_id = None if is_new else shared.wait_for_run()
         job = tracking.Job("sweep", uuid.uuid4().hex, file.name, file.read_text(encoding="utf-8"))

@@ -12,7 +12,8 @@ from vjepa_mlflow import data, features, model, tracking, training
 from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.energy import metering
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.interrupts import gentle_interrupts, orderly_interrupts
+from vjepa_mlflow.interrupts import gentle_interrupts
+from vjepa_mlflow.jobs.at_work import at_work
 from vjepa_mlflow.jobs.checkpoints import Checkpoints
 from vjepa_mlflow.jobs.finish import finish, test_videos
 from vjepa_mlflow.jobs.pace import note_pace
@@ -43,6 +44,7 @@ class TrainingResult:
     metrics: dict[str, float]
 
 
+@at_work("train")
 def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingResult:
     """Trains the head of a frozen V-JEPA 2 on labelled videos and logs everything worth keeping to MLflow.
 
@@ -62,7 +64,6 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         raise UserError(f"save_steps={save_steps}: expected a whole number of at least 0")
     listing = check_names(recipe)
     with (
-        orderly_interrupts(),
         _log_of_training(recipe, listing.samples, resume) as log,
         metering(recipe.country) as meter,
         threads_of_run(log, thread_count()),

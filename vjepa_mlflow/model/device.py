@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -60,17 +61,55 @@ def describe_device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
+class _Precision(NamedTuple):
+    """How this process multiplies matrices."""
+
+    matmul: str
+    convolutions: bool
+
+    @classmethod
+    def now(cls) -> "_Precision":
+        return cls(torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
+
+    def set(self) -> None:
+        torch.set_float32_matmul_precision(self.matmul)
+        torch.backends.cudnn.allow_tf32 = self.convolutions
+
+
+class _Precisions:
+    """Those of the blocks of `matmul_precision` that are open, after the one outside; the last of them is in force.
+
+    Blocks of several threads may end in any order: each takes its own away.
+    """
+
+    lock = threading.Lock()
+    open: ClassVar[dict[object, _Precision]] = {}
+
+    @classmethod
+    def enter(cls, block: object, precision: _Precision) -> None:
+        with cls.lock:
+            cls.open.setdefault("outside", _Precision.now())
+            cls.open[block] = precision
+            precision.set()
+
+    @classmethod
+    def leave(cls, block: object) -> None:
+        with cls.lock:
+            del cls.open[block]
+            list(cls.open.values())[-1].set()
+            if len(cls.open) == 1:
+                cls.open.clear()
+
+
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Allows TF32 inside the block for `tf32`, and forbids it for the other formats."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    """Allows TF32 inside the block for `tf32`, and forbids it for the other formats, in all threads of the process."""
+    is_tf32, block = precision == "tf32", object()
+    _Precisions.enter(block, _Precision("high" if is_tf32 else "highest", is_tf32))
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
+        _Precisions.leave(block)
 
 
 class _ThreadCounts(threading.local):

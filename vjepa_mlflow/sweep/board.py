@@ -2,8 +2,7 @@
 
 import time
 
-from tqdm import tqdm
-
+from vjepa_mlflow.bars import Bar
 from vjepa_mlflow.sweep.plan import SweepPlan
 from vjepa_mlflow.sweep.queue import TrialQueue
 from vjepa_mlflow.sweep.study import best_slot
@@ -23,7 +22,7 @@ class Board:
         if self._told:
             print(f"The study goes on: {len(self._told)} of {queue.count} trials have ended", flush=True)
         total, done = queue.count, len(self._told)
-        self._bar = tqdm(total=total, initial=done, desc="Trials", unit="trial", disable=None, dynamic_ncols=True)
+        self._bar = Bar.shown(total=total, initial=done, desc="Trials", unit="trial")
         self._looked = 0.0
 
     def look(self) -> None:
@@ -33,7 +32,7 @@ class Board:
         slots = self._queue.slots()
         for slot in slots:
             if slot.ended and slot.number not in self._told:
-                tqdm.write(describe_trial(slot, self._plan))
+                Bar.write(describe_trial(slot, self._plan))
                 self._told.add(slot.number)
                 self._bar.update()
         best = best_slot(slots, self._plan.metric)

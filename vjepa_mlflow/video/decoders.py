@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import mmap
 import os
 import socket
 import subprocess
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vjepa_mlflow.channel import map_memory, memory_file, write
 from vjepa_mlflow.processes import deaf_to_interrupts, importable
 from vjepa_mlflow.video import decoder_process
 from vjepa_mlflow.video.decoder_process import Answer, Request
@@ -71,7 +71,7 @@ class Decoders:
         request = Request(self._sampling, position, limits)
         process = self._idle.get()
         try:
-            with _opened(video) as content, _memory_file() as frames:
+            with _opened(video) as content, memory_file() as frames:
                 answer = process.ask(request, content, frames)
                 if answer.error:
                     raise VideoError(answer.error)
@@ -151,8 +151,8 @@ class _Process:
 def _opened(video: Path | bytes) -> Iterator[int]:
     """A descriptor to read a video from."""
     if isinstance(video, bytes):
-        with _memory_file() as descriptor:
-            _write(descriptor, video)
+        with memory_file() as descriptor:
+            write(descriptor, [video])
             yield descriptor
         return
     try:
@@ -165,22 +165,6 @@ def _opened(video: Path | bytes) -> Iterator[int]:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def _memory_file() -> Iterator[int]:
-    descriptor = os.memfd_create("video")
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _write(descriptor: int, content: bytes) -> None:
-    remaining = memoryview(content)
-    while remaining:
-        remaining = remaining[os.write(descriptor, remaining) :]
-
-
 def _map(descriptor: int, shape: tuple[int, ...]) -> np.ndarray:
     """The file's content as an array that keeps the memory for as long as it lives, without a copy."""
-    content = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
-    return np.frombuffer(content, dtype=np.uint8).reshape(shape)
+    return np.frombuffer(map_memory(descriptor), dtype=np.uint8).reshape(shape)

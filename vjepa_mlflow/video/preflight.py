@@ -17,7 +17,7 @@ from vjepa_mlflow.video.notes import FileVersion, file_version, note_of, write_t
 from vjepa_mlflow.video.opening import Source, open_video
 from vjepa_mlflow.video.sampling import Sampling
 from vjepa_mlflow.video.timeline import Timeline, read_timeline
-from vjepa_mlflow.workers import WorkerPool
+from vjepa_mlflow.workers import WorkerPool, worker_processes
 
 
 class Identity(NamedTuple):
@@ -27,14 +27,20 @@ class Identity(NamedTuple):
     seconds: float
 
 
-def identify(path: Path) -> Identity:
-    """Reads a file without decoding it.
+def identify_videos(paths: Sequence[Path]) -> list[Identity | VideoError]:
+    """Identifies several files at once, in their order; of one that cannot be read, says what is wrong with it."""
+    with worker_processes():
+        pool: WorkerPool[Path, Identity | VideoError] = WorkerPool(_identify)
+        return list(progress(pool.map(paths), total=len(paths), description="Reading videos", unit="video"))
 
-    Raises:
-        VideoError: it is not a video.
-        OSError: it cannot be read.
-    """
-    return Identity(sha256([path]), read_timeline(Source(path)).duration)
+
+def _identify(path: Path) -> Identity | VideoError:
+    try:
+        return Identity(sha256([path]), read_timeline(Source(path)).duration)
+    except VideoError as error:
+        return error
+    except OSError as error:
+        return VideoError(f"it cannot be read ({error.strerror})")
 
 
 class Finding(NamedTuple):
@@ -102,7 +108,9 @@ def inspect_videos(
                 found[index] = known
 
     inspect = _Inspect(sampling, notes)
-    inspections = list(WorkerPool(inspect).map(unknown()))
+    with worker_processes():
+        pool: WorkerPool[Path, Inspection] = WorkerPool(inspect)
+        inspections = list(pool.map(unknown()))
     found.update(zip(opened, inspections, strict=True))
     return [found[index] for index in range(len(paths))]
 

@@ -16,7 +16,7 @@ from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.sampling import Sampling, choose_frames
-from vjepa_mlflow.workers import WorkerPool
+from vjepa_mlflow.workers import WorkerPool, worker_processes
 
 VERSION = 2
 """Changes with what is measured, so that no older note is taken for it."""
@@ -90,9 +90,11 @@ def measure_videos(
     measure = _Measure(sampling, notes)
     noted = [measure.noted(file.digest) for file in files]
     missing = [file for file, known in zip(files, noted, strict=True) if known is None]
-    measured = WorkerPool(measure).map(missing)
-    bar = progress(measured, total=len(missing), description="Measuring videos", unit="video")
-    return [next(bar) if known is None else known for known in noted]
+    with worker_processes():
+        pool: WorkerPool[VideoFile, VideoProperties | VideoError] = WorkerPool(measure)
+        measured = pool.map(missing)
+        bar = progress(measured, total=len(missing), description="Measuring videos", unit="video")
+        return [next(bar) if known is None else known for known in noted]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,11 +36,11 @@ class ClipReader:
     Args:
         sampling: of the clips.
         notes: the folder in which `inspect_videos` noted timelines; None: nowhere.
-        pin_memory: into page-locked memory, for a GPU.
+        pin_memory: into page-locked memory, from where a GPU takes them without waiting.
     """
 
     def __init__(self, sampling: Sampling, *, notes: Path | None = None, pin_memory: bool = False):
-        self._pool = WorkerPool(_Read(sampling, notes), pin_memory=pin_memory)
+        self._pool = WorkerPool(_Read(sampling, notes), finish=_pinned if pin_memory else _as_tensor)
 
     def begin(self, requests: Iterable[ClipRequest]) -> None:
         """Starts to read the first of the clips that `read` will be asked for next."""
@@ -62,14 +63,22 @@ class _Read:
     sampling: Sampling
     notes: Path | None
 
-    def __call__(self, request: ClipRequest) -> Tensor | VideoError:
+    def __call__(self, request: ClipRequest) -> np.ndarray | VideoError:
         try:
             timeline = recall_timeline(self.notes, request.path, request.version)
             clip = sample_clip(Source(request.path), self.sampling, request.position, timeline)
             _check_content(request)
         except VideoError as error:
             return error
-        return torch.from_numpy(clip.frames)
+        return clip.frames
+
+
+def _as_tensor(read: np.ndarray | VideoError) -> Tensor | VideoError:
+    return read if isinstance(read, VideoError) else torch.from_numpy(read)
+
+
+def _pinned(read: np.ndarray | VideoError) -> Tensor | VideoError:
+    return read if isinstance(read, VideoError) else torch.from_numpy(read).pin_memory()
 
 
 def _check_content(request: ClipRequest) -> None:

@@ -1,0 +1,67 @@
+"""The program that processes of ours are forked from.
+
+    python -m vjepa_mlflow.fork_server MODULE ... < SOCKET
+
+It imports the modules, which its children so have at once, and forks a child for each message that comes from the Unix
+socket. The child does what it is told by way of the socket that came with the message. When nobody is at the other end
+any more, the program ends, with all its children.
+"""
+
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from vjepa_mlflow.channel import Channel
+
+
+def main(modules: Sequence[str]) -> None:
+    for module in modules:
+        importlib.import_module(module)
+    gc.freeze()  # what all of them have, so that it stays in memory once
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children that have ended are gone
+    requests = Channel(socket.socket(fileno=os.dup(sys.stdin.fileno())))
+    _put_nothing_in_place_of_input()
+    with suppress(EOFError):
+        while True:
+            (descriptor,) = requests.receive(descriptors=1)[1]
+            if not os.fork():
+                _work(descriptor)
+            os.close(descriptor)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _put_nothing_in_place_of_input() -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, sys.stdin.fileno())
+    os.close(nothing)
+
+
+def _work(descriptor: int) -> None:
+    """What a child does, to its end."""
+    status = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        channel = Channel(socket.socket(fileno=descriptor))
+        channel.receive()[0].enter()
+        function, arguments = channel.receive()[0]
+        function(channel, *arguments)
+        status = 0
+    except (EOFError, BrokenPipeError):  # of whoever started it, and is gone
+        pass
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

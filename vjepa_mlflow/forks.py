@@ -1,0 +1,65 @@
+"""What a fork of a process that has computed cannot do: OpenMP's threads and CUDA stay with their first process."""
+
+import os
+import signal
+import sys
+import time
+
+from vjepa_mlflow.errors import UserError
+
+SECONDS_TO_ADD = 10
+"""For which it is tried whether numbers can be added up in parallel: in vain, where OpenMP waits for threads."""
+
+PAUSE = 0.01
+
+
+class _Process:
+    """This one."""
+
+    is_fork = False
+
+    @classmethod
+    def note_fork(cls) -> None:
+        cls.is_fork = True
+
+
+os.register_at_fork(after_in_child=_Process.note_fork)
+
+
+def check_fork(job: str) -> None:
+    """Refuses to compute in a fork that cannot, and would wait for ever.
+
+    Args:
+        job: what is to be done, as the user calls it.
+
+    Raises:
+        UserError: the process that was forked had computed, with several threads or on a GPU.
+    """
+    if not _Process.is_fork or "torch" not in sys.modules:
+        return
+    import torch
+
+    if torch.cuda._is_in_bad_fork() or not _adds_in_parallel():
+        raise UserError(
+            f"{job}: this process was forked from one that PyTorch had computed in, whose threads and GPUs it cannot "
+            f"use: expected a new one (multiprocessing's spawn), or a fork from before that"
+        )
+    _Process.is_fork = False
+
+
+def _adds_in_parallel() -> bool:
+    """Tries it in a fork of this one, which can be killed."""
+    import torch
+
+    process = os.fork()
+    if not process:
+        torch.ones(1 << 20).sum()
+        os._exit(0)
+    deadline = time.monotonic() + SECONDS_TO_ADD
+    while os.waitpid(process, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            return False
+        time.sleep(PAUSE)
+    return True
