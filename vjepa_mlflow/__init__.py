@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.jobs.train import TrainingResult, train
     from vjepa_mlflow.jobs.upload import UploadResult, upload
     from vjepa_mlflow.recipe import Recipe
+    from vjepa_mlflow.workers import worker_processes
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,7 @@ __all__ = [
     "save_model",
     "train",
     "upload",
+    "worker_processes",
 ]
 
 __getattr__ = load_when_used(__name__)

@@ -32,6 +32,7 @@ class ForkServer:
             [sys.executable, "-m", "vjepa_mlflow.fork_server", *PRELOADED],
             stdin=theirs.fileno(),
             env=importable(os.environ),
+            cwd="/",  # where no file of the user's has the name of a module
             start_new_session=True,
         )
         theirs.let_go()
@@ -82,9 +83,10 @@ class Surroundings:
 
 
 def importable(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which Python finds this package, wherever this process has it from."""
-    paths = [str(Path(__file__).parent.parent), environment.get("PYTHONPATH", "")]
-    return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    """An environment in which Python finds this package, wherever this process has it from, in any folder."""
+    paths = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    ours = str(Path(__file__).parent.parent)
+    return {**environment, "PYTHONPATH": os.pathsep.join([ours, *map(os.path.abspath, paths)])}
 
 
 @contextmanager

@@ -103,18 +103,27 @@ class WorkerPool(Generic[Item, Result]):
         return _SHARED.workers().submit(self._function, item, self._finish)
 
 
+class _OfThread(threading.local):
+    """What each thread that waits has."""
+
+    channel: Channel | None = None
+
+
 class _Workers:
     """Processes that call functions, each with a thread here that waits for it."""
 
     def __init__(self, count: int):
         self._lock = threading.Lock()
+        self._ended = False
         self._server = ForkServer()
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="worker")
-        self._of_thread = threading.local()
+        self._of_thread = _OfThread()
         self._channels: list[Channel] = []
 
     def start(self, function: Callable[..., Any], *arguments: Any) -> Channel:
         with self._lock:
+            if self._ended:
+                raise EOFError("they have ended")
             try:
                 return self._server.start(function, *arguments)
             except OSError:  # it was killed
@@ -130,20 +139,22 @@ class _Workers:
         return self._threads.submit(work)
 
     def _call(self, function: Callable[[Any], Any], item: Any) -> Any:
-        if not hasattr(self._of_thread, "channel"):
-            self._of_thread.channel = self.start(_serve)
-            self._channels.append(self._of_thread.channel)
         try:
+            if self._of_thread.channel is None:
+                self._of_thread.channel = self.start(_serve)
+                self._channels.append(self._of_thread.channel)
             return _ask(self._of_thread.channel, function, item)
         except (EOFError, BrokenPipeError) as error:
-            del self._of_thread.channel  # the next call gets another one
+            self._of_thread.channel = None  # the next call gets another one
             raise UserError(
                 f"a worker process died over {getattr(item, 'path', item)}: expected enough memory for one for each CPU"
             ) from error
 
     def end(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._server.close()  # those that wait for an answer hear of it
+        with self._lock:
+            self._ended = True
+            self._server.close()  # those that wait for an answer hear of it
         self._threads.shutdown()
         for channel in self._channels:
             channel.let_go()

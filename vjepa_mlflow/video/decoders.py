@@ -96,6 +96,7 @@ class _Process:
                 [sys.executable, "-m", decoder_process.__name__],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
+                cwd="/",  # where no file of the user's has the name of a module
                 # Address space is limited, and a heap for each thread would take much of it.
                 env=importable({**os.environ, "MALLOC_ARENA_MAX": "1"}),
             )
