@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.cache import TEMPORARY_PREFIX
-from vjepa_mlflow.features.contents import DAY, choose_old, list_contents, remove
+from vjepa_mlflow.cache import DAY, TEMPORARY_PREFIX, is_held
+from vjepa_mlflow.features.contents import choose_old, list_contents, remove
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.store import IDENTITY, FeatureStore
 
@@ -145,13 +145,13 @@ def test_pruning_by_size_takes_the_longest_unused(store: FeatureStore) -> None:
 
 def test_pruning_takes_what_killed_writers_left_and_empty_spaces(store: FeatureStore) -> None:
     files = fill(store)
-    old, new = (files[0].parent / f"{TEMPORARY_PREFIX}{name}" for name in ("old", "new"))
-    for left in (old, new):
-        left.write_bytes(b"half")
-    os.utime(old, (time.time() - 2 * DAY,) * 2)
-    remove([])
-    assert not old.exists()
-    assert new.exists()  # its writer may be at it
+    left, written = (files[0].parent / f"{TEMPORARY_PREFIX}{name}" for name in ("left", "written"))
+    left.write_bytes(b"half")
+    with written.open("wb") as file:
+        assert is_held(file.fileno()) is False  # its writer is at it
+        remove([])
+        assert not left.exists()
+        assert written.exists()
     remove(choose_old(list_contents(), older_than=0, max_size=0))
     assert list_contents() == []
 

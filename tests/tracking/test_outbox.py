@@ -18,7 +18,8 @@ from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from vjepa_mlflow import UserError
 from vjepa_mlflow.tracking import outbox as module
 from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE, deliver
-from vjepa_mlflow.tracking.outbox import Outbox, open_outbox, read_address, read_entry, written_here
+from vjepa_mlflow.tracking.entries import read_entry
+from vjepa_mlflow.tracking.outbox import Outbox, open_outbox, read_address, written_here
 
 SILENCES = [
     MlflowException("the database is away", TEMPORARILY_UNAVAILABLE),
