@@ -2,10 +2,11 @@
 
     python -m tools.kills
 
-Of a delivery (entries of every kind, to a real `mlflow server`, part of them while nobody answers) and of a training's
-checkpoints. Not by chance: calls are counted, and a child that is forked for each of them, with everything imported,
-is killed before it; of a write, when half of it is done. Another child then does the same work again, and all must be
-there, once.
+Of a delivery (entries of every kind, to a real `mlflow server`, part of them while nobody answers), of a training's
+checkpoints, and of what is kept of videos (a note, a timeline, a thumbnail, properties, an entry of the feature store,
+a file of the demo). Not by chance: calls are counted, and a child that is forked for each of them, with everything
+imported, is killed before it; of a write, when half of it is done. Another child then does the same work again, and all
+must be there, once.
 """
 
 import builtins
@@ -229,9 +230,70 @@ def kill_trainings(folder: Path) -> Iterator[str]:
         yield f"change {number}: {found}" if found else ""
 
 
+def kill_keepers(folder: Path) -> Iterator[str]:
+    """Kills what keeps what can be made again before each change of the cache; yields what is amiss.
+
+    The next one ends as one that was never killed, the cache holds the same files, and they have the same contents but
+    for what was measured in seconds.
+    """
+    from vjepa_mlflow.data import draw_clip
+
+    video = folder / "clip.mp4"
+    do(lambda: video.write_bytes(draw_clip("left_clockwise", seed=0)) and None)  # here, it would leave threads to fork
+    cache = folder / "kept"
+    os.environ["VJEPA_MLFLOW_CACHE"] = str(cache)
+    expected = ask(partial(_keep_everything, video)), _files(cache)
+    for number in itertools.count(1):
+        shutil.rmtree(cache)
+        if not is_killed(lambda: _keep_everything(video) and None, number, lambda path: path.startswith(str(cache))):
+            return
+        found = ask(partial(_keep_everything, video)), _files(cache)
+        yield "" if found == expected else f"change {number}: {found}"
+
+
+def _keep_everything(video: Path) -> tuple[object, ...]:
+    """Does what keeps something of a video, twice, and returns what it came to."""
+    import torch
+
+    from vjepa_mlflow.data import Sample, demo
+    from vjepa_mlflow.evaluation import read_thumbnails
+    from vjepa_mlflow.features.names import FeatureSpace
+    from vjepa_mlflow.features.store import FeatureStore
+    from vjepa_mlflow.jobs.assess import notes_folder
+    from vjepa_mlflow.video import Sampling, VideoFile, inspect_videos, measure_videos, notes, video_notes
+
+    demo.CLIPS_PER_CLASS = {"train": 1}
+    demo.MOTIONS = {"left_clockwise": demo.MOTIONS["left_clockwise"]}
+    notes.LEAST_BYTES = 0  # so that this one's timeline is noted
+    sampling, root = Sampling(16), notes_folder("disk")
+    space = FeatureSpace("backbone", "processor", 16, 4, 0.0, "fp32", "transformers")
+    name, features = "0" * 64, torch.arange(12.0).reshape(3, 4)
+    found: list[object] = []
+    for _ in range(2):
+        (inspection,) = inspect_videos([video], sampling, notes=video_notes("disk"))
+        assert root is not None
+        assert inspection.finding is not None
+        digest = inspection.finding.digest
+        sample = Sample(video, "clip", "left", digest=digest)
+        store = FeatureStore(space)
+        if (kept := store.read(name)) is None:
+            store.write(name, features)
+            store.finish()
+        elif not torch.equal(kept, features):
+            raise ValueError("other features")
+        (properties,) = measure_videos([VideoFile(video, digest)], sampling, notes=root / "properties")
+        thumbnails = read_thumbnails(sample, sampling, kept=root / "thumbnails")
+        found = [digest, properties, thumbnails.tobytes(), demo.folder()]
+    return tuple(found)
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
 @click.command()
 def main() -> None:
-    """Kills deliveries and trainings before each change of a file, and says how often and what was amiss."""
+    """Kills each of these before each change of a file, and says how often and what was amiss."""
     import mlflow
 
     from tools.outages import mlflow_server
@@ -248,6 +310,7 @@ def main() -> None:
         shutil.rmtree(folder / "cache", ignore_errors=True)
         mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
         report("a checkpoint", kill_trainings(folder))
+        report("what is kept of videos", kill_keepers(folder))
 
 
 def report(what: str, found: Iterator[str]) -> None:
