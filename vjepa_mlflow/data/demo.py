@@ -16,6 +16,7 @@ import torch
 
 from vjepa_mlflow.cache import cache_folder, write_atomically
 from vjepa_mlflow.data.drawing import Motion, Style, draw_films, expose
+from vjepa_mlflow.data.samples import few
 from vjepa_mlflow.digest import sha256_of
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.iteration import map_ahead, progress
@@ -74,11 +75,9 @@ def folder() -> Path:
     if amiss:
         drawn = _draw(root, amiss)
         keep(noted, json.dumps(clips | drawn).encode(), within=noted.parent)
-        changed = [name for name in amiss if amiss[name].digest]
+        changed = [name for name, clip in amiss.items() if clip.digest]
         if changed:
-            remark(
-                f"{root}: {len(changed)} files were not as they had been drawn, and are now, {changed[0]} among them"
-            )
+            remark(f"{root}: {len(changed)} files were missing or changed, and were drawn again: {few(changed)}")
     return root
 
 

@@ -260,7 +260,8 @@ def describe_replaced(samples: Sequence[data.Sample], inspections: Sequence[vide
     names = [sample.name for sample, inspection in zip(samples, inspections, strict=True) if inspection.replaced]
     if not names:
         return []
-    return [f"{len(names)} videos have other contents than before, with the same size and time: {data.few(names)}"]
+    count = f"{len(names)} of {len(samples)} videos"
+    return [f"{count} have other contents than before, with the same size and time: {data.few(names)}"]
 
 
 def check_classes(name: str, samples: Sequence[data.Sample], usable: Sequence[data.Sample]) -> None:
