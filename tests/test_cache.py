@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vjepa_mlflow import UserError
-from vjepa_mlflow.cache import build_once, cache_folder, write_atomically
+from vjepa_mlflow import UserError, cache
+from vjepa_mlflow.cache import TEMPORARY_PREFIX, build_once, cache_folder, is_held, write_atomically
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +95,24 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError):  # noqa: PT011, of several kinds
         write_atomically(tmp_path / "file", b"content")
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_writer_left_is_swept_away_and_what_is_being_written_is_not(tmp_path: Path) -> None:
+    left, folder, written = (tmp_path / f"{TEMPORARY_PREFIX}{name}" for name in ("left", "folder", "written"))
+    left.touch()
+    (folder / "inside").mkdir(parents=True)
+    with written.open("wb") as file:
+        is_held(file.fileno())
+        write_atomically(tmp_path / "ab" / "file", b"content", within=tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [written.name, "ab"]
+
+
+def test_a_writer_whose_file_is_swept_away_writes_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def steal(descriptor: int) -> bool:
+        monkeypatch.undo()
+        Path(f"/proc/self/fd/{descriptor}").readlink().unlink()
+        return True
+
+    monkeypatch.setattr(cache, "is_held", steal)
+    write_atomically(tmp_path / "file", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

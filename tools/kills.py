@@ -2,10 +2,11 @@
 
     python -m tools.kills
 
-Of a delivery (entries of every kind, to a real `mlflow server`, part of them while nobody answers) and of a training's
-checkpoints. Not by chance: calls are counted, and a child that is forked for each of them, with everything imported,
-is killed before it; of a write, when half of it is done. Another child then does the same work again, and all must be
-there, once.
+Of a delivery (entries of every kind, to a real `mlflow server`, part of them while nobody answers), of a training's
+checkpoints, and of what is kept of videos (a note, a timeline, a thumbnail, properties, an entry of the feature store,
+a file of the demo). Not by chance: calls are counted, and a child that is forked for each of them, with everything
+imported, is killed before it; of a write, when half of it is done. Another child then does the same work again, and all
+must be there, once.
 """
 
 import builtins
@@ -229,9 +230,80 @@ def kill_trainings(folder: Path) -> Iterator[str]:
         yield f"change {number}: {found}" if found else ""
 
 
+def kill_keepers(folder: Path) -> Iterator[str]:
+    """Kills what keeps what can be made again before each change of the cache; yields what is amiss.
+
+    The next one ends as one that was never killed, the cache holds the same files, and they have the same contents but
+    for what was measured in seconds.
+    """
+    from vjepa_mlflow.data import demo, draw_clip  # noqa: F401, which the children need
+    from vjepa_mlflow.evaluation import thumbnails  # noqa: F401
+    from vjepa_mlflow.features import store  # noqa: F401
+    from vjepa_mlflow.jobs import assess  # noqa: F401
+    from vjepa_mlflow.video import preflight, properties  # noqa: F401
+
+    video = folder / "clip.mp4"
+    do(lambda: video.write_bytes(draw_clip("left_clockwise", seed=0)) and None)  # here, it would leave threads to fork
+    cache = folder / "cache"
+    expected = ask(partial(_keep_everything, video)), _files(cache)
+    for number in itertools.count(1):
+        shutil.rmtree(cache)
+        if not is_killed(lambda: _keep_everything(video) and None, number, lambda path: path.startswith(str(cache))):
+            return
+        found = ask(partial(_keep_everything, video)), _files(cache)
+        yield "" if found == expected else f"change {number}: {found}"
+
+
+def _keep_everything(video: Path) -> tuple[object, ...]:
+    """Does what keeps something of a video, twice, and returns what it came to."""
+    import torch
+
+    from vjepa_mlflow.cache import sweep
+    from vjepa_mlflow.data import Sample, demo
+    from vjepa_mlflow.evaluation import read_thumbnails
+    from vjepa_mlflow.features.names import FeatureSpace
+    from vjepa_mlflow.features.store import FeatureStore
+    from vjepa_mlflow.jobs.assess import notes_folder
+    from vjepa_mlflow.video import Sampling, VideoFile, notes, video_notes
+    from vjepa_mlflow.video.preflight import _Inspect
+    from vjepa_mlflow.video.properties import _Measure
+
+    torch.set_num_threads(1)
+    demo.CLIPS_PER_CLASS = {"train": 1}
+    demo.MOTIONS = {"left_clockwise": demo.MOTIONS["left_clockwise"]}
+    notes.LEAST_BYTES = 0  # so that this one's timeline is noted
+    sampling, root = Sampling(16), notes_folder("disk")
+    assert root is not None
+    inspect = _Inspect(sampling, video_notes("disk"), reread=False)  # in this process, and not in its workers
+    measure = _Measure(sampling, root / "properties")
+    space = FeatureSpace("backbone", "processor", 16, 4, 0.0, "fp32", "transformers")
+    name, features = "0" * 64, torch.arange(12.0).reshape(3, 4)
+    for folder in root.glob("*"):
+        sweep(folder)  # as a start does
+    found: tuple[object, ...] = ()
+    for _ in range(2):
+        inspection = inspect.recall(video) or inspect(video)
+        assert inspection.finding is not None
+        digest = inspection.finding.digest
+        store = FeatureStore(space)
+        if (kept := store.read(name)) is None:
+            store.write(name, features)
+            store.finish()
+        elif not torch.equal(kept, features):
+            raise ValueError("other features")
+        properties = measure.noted(digest) or measure(VideoFile(video, digest))
+        thumbnails = read_thumbnails(Sample(video, "clip", "left", digest=digest), sampling, kept=root / "thumbnails")
+        found = digest, properties, thumbnails.tobytes(), demo.folder()
+    return found
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
 @click.command()
 def main() -> None:
-    """Kills deliveries and trainings before each change of a file, and says how often and what was amiss."""
+    """Kills each of these before each change of a file, and says how often and what was amiss."""
     import mlflow
 
     from tools.outages import mlflow_server
@@ -241,6 +313,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["VJEPA_MLFLOW_CACHE"] = str(folder / "cache")
+        report("what is kept of videos", kill_keepers(folder))  # first: nothing has left threads here, to be forked
         (folder / "state").write_bytes(b"state")
         with mlflow_server(folder, f"sqlite:///{folder}/server.db") as address:
             mlflow.set_tracking_uri(address)

@@ -146,8 +146,11 @@ def train(resume: str, save_steps: int, **options: Any) -> None:
 
 @commands.command()
 @click.argument("data")
+@click.option(
+    "--reread", is_flag=True, help="Read every video, also where its size and times are those it was read with before."
+)
 @recipe_options(*(name for name in CHECKED if name != "data"))
-def check(**options: Any) -> None:
+def check(reread: bool, **options: Any) -> None:
     """Show what DATA is understood as, and what a training on it would take, without opening a model.
 
     Every video is opened, as before a training. With one that cannot be used the command fails in the end, unless bad
@@ -156,7 +159,7 @@ def check(**options: Any) -> None:
     recipe = Recipe(**options)
     from vjepa_mlflow.jobs.check import check
 
-    result = check(recipe)
+    result = check(recipe, reread=reread)
     print_result(printable_lines(result.text()))
     result.refuse_faults()
 

@@ -10,7 +10,15 @@ BLOCK = 1 << 20
 
 def sha256_of_text(text: str) -> str:
     """The SHA-256 of a text, hexadecimal; file names may be in it that are no proper text."""
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    return sha256_of(text.encode(errors="surrogateescape"))
+
+
+def sha256_of(*contents: bytes) -> str:
+    """The SHA-256 of contents one after the other, hexadecimal."""
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def sha256(files: Iterable[Path]) -> str:

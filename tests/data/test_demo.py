@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tools.pretrain_tiny import course
 from tools.pretrain_tiny.vocabulary import make_vocabulary
+from vjepa_mlflow.cache import TEMPORARY_PREFIX
 from vjepa_mlflow.data import demo, draw_clip, read_training_data
 from vjepa_mlflow.data.drawing import draw_films, expose
 from vjepa_mlflow.video import read_clip
@@ -28,7 +29,32 @@ def test_the_demo_is_drawn_whole(demo_set: Path) -> None:
     }
     assert len(demo.MOTIONS) >= 6
     assert demo.CLIPS_PER_CLASS == {"train": 72, "val": 8, "test": 12}  # which takes the tests too long
-    assert not list(demo_set.parent.glob(f".{demo_set.name}*"))  # nothing half-written beside it
+    assert not list(demo_set.parent.glob(f"{TEMPORARY_PREFIX}*"))  # nothing half-written beside it
+
+
+def test_what_is_missing_or_changed_is_drawn_again_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path))
+    monkeypatch.setattr(demo, "CLIPS_PER_CLASS", {"train": 1})
+    root = demo.folder()
+    before = {path: (path.read_bytes(), path.stat().st_ino) for path in root.rglob("*.mp4")}
+    missing, cut, flipped, *_ = sorted(before)
+    missing.unlink()
+    cut.write_bytes(cut.read_bytes()[:-1])
+    flipped.write_bytes(flipped.read_bytes()[:-1] + b"x")
+    (root / "mine.txt").touch()
+    assert demo.folder() == root
+    said = capsys.readouterr().err
+    assert "3 files were missing or changed, and were drawn again: train/down_clockwise/000.mp4" in said
+    (tmp_path / "demo-2-files").write_text("{")
+    assert demo.folder() == root
+    after = {path: (path.read_bytes(), path.stat().st_ino) for path in root.rglob("*.mp4")}
+    assert {path: content for path, (content, _) in after.items()} == {
+        path: content for path, (content, _) in before.items()
+    }
+    assert sum(after[path] != before[path] for path in before) <= 3
+    assert (root / "mine.txt").exists()
 
 
 def test_a_clip_is_drawn_quickly() -> None:

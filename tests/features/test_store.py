@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.cache import TEMPORARY_PREFIX
-from vjepa_mlflow.features.contents import DAY, choose_old, list_contents, remove
+from vjepa_mlflow.cache import DAY, TEMPORARY_PREFIX, is_held
+from vjepa_mlflow.features.contents import choose_old, list_contents, remove
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.store import IDENTITY, FeatureStore
 
@@ -95,9 +95,27 @@ def damage_text(file: Path) -> None:
     file.write_text("not a safetensors file " * 20)
 
 
-@pytest.mark.parametrize(
-    "damage", [damage_truncate, damage_empty, damage_flip, damage_foreign, damage_text], ids=lambda one: one.__name__
-)
+def damage_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def damage_size(file: Path) -> None:
+    os.truncate(file, 1 << 42)
+
+
+DAMAGES = [
+    damage_pipe,
+    damage_size,
+    damage_truncate,
+    damage_empty,
+    damage_flip,
+    damage_foreign,
+    damage_text,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda one: one.__name__)
 def test_what_is_damaged_is_not_trusted_and_goes_and_is_named(
     store: FeatureStore, damage: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,6 +128,33 @@ def test_what_is_damaged_is_not_trusted_and_goes_and_is_named(
         f"{file}: was changed after it was written: it is deleted, and its clip encoded again"
     ]
     assert store.read(NAMES[1]) is not None
+
+
+def test_a_folder_in_the_place_of_features_is_named_and_stays(
+    store: FeatureStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file, *_) = fill(store)
+    file.unlink()
+    (file / "inside").mkdir(parents=True)
+    assert store.read(NAMES[0]) is None
+    assert NAMES[0] not in store
+    store.write(NAMES[0], features())
+    store.finish()
+    assert (file / "inside").is_dir()
+    assert capsys.readouterr().err == (
+        f"{file}: is a folder where features were kept: their clip is encoded again, and not kept\n"
+    )
+
+
+def test_a_damaged_description_is_written_again(store: FeatureStore) -> None:
+    fill(store)
+    description = store.folder / "space.json"
+    text = description.read_text()
+    for damaged in ("", "5", text[:-3]):
+        description.write_text(damaged)
+        assert list_contents()[0].description == {}
+        FeatureStore(SPACE)
+        assert description.read_text() == text
 
 
 def test_a_file_under_another_name_is_not_trusted(store: FeatureStore) -> None:
@@ -145,13 +190,13 @@ def test_pruning_by_size_takes_the_longest_unused(store: FeatureStore) -> None:
 
 def test_pruning_takes_what_killed_writers_left_and_empty_spaces(store: FeatureStore) -> None:
     files = fill(store)
-    old, new = (files[0].parent / f"{TEMPORARY_PREFIX}{name}" for name in ("old", "new"))
-    for left in (old, new):
-        left.write_bytes(b"half")
-    os.utime(old, (time.time() - 2 * DAY,) * 2)
-    remove([])
-    assert not old.exists()
-    assert new.exists()  # its writer may be at it
+    left, written = (files[0].parent / f"{TEMPORARY_PREFIX}{name}" for name in ("left", "written"))
+    left.write_bytes(b"half")
+    with written.open("wb") as file:
+        assert is_held(file.fileno()) is False  # its writer is at it
+        remove([])
+        assert not left.exists()
+        assert written.exists()
     remove(choose_old(list_contents(), older_than=0, max_size=0))
     assert list_contents() == []
 

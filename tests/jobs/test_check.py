@@ -1,3 +1,4 @@
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -90,3 +91,22 @@ def test_features_take_what_the_model_says(small_data: Path) -> None:
         store(model="someone/else")
         == f"their features take {clips * 8 / 1024:.2f} GiB of store if someone/else is a ViT-L"
     )
+
+
+def test_what_was_replaced_by_another_of_its_size_and_time_is_named(
+    messy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "cache"))
+    arguments = ["check", str(messy), "--model", "tiny", "--bad-videos", "skip"]
+    path = write_video(messy / "left_clockwise" / "mine.mp4")
+    other = write_video(tmp_path / "other.mp4", frames=60).read_bytes()
+    assert "Replaced" not in CliRunner().invoke(commands, arguments).stdout
+    assert "Replaced" not in CliRunner().invoke(commands, [*arguments, "--reread"]).stdout
+    status = path.stat()
+    path.write_bytes(other.ljust(status.st_size, b"x"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    said = " ".join(CliRunner().invoke(commands, [*arguments, "--reread"]).stdout.split())
+    assert (
+        "1 of 21 videos have other contents than before, with the same size and time: left_clockwise/mine.mp4" in said
+    )
+    assert "Replaced" not in CliRunner().invoke(commands, arguments).stdout

@@ -1,9 +1,10 @@
 """The outbox by itself, with a delivery that fails on command; and each kind of entry, delivered again and again."""
 
 import json
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -18,7 +19,8 @@ from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from vjepa_mlflow import UserError
 from vjepa_mlflow.tracking import outbox as module
 from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE, deliver
-from vjepa_mlflow.tracking.outbox import Outbox, open_outbox, read_address, read_entry, written_here
+from vjepa_mlflow.tracking.entries import read_entry
+from vjepa_mlflow.tracking.outbox import Outbox, open_outbox, read_address, written_here
 
 SILENCES = [
     MlflowException("the database is away", TEMPORARILY_UNAVAILABLE),
@@ -288,3 +290,74 @@ def test_a_finished_job_waits_for_its_upload(
         assert box.settle() is None
     assert server.taken == ["2"]
     assert left.exists()
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def put_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize("damage", [flip, put_pipe, Path.unlink, lambda file: file.write_bytes(b"")])
+@pytest.mark.parametrize("part", ["entry.json", "content/report.html"])
+def test_what_is_damaged_is_named_and_stays_and_all_else_is_delivered(
+    tracking: str,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    part: str,
+    damage: Callable[[Path], object],
+) -> None:
+    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path))
+    server.fault = SILENCES[0]
+    with open_outbox("0123", server) as left:
+        put(left, "before")
+        left.put(FILES, {"name": "report.html", "text": "report"}, b"<p>")
+        put(left, "after")
+        left.leave_end("KILLED")
+    (file,) = left.folder.glob(f"*-files/{part}")
+    damage(file)
+    server.fault = None
+    with open_outbox("0123", server) as again:
+        assert again.settle() is None
+        assert again.damage == []
+    assert server.taken == ["before", "after"]
+    assert sorted(path.name.partition("-")[2] or path.name for path in left.folder.iterdir()) == [
+        "files",
+        "lock",
+        "outbox.json",
+    ]
+    assert not again.folder.exists()
+    assert str(file) in capsys.readouterr().err
+
+    box = Outbox(left.folder, "0123", server)
+    assert box.settle() is None
+    (why,) = box.damage
+    assert why.startswith(str(file))
+    box.close()
+
+
+def test_the_folder_says_whose_it_is_where_its_note_does_not(tmp_path: Path) -> None:
+    left = leave_folder(tmp_path / "outbox" / "0123", "a", "1")
+    (left / "outbox.json").write_text("{")
+    assert read_address(left) == module.Address("0123", "")
+
+
+@pytest.mark.parametrize("name", ["end.json", "publication.json"])
+def test_a_run_goes_on_beside_a_damaged_end(
+    tracking: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path))
+    left = leave_folder(tmp_path / "outbox" / "0123", "a", "1")
+    (left / name).write_text('{"status": "FINI')
+    assert module.finished_outbox("0123") is None
+    with open_outbox("0123", server) as box:
+        assert box.settle() is None
+    assert server.taken == ["1"]
+    assert (left / name).exists()

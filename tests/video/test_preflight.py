@@ -2,12 +2,13 @@ import hashlib
 import os
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import write_video
 
 from vjepa_mlflow.ranks import Share
-from vjepa_mlflow.video import Inspection, Sampling, decode, inspect_videos, notes
+from vjepa_mlflow.video import Inspection, Sampling, decode, inspect_videos, notes, preflight
 from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.timeline import Timeline, read_timeline
@@ -30,25 +31,60 @@ def video_and_notes(tmp_path: Path) -> tuple[Path, Path]:
     return write_video(tmp_path / "clip.mp4"), tmp_path / "notes"
 
 
-def inspect(path: Path, notes: Path | None, *, stride: int = 4, share: Share | None = None) -> Inspection:
-    (found,) = inspect_videos([path], Sampling(16, stride), notes=notes, share=share)
+def inspect(path: Path, notes: Path | None, *, stride: int = 4, reread: bool = False) -> Inspection:
+    (found,) = inspect_videos([path], Sampling(16, stride), notes=notes, reread=reread)
     return found
 
 
-def spoil(path: Path) -> None:
-    """Replaces a video by something that is none, in a way that only who opens it can see."""
+def replace(path: Path, content: bytes) -> None:
+    """Gives a video another content of its size, with its modification time."""
     status = path.stat()
-    path.write_bytes(b"x" * status.st_size)
+    path.write_bytes(content.ljust(status.st_size, b"x"))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def test_a_file_that_was_noted_is_not_opened_again(tmp_path: Path) -> None:
+def test_a_file_that_was_noted_is_not_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, notes = video_and_notes(tmp_path)
     first = inspect(path, notes)
-    spoil(path)
-    assert inspect(path, notes) == first
-    assert inspect(path, None).fault
-    assert inspect(path, notes, stride=2).fault  # which reads other frames
+    with monkeypatch.context() as patch:
+        patch.setattr(preflight, "WorkerPool", lambda _: SimpleNamespace(map=lambda paths: [1 / 0 for _ in paths]))
+        assert inspect(path, notes) == first
+        with pytest.raises(ZeroDivisionError):
+            inspect(path, notes, stride=2)  # which reads other frames
+        with pytest.raises(ZeroDivisionError):
+            inspect(path, notes, reread=True)
+
+
+def test_a_file_that_is_replaced_by_another_of_its_size_and_time_is_told(tmp_path: Path) -> None:
+    path, notes = video_and_notes(tmp_path)
+    inspect(path, notes, stride=2)
+    first = inspect(path, notes)
+    other = write_video(tmp_path / "other.mp4", frames=60).read_bytes()
+    replace(path, other)
+    again = inspect(path, notes)
+    assert (again.version, again.replaced, first.replaced) == (first.version, True, False)
+    assert again.finding
+    assert again.finding.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert inspect(path, notes) == Inspection(path, again.finding, again.version)
+    replace(path, b"no video")
+    assert inspect(path, notes).replaced
+    assert inspect(path, notes, stride=2).fault
+
+
+def test_what_a_damaged_disk_changes_is_found_by_who_rereads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, notes = video_and_notes(tmp_path)
+    first, of_other_frames = inspect(path, notes), inspect(path, notes, stride=2)
+    other = write_video(tmp_path / "other.mp4", frames=60).read_bytes()
+    status = path.stat()
+    replace(path, other)
+    stat = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda self, **named: status if self == path else stat(self, **named))
+    assert (inspect(path, notes), inspect(path, notes, stride=2)) == (first, of_other_frames)
+    assert inspect(path, notes, reread=True).replaced
+    for stride in (2, 4):
+        found = inspect(path, notes, stride=stride).finding
+        assert found
+        assert found.digest != first.finding.digest if first.finding else False
 
 
 def test_a_file_that_lacks_its_end_is_a_fault(tmp_path: Path) -> None:

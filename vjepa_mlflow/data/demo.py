@@ -4,16 +4,24 @@ A textured figure slides one way and turns about itself, clockwise or counterclo
 single frame shows it, see `drawing`, and the test videos have patterns that training never saw.
 """
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
 import torch
 
-from vjepa_mlflow.cache import build_once
+from vjepa_mlflow.cache import cache_folder, write_atomically
 from vjepa_mlflow.data.drawing import Motion, Style, draw_films, expose
+from vjepa_mlflow.data.samples import few
+from vjepa_mlflow.digest import sha256_of
+from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.iteration import map_ahead, progress
+from vjepa_mlflow.kept import keep, recall
+from vjepa_mlflow.reading import read_bounded
 
 VERSION = 2
 """Changes with what is drawn, here or in `drawing` and `textures`: no cache keeps an older set by the same name."""
@@ -39,9 +47,61 @@ UNSEEN = Style(textures=("checks", "dots", "rings"))
 STYLES = {"train": SEEN, "val": SEEN, "test": UNSEEN}
 
 
+LARGEST_CLIP = 1 << 20
+"""Bytes: twenty times as many as one has."""
+
+
+class _Clip(NamedTuple):
+    """What a file of the set is drawn from, and the SHA-256 of its content; empty until it has been drawn."""
+
+    motion: str
+    split: str
+    seed: int
+    digest: str = ""
+
+
 def folder() -> Path:
-    """The demo set as split/class folders, drawn on first use into the cache."""
-    return build_once(f"demo-{VERSION}", _draw_set)
+    """The demo set as split/class folders, drawn on first use into the cache; what has changed of it is drawn again.
+
+    Raises:
+        UserError: there is no place for it.
+    """
+    root = cache_folder() / f"demo-{VERSION}"
+    noted = root.with_name(f"{root.name}-files")  # not among the set's files
+    clips = _read_clips(noted) or _all_clips()
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda name: _digest(root / name), clips))
+    amiss = {name: clip for (name, clip), digest in zip(clips.items(), found, strict=True) if clip.digest != digest}
+    if amiss:
+        drawn = _draw(root, amiss)
+        keep(noted, json.dumps(clips | drawn).encode(), within=noted.parent)
+        changed = [name for name, clip in amiss.items() if clip.digest]
+        if changed:
+            remark(f"{root}: {len(changed)} files were missing or changed, and were drawn again: {few(changed)}")
+    return root
+
+
+def _read_clips(noted: Path) -> dict[str, _Clip]:
+    """What was drawn, by the names of the files; nothing where that is not known."""
+    content = recall(noted)
+    return {} if content is None else {name: _Clip(*values) for name, values in json.loads(content).items()}
+
+
+def _all_clips() -> dict[str, _Clip]:
+    names = [
+        (f"{split}/{motion}/{number:03}.mp4", motion, split)
+        for split, count in CLIPS_PER_CLASS.items()
+        for motion in MOTIONS
+        for number in range(count)
+    ]
+    return {name: _Clip(motion, split, seed) for seed, (name, motion, split) in enumerate(names)}
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return sha256_of(read_bounded(path, at_most=LARGEST_CLIP))
+    except (OSError, ValueError):
+        return None
 
 
 def draw_clip(motion: str, *, seed: int, split: str = "train") -> bytes:
@@ -62,21 +122,25 @@ def draw_clip(motion: str, *, seed: int, split: str = "train") -> bytes:
     return _encode((frames * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy())
 
 
-def _draw_set(root: Path) -> None:
-    clips = [
-        (root / split / motion / f"{number:03}.mp4", motion, split)
-        for split, count in CLIPS_PER_CLASS.items()
-        for motion in MOTIONS
-        for number in range(count)
-    ]
+def _draw(root: Path, clips: dict[str, _Clip]) -> dict[str, _Clip]:
+    """Draws files of the set, each of which appears whole, and returns what they are now."""
 
-    def draw(clip: tuple[int, tuple[Path, str, str]]) -> None:
-        seed, (path, motion, split) = clip
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(draw_clip(motion, seed=seed, split=split))
+    def draw(named: tuple[str, _Clip]) -> tuple[str, _Clip]:
+        name, clip = named
+        content = draw_clip(clip.motion, seed=clip.seed, split=clip.split)
+        digest = sha256_of(content)
+        if _digest(root / name) != digest:
+            write_atomically(root / name, content, within=root.parent)
+        return name, clip._replace(digest=digest)
 
-    for _ in progress(map_ahead(draw, enumerate(clips)), total=len(clips), description="Drawing the demo", unit="clip"):
-        pass
+    drawn = map_ahead(draw, clips.items())
+    try:
+        return dict(progress(drawn, total=len(clips), description="Drawing the demo", unit="clip"))
+    except OSError as error:
+        raise UserError(
+            f"{root}: the demo cannot be drawn there ({one_line(error)}): expected room, and nothing else in the place "
+            f"of its files; VJEPA_MLFLOW_CACHE names another folder"
+        ) from error
 
 
 def _encode(frames: np.ndarray) -> bytes:

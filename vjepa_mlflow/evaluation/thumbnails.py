@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vjepa_mlflow.cache import write_atomically
 from vjepa_mlflow.data import Sample
+from vjepa_mlflow.kept import keep, recall
 from vjepa_mlflow.video import Sampling, read_clip
 
-VERSION = 2
+VERSION = 3
 """Of what is kept. It changes with the code that samples frames."""
 
 
@@ -29,14 +29,14 @@ def read_thumbnails(sample: Sample, sampling: Sampling, *, kept: Path | None) ->
     Raises:
         VideoError: the video has to be read and cannot be.
     """
-    file = None if kept is None else kept / sample.digest[:2] / f"{sample.digest}-{sampling.name}-{VERSION}.npy"
-    with suppress(OSError, ValueError):
-        if file is not None:
-            return np.asarray(np.load(file, allow_pickle=False))
+    if kept is None:
+        return choose_thumbnails(read_clip(sample.path, **vars(sampling)))
+    file = kept / sample.digest[:2] / f"{sample.digest}-{sampling.name}-{VERSION}"
+    with suppress(ValueError):
+        if (content := recall(file)) is not None:
+            return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
     small = choose_thumbnails(read_clip(sample.path, **vars(sampling)))
-    with suppress(OSError):  # without it the video is only read again
-        if file is not None:
-            write_atomically(file, _to_bytes(small))
+    keep(file, _to_bytes(small), within=kept)
     return small
 
 

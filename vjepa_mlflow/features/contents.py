@@ -1,18 +1,19 @@
 """The feature store as a folder: what it holds, and pruning it. Nothing here needs PyTorch."""
 
-import json
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder
+from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, remove_abandoned
+from vjepa_mlflow.reading import read_json
 
 SUFFIX = ".safetensors"
 DESCRIPTION = "space.json"
-DAY = 24 * 3600
+LARGEST_DESCRIPTION = 1 << 16
 
 
 def store_folder() -> Path:
@@ -83,13 +84,11 @@ def choose_old(contents: Iterable[Contents], *, older_than: float | None, max_si
 
 
 def remove(entries: Iterable[Entry]) -> None:
-    """Deletes entries, what killed writers left, and folders that are empty then."""
+    """Deletes entries, what killed writers left, also of older versions, and folders that are empty then."""
     for entry in entries:
         entry.path.unlink(missing_ok=True)
     for left in store_folder().rglob(f"{TEMPORARY_PREFIX}*"):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > DAY:
-                left.unlink()
+        remove_abandoned(left)
     for space in list_contents():
         if not space.entries:
             shutil.rmtree(space.folder, ignore_errors=True)
@@ -101,7 +100,8 @@ def _last_use(entry: Entry) -> float:
 
 def _describe(folder: Path) -> dict[str, object]:
     with suppress(OSError, ValueError):
-        return dict(json.loads((folder / DESCRIPTION).read_text()))
+        said = read_json(folder / DESCRIPTION, at_most=LARGEST_DESCRIPTION)
+        return said if isinstance(said, dict) else {}
     return {}
 
 
@@ -109,4 +109,5 @@ def _entries(folder: Path) -> Iterator[Entry]:
     for path in folder.glob(f"*/*{SUFFIX}"):
         with suppress(OSError):  # another process may have pruned it
             status = path.stat()
-            yield Entry(path, status.st_size, status.st_mtime)
+            if stat.S_ISREG(status.st_mode):
+                yield Entry(path, status.st_size, status.st_mtime)

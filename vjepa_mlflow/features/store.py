@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -13,11 +14,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from vjepa_mlflow.cache import write_atomically
+from vjepa_mlflow.cache import DAY, sweep, write_atomically
 from vjepa_mlflow.errors import UserError, remark
-from vjepa_mlflow.features.contents import DAY, DESCRIPTION, SUFFIX, free_space, store_folder
+from vjepa_mlflow.features.contents import DESCRIPTION, SUFFIX, free_space, store_folder
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.transfer import to_host, when_computed
+from vjepa_mlflow.reading import check_regular, read_bounded
 from vjepa_mlflow.tensors import read_metadata
 
 IDENTITY = "name_and_sha256"
@@ -27,6 +29,9 @@ DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
 
 ALIGNMENT = 8
 """Of a safetensors file's header, in bytes."""
+
+LARGEST = 4 << 30
+"""Bytes of a file that is read: ten times a ViT-g's largest clip."""
 
 WRITERS = 4
 """Threads. More of them would take processor time from the reading of videos, which the encoder waits for."""
@@ -47,9 +52,12 @@ class FeatureStore:
         self._description = json.dumps(asdict(space), indent=2).encode()
         self._pool = ThreadPoolExecutor(WRITERS)
         self._writes: dict[str, Future[None]] = {}  # in the order in which they were asked for
+        self._blocked: set[str] = set()  # names whose place is taken by a folder
+        sweep(self.folder)
+        self._describe_again()
 
     def __contains__(self, name: str) -> bool:
-        return name in self._writes or self._path(name).is_file()
+        return name in self._writes or (os.path.lexists(self._path(name)) and name not in self._blocked)
 
     def read(self, name: str) -> Tensor | None:
         """Features of shape (tokens, hidden size) on the CPU, or None where there are none that can be trusted."""
@@ -61,7 +69,10 @@ class FeatureStore:
         except FileNotFoundError:
             return None
         with suppress(OSError):
-            if features is None:
+            if features is None and path.is_dir():
+                self._blocked.add(name)
+                remark(f"{path}: is a folder where features were kept: their clip is encoded again, and not kept")
+            elif features is None:
                 remark(f"{path}: was changed after it was written: it is deleted, and its clip encoded again")
                 path.unlink(missing_ok=True)
             elif time.time() - path.stat().st_mtime > DAY:
@@ -87,11 +98,24 @@ class FeatureStore:
                 del self._writes[name]
                 write.result()
 
+    def _describe_again(self) -> None:
+        """Writes what the folder holds where that is damaged or missing; nothing but what is shown depends on it."""
+        description = self.folder / DESCRIPTION
+        with suppress(OSError):
+            if not self.folder.is_dir():
+                return
+            with suppress(ValueError, FileNotFoundError):
+                if read_bounded(description, at_most=len(self._description)) == self._description:
+                    return
+            write_atomically(description, self._description)
+
     def _write(self, name: str, features: Tensor, computed: torch.cuda.Event | None) -> None:
         try:
             if not self.folder.is_dir():
                 write_atomically(self.folder / DESCRIPTION, self._description)
-            write_atomically(self._path(name), *_content(name, to_host(features, computed)))
+            if name not in self._blocked:
+                content = _content(name, to_host(features, computed))
+                write_atomically(self._path(name), *content, within=self.folder)
         except OSError as error:
             raise UserError(
                 f"feature store {self.folder}: cannot be written ({error.strerror}, "
@@ -122,12 +146,15 @@ def _content(name: str, features: Tensor) -> tuple[bytes, memoryview]:
 def _read_verified(path: Path, name: str) -> Tensor | None:
     """What is in a file, if it is what was written there."""
     try:
+        check_regular(path)
+        if path.stat().st_size > LARGEST:
+            return None
         content = path.read_bytes()  # not mapped: a file that shrinks under a mapping kills the process
         features = load(content)["features"]
         metadata = read_metadata(content)
     except FileNotFoundError:
         raise
-    except (OSError, SafetensorError, KeyError):
+    except (OSError, SafetensorError, KeyError, ValueError, AttributeError):
         return None
     return features if metadata.get(IDENTITY) == _identity(name, _values(features)) else None
 

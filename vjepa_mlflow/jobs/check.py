@@ -18,6 +18,7 @@ from vjepa_mlflow.jobs.prepare import (
     check_classes,
     describe_rates,
     describe_refusals,
+    describe_replaced,
     describe_test_groups,
     refusals,
     take_usable,
@@ -47,6 +48,7 @@ class Survey:
         dataset: the splits of the others.
         findings: what the others are.
         refused: those that a server with its default limits would refuse, by the limit's name.
+        replaced: those that were replaced by others of the same size and time, in a sentence.
     """
 
     recipe: Recipe
@@ -55,6 +57,7 @@ class Survey:
     dataset: data.VideoDataset
     findings: list[video.Finding]
     refused: dict[str, list[str]]
+    replaced: list[str]
 
     def text(self) -> str:
         """All of it, as lines for a terminal."""
@@ -67,6 +70,7 @@ class Survey:
             "Frame rates": self._kinds([f"{one.frames_per_second:.4g}" for one in self.findings]),
             "Doubles": self.dataset.doubles()[:SHOWN_CLASSES],
             "Bad videos": self._bad_videos(),
+            "Replaced": self.replaced,
             "Refused by servers": describe_refusals(self.refused, shown=SHOWN_NAMES),
             "Left out": self.listing.describe_left_out(shown=SHOWN_NAMES),
             "Notes": [
@@ -174,11 +178,12 @@ def _minutes(count: float) -> str:
     return f"{count:.0f} minutes" if count < 100 else f"{count / 60:.1f} hours"
 
 
-def check(recipe: Recipe) -> Survey:
+def check(recipe: Recipe, *, reread: bool = False) -> Survey:
     """Reads a data set as a training would, and tells what there is to tell.
 
     Args:
         recipe: the fields named in `recipe.CHECKED` are used.
+        reread: reads every video, also where its size and times are those that it had when it was read before.
 
     Raises:
         UserError: the data cannot be understood or split, or no video can be used.
@@ -190,6 +195,7 @@ def check(recipe: Recipe) -> Survey:
         [sample.path for sample in listing.samples],
         recipe.sampling(shape.num_frames),
         notes=video.video_notes("disk"),
+        reread=reread,
     )
     usable, faults = take_usable(listing.samples, inspections)
     if not usable:
@@ -203,4 +209,5 @@ def check(recipe: Recipe) -> Survey:
         dataset,
         findings=[one.finding for one in inspections if one.finding is not None],
         refused=refusals(listing.samples, inspections),
+        replaced=describe_replaced(listing.samples, inspections),
     )

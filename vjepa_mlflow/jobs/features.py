@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+from vjepa_mlflow.cache import DAY
 from vjepa_mlflow.columns import align
 from vjepa_mlflow.features import contents
 
@@ -48,7 +49,7 @@ def prune(*, older_than_days: float | None, max_size_gib: float | None) -> Prune
     """Deletes features by age or by size, see `contents.choose_old`."""
     chosen = contents.choose_old(
         contents.list_contents(),
-        older_than=None if older_than_days is None else older_than_days * contents.DAY,
+        older_than=None if older_than_days is None else older_than_days * DAY,
         max_size=None if max_size_gib is None else max_size_gib * 2**30,
     )
     contents.remove(chosen)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vjepa_mlflow import data, model
-from vjepa_mlflow.cache import cache_folder, read_note, write_note
+from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.digest import sha256_of_text
+from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.recipe import Recipe
 
 ENOUGH = 16
@@ -29,7 +30,7 @@ def clip_count(dataset: data.VideoDataset, recipe: Recipe) -> int:
 def note_pace(recipe: Recipe, dataset: data.VideoDataset, *, encoded: int, pace: float) -> None:
     """Notes the clips a second of a training's first epoch, if it had to encode nearly all its clips."""
     if recipe.cache == "disk" and encoded >= max(ENOUGH, 0.9 * clip_count(dataset, recipe)):
-        write_note(_note(recipe), Pace(pace)._asdict())
+        write_note(_note(recipe), Pace(pace)._asdict(), within=_folder())
 
 
 def known_pace(recipe: Recipe) -> float | None:
@@ -40,4 +41,8 @@ def known_pace(recipe: Recipe) -> float | None:
 
 def _note(recipe: Recipe) -> Path:
     name = model.choose(recipe.model, demo=recipe.data == data.DEMO)
-    return cache_folder() / "pace" / sha256_of_text(f"{name} {recipe.precision}")
+    return _folder() / sha256_of_text(f"{name} {recipe.precision}")
+
+
+def _folder() -> Path:
+    return cache_folder() / "pace"

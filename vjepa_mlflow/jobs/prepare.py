@@ -171,6 +171,7 @@ def check_videos(
     _print_notes(
         describe_rates(recipe, [one.finding for one in inspections if one.finding is not None]),
         describe_refusals(refusals(samples, inspections), shown=SHOWN_REFUSED),
+        describe_replaced(samples, inspections),
     )
     if faults:
         on_faults(faults)
@@ -252,6 +253,15 @@ def describe_refusals(refusals: Mapping[str, Sequence[str]], *, shown: int) -> l
     total = sum(map(len, refusals.values()))
     lines = [f"{limit}, {len(named)}: {data.few(named, shown=shown)}" for limit, named in refusals.items()]
     return [f"a server with its default limits would refuse {total} of the videos:", *lines] if lines else []
+
+
+def describe_replaced(samples: Sequence[data.Sample], inspections: Sequence[video.Inspection]) -> list[str]:
+    """Says which videos were replaced by others of the same size and modification time, if any."""
+    names = [sample.name for sample, inspection in zip(samples, inspections, strict=True) if inspection.replaced]
+    if not names:
+        return []
+    count = f"{len(names)} of {len(samples)} videos"
+    return [f"{count} have other contents than before, with the same size and time: {data.few(names)}"]
 
 
 def check_classes(name: str, samples: Sequence[data.Sample], usable: Sequence[data.Sample]) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vjepa_mlflow import data, flavor, tracking
-from vjepa_mlflow.cache import read_note, write_atomically
+from vjepa_mlflow.cache import TEMPORARY_PREFIX
 from vjepa_mlflow.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
 MODEL_NAME = "model"
 HEAD_TAG = "vjepa_mlflow.head"
 """The tag of a logged model that holds the digest of its head's weights: by it a run that goes on finds it."""
-
-FOLDER = "model"
 
 
 @dataclass(frozen=True)
@@ -77,13 +73,20 @@ def publish(
 
 
 def publish_kept(log: tracking.RunLog) -> str | None:
-    """Logs the model that was kept in the log's folder, and returns its URI; None where there is none."""
-    publication = read_note(log.folder / tracking.MODEL_NOTE, Publication)
+    """Logs the model that was kept in the log's folder, and returns its URI.
+
+    None where there is none, or where it is damaged, which is told when the log is closed.
+    """
+    log.deliver()
+    try:
+        publication = tracking.read_publication(log.folder)
+    except tracking.DamageError:
+        return None
     if publication is None:
         return None
-    kept = flavor.load_model(str(log.folder / FOLDER))
-    seen = data.read_seen(log.folder / FOLDER / flavor.CHECKPOINT_FOLDER)
-    return publish(log, kept.model, kept.processor, publication, seen=seen)
+    kept = flavor.load_model(str(log.folder / tracking.MODEL))
+    seen = data.read_seen(log.folder / tracking.MODEL / flavor.CHECKPOINT_FOLDER)
+    return publish(log, kept.model, kept.processor, Publication(**publication), seen=seen)
 
 
 def _publish(
@@ -124,10 +127,11 @@ def _keep(
 ) -> None:
     if (folder / tracking.MODEL_NOTE).exists():
         return
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)  # of a process that was killed over it
+    unfinished = folder / f"{TEMPORARY_PREFIX}{tracking.MODEL}"
     try:
-        flavor.save_model(classifier, processor, folder / FOLDER, seen=seen, **_contents(publication))
-        write_atomically(folder / tracking.MODEL_NOTE, json.dumps(asdict(publication)).encode())
+        flavor.save_model(classifier, processor, unfinished, seen=seen, **_contents(publication))
+        unfinished.rename(folder / tracking.MODEL)
+        tracking.write_about(folder / tracking.MODEL_NOTE, asdict(publication), folder / tracking.MODEL)
     except OSError as error:
         raise UserError(f"{folder}: the model cannot be kept there ({one_line(error)}): expected room") from error
 

@@ -6,11 +6,12 @@ from vjepa_mlflow.lazy import load_when_used
 
 if TYPE_CHECKING:
     from vjepa_mlflow.tracking.artifacts import download, list_files, read_beginning
+    from vjepa_mlflow.tracking.entries import DamageError, write_about
     from vjepa_mlflow.tracking.first_answer import wake_tracking
     from vjepa_mlflow.tracking.joining import Job
     from vjepa_mlflow.tracking.launched import stay_killed
     from vjepa_mlflow.tracking.log import RunLog
-    from vjepa_mlflow.tracking.outbox import MODEL_NOTE, UndeliveredError
+    from vjepa_mlflow.tracking.outbox import MODEL, MODEL_NOTE, UndeliveredError, read_publication
     from vjepa_mlflow.tracking.registry import (
         SEEN,
         alias_holder,

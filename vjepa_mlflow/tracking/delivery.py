@@ -16,7 +16,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS
 
 from vjepa_mlflow.tracking.answers import permitted, understand
-from vjepa_mlflow.tracking.outbox import content_path, read_entry
+from vjepa_mlflow.tracking.entries import content_path, read_entry
 
 BATCH, INPUT, FILES, TABLE = "batch", "input", "files", "table"
 """Parameters, metrics and tags; a dataset input; artifacts; a table that MLflow's interface shows and compares."""
@@ -32,6 +32,7 @@ def deliver(run_id: str, entry: Path) -> None:
     """Takes an entry to its run on the tracking server.
 
     Raises:
+        DamageError: it is not as it was left.
         Exception: whatever MLflow, or the store of its artifacts, raises.
     """
     kind, values = read_entry(entry)

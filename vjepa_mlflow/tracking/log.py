@@ -23,7 +23,7 @@ from vjepa_mlflow.datasets import dataset_of_split
 from vjepa_mlflow.tracking.answers import describe
 from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE
 from vjepa_mlflow.tracking.first_answer import server
-from vjepa_mlflow.tracking.outbox import Outbox, UndeliveredError
+from vjepa_mlflow.tracking.outbox import DamagedError, Outbox, UndeliveredError
 
 SPLIT_FILE, LABELS_FILE = "split.csv", "labels.json"
 """The artifacts that say what a run's data is."""
@@ -178,6 +178,8 @@ class RunLog:
 
     def undelivered(self, error: Exception) -> UndeliveredError:
         """The error that says what went wrong, and where everything is that the server has not got."""
+        if isinstance(error, DamagedError):
+            return error
         return UndeliveredError(
             f"{server()}: it has not taken all of the run ({describe(error, self.run_id)}): nothing "
             f"is lost; once it can be taken: vjepa-mlflow upload {shlex.quote(str(self.folder))}"

@@ -1,14 +1,14 @@
 """What a run logs, kept in a folder until the tracking server has it."""
 
 import fcntl
-import json
 import os
+import shlex
 import shutil
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,21 +18,32 @@ import mlflow
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, read_note, write_atomically
+from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.secrets import without_password
 from vjepa_mlflow.tracking.answers import Answer, describe, understand
+from vjepa_mlflow.tracking.entries import (
+    CONTENT,
+    DamageError,
+    entries,
+    is_entry,
+    kind_of,
+    number_of,
+    place_for,
+    read_about,
+    read_entry,
+    read_sealed,
+    write_entry,
+    write_sealed,
+)
 from vjepa_mlflow.tracking.first_answer import server
 
-ENTRY, CONTENT = "entry.json", "content"
+OUTBOXES = "outbox"
 ADDRESS = "outbox.json"
 LOCK = "lock"
 END = "end.json"
-MODEL_NOTE = "publication.json"
-"""Of a model that is kept in the folder, to be logged after all entries."""
-
-COUNTED = 10**12
-"""Numbers of entries below it come from older versions."""
+MODEL, MODEL_NOTE = "model", "publication.json"
+"""A model that is kept in the folder, to be logged after all entries, and what goes with it."""
 
 RETRY_INTERVAL = 2.0
 """Seconds from one attempt that the server does not answer to the next, beside the retries that MLflow makes itself."""
@@ -64,12 +75,24 @@ class UndeliveredError(UserError):
     """The tracking server, or the registry, has not got all of a run; what is missing is in a folder."""
 
 
+class DamagedError(UndeliveredError):
+    """Some of what a run left in a folder is damaged, and stays there; all else has been delivered."""
+
+    def __init__(self, folder: Path, damage: Sequence[str]):
+        more = f", and {len(damage) - 1} more" if len(damage) > 1 else ""
+        super().__init__(
+            f"{damage[0]}{more}: what is damaged cannot be delivered and stays, all else has been; with it mended, or "
+            f"deleted to do without it: vjepa-mlflow upload {shlex.quote(str(folder))}"
+        )
+
+
 class Outbox:
     """A folder of entries, delivered by a thread one after the other, in the order in which they came.
 
     An entry is a folder with `entry.json` and the files that belong to it. It appears complete or not at all, and goes
     so when it has been delivered; one that is delivered twice must do no harm. While the server does not answer, or
-    lets nobody in, the first entry is tried again and again. One that it refuses is set aside for those behind it.
+    lets nobody in, the first entry is tried again and again. One that it refuses is set aside for those behind it, and
+    one that is damaged for good.
 
     Args:
         folder: of this outbox alone.
@@ -83,9 +106,10 @@ class Outbox:
         self._changed = threading.Condition()
         self._run_id = run_id
         _sweep_out(folder)
-        self._waiting = deque(_entries(folder))
+        self._waiting = deque(entries(folder))
         self._refused: list[Path] = []
-        self._number = _number(self._waiting[-1]) if self._waiting else 0
+        self._damaged: dict[Path, str] = {}
+        self._number = number_of(self._waiting[-1]) if self._waiting else 0
         self._silences = 0  # attempts that were in vain for all entries
         self._settling = self._closed = False
         self._answers: dict[bool, Answer | None] = {True: None, False: None}  # of artifacts, and of all else
@@ -93,7 +117,8 @@ class Outbox:
         self._under_way: Path | None = None
         self._is_missed = False  # whether it was told that nobody is there, while an attempt was under way
         self._error: Exception | None = None
-        _write(folder / ADDRESS, asdict(Address(run_id, without_password(mlflow.get_tracking_uri()))))
+        with suppress(IsADirectoryError):  # in its place: its run is found without it
+            write_sealed(folder / ADDRESS, asdict(Address(run_id, without_password(mlflow.get_tracking_uri()))))
         self._thread = threading.Thread(target=self._work, daemon=True, name="outbox")
         self._thread.start()
 
@@ -112,15 +137,9 @@ class Outbox:
             # By the clock, so that they can be put in their order which several processes left one after the other.
             self._number = max(self._number + 1, time.time_ns())
             entry = self.folder / f"{self._number}-{kind}"
-        temporary = self.folder / f"{TEMPORARY_PREFIX}{entry.name}"
         try:
-            temporary.mkdir()
-            if content is not None:
-                _place(content, content_path(temporary, values["name"]))
-            (temporary / ENTRY).write_text(json.dumps(values))
-            temporary.rename(entry)
+            write_entry(entry, values, content)
         except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(f"{self.folder}: what is logged cannot be kept there ({_fault(error)})") from error
         with self._changed:
             self._waiting.append(entry)
@@ -129,9 +148,10 @@ class Outbox:
     def discard(self, kind: str) -> None:
         """Drops the entries of a kind that have not been delivered: there is something newer."""
         with self._changed:
-            dropped = [entry for entry in [*self._waiting, *self._refused] if _kind(entry) == kind]
+            dropped = [entry for entry in [*self._waiting, *self._refused, *self._damaged] if kind_of(entry) == kind]
             self._waiting = deque(entry for entry in self._waiting if entry not in dropped)
             self._refused = [entry for entry in self._refused if entry not in dropped]
+            self._damaged = {entry: why for entry, why in self._damaged.items() if entry not in dropped}
         for entry in dropped:
             remove(entry)
 
@@ -152,13 +172,18 @@ class Outbox:
             return self._error if self._waiting or self._refused else None
 
     @property
+    def damage(self) -> list[str]:
+        """What is wrong with the entries that cannot be delivered."""
+        return list(self._damaged.values())
+
+    @property
     def is_blocked(self) -> bool:
         """Whether the last attempt was in vain for all entries."""
         return any(answer is not None and answer.blocks for answer in self._answers.values())
 
     def leave_end(self, status: str) -> None:
         """Notes how, and when, the run ended; for whoever delivers the rest."""
-        _write(self.folder / END, asdict(End(status, int(time.time() * 1000))))
+        write_sealed(self.folder / END, asdict(End(status, int(time.time() * 1000))))
 
     def close(self) -> None:
         """Ends the thread. What has not been delivered stays in the folder; what is under way may still get there."""
@@ -171,6 +196,9 @@ class Outbox:
         while (entry := self._next()) is not None:
             of_artifacts = (entry / CONTENT).exists()
             error = self._attempt(entry)
+            if isinstance(error, DamageError):
+                self._put_aside(entry, str(error))
+                continue
             answer = None if error is None else understand(error)
             if answer is None or answer.blocks or entry in self._waiting:  # else it was discarded meanwhile
                 with suppress(OSError, ValueError):  # of an output that is gone
@@ -185,6 +213,17 @@ class Outbox:
                 self._changed.notify_all()
                 if answer is not None and answer.blocks:
                     self._changed.wait_for(lambda: self._settling or self._closed, RETRY_INTERVAL)
+
+    def _put_aside(self, entry: Path, why: str) -> None:
+        with self._changed:
+            is_wanted = entry in self._waiting  # else it was discarded meanwhile
+            if is_wanted:
+                self._waiting.remove(entry)
+                self._damaged[entry] = why
+            self._changed.notify_all()
+        if is_wanted:
+            with suppress(OSError, ValueError):
+                _tell_damage([why])
 
     def _next(self) -> Path | None:
         with self._changed:
@@ -275,29 +314,8 @@ def remove(folder: Path) -> None:
 def _sweep_out(folder: Path) -> None:
     """Deletes what killed processes left half made, or half deleted."""
     for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _write(path: Path, values: Mapping[str, Any]) -> None:
-    write_atomically(path, json.dumps(values).encode())
-
-
-def content_path(entry: Path, name: str) -> Path:
-    """Where an entry has the file or folder that is logged as the artifact `name`: under the last part of it."""
-    return entry / CONTENT / name.rpartition("/")[2]
-
-
-def _place(content: Path | bytes, path: Path) -> None:
-    path.parent.mkdir()
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content.is_dir():
-        shutil.copytree(content, path)
-    else:
-        try:
-            os.link(content, path)  # of what is replaced as a whole and never changed
-        except OSError:  # on another disk
-            shutil.copyfile(content, path)
+        with suppress(OSError):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _fault(error: OSError) -> str:
@@ -305,42 +323,82 @@ def _fault(error: OSError) -> str:
     return str(error.args[0][0][2]) if isinstance(error, shutil.Error) else one_line(error)
 
 
-def _entries(folder: Path) -> list[Path]:
-    """The complete entries in a folder, in the order in which they came."""
-    return sorted((path.parent for path in folder.glob(f"[0-9]*-*/{ENTRY}")), key=_number)
-
-
-def _number(entry: Path) -> int:
-    return int(entry.name.partition("-")[0])
-
-
-def _kind(entry: Path) -> str:
-    return entry.name.partition("-")[2]
-
-
-def read_entry(entry: Path) -> tuple[str, dict[str, Any]]:
-    """An entry's kind, and what it says."""
-    return _kind(entry), dict(json.loads((entry / ENTRY).read_text()))
+def _tell_damage(damage: Sequence[str]) -> None:
+    for one in damage:
+        remark(f"{one}: it cannot be delivered, and stays there")
 
 
 def read_address(folder: Path) -> Address:
-    """Where the entries of an outbox belong.
+    """Where the entries of an outbox belong; without an address where only the run is known.
 
     Raises:
         UserError: the folder is none.
     """
-    address = read_note(folder / ADDRESS, Address)
-    if address is None:
+    try:
+        return read_sealed(folder / ADDRESS, Address)
+    except FileNotFoundError:
+        why = f"{folder / ADDRESS}: is missing"
+    except (DamageError, OSError) as error:
+        why = str(error)
+    root = folder.absolute().parent
+    if root.parent.name != OUTBOXES or not _holds_any(folder):
         raise UserError(
             f"{folder}: expected a folder that a run named when its tracking server did not take everything; it "
             f"goes once all of it is delivered"
         )
-    return address
+    remark(f"{why}: by the folder's name it is of run {root.name}")
+    return Address(root.name, "")
 
 
 def read_end(folder: Path) -> End | None:
-    """How the run of an outbox is to end; None where that is not for us to say."""
-    return read_note(folder / END, End)
+    """How the run of an outbox is to end; None where that is not for us to say.
+
+    Raises:
+        DamageError: it cannot be read any more.
+    """
+    try:
+        return read_sealed(folder / END, End)
+    except FileNotFoundError:
+        return None
+
+
+def damage_beside(folder: Path) -> list[str]:
+    """What is wrong with what an outbox holds beside its entries."""
+    damage = []
+    for read in (read_end, read_publication):
+        try:
+            read(folder)
+        except DamageError as error:
+            damage.append(str(error))
+    known = {ADDRESS, LOCK, END, MODEL, MODEL_NOTE}
+    for path in _contents(folder):
+        if path.name not in known and not is_entry(path):
+            damage.append(f"{path}: is nothing that a run leaves")
+    return damage
+
+
+def read_publication(folder: Path) -> dict[str, Any] | None:
+    """What goes with the model that is kept in an outbox, if that is whole; None where there is no model.
+
+    Raises:
+        DamageError: either is damaged.
+    """
+    try:
+        return read_about(folder / MODEL_NOTE, folder / MODEL)
+    except FileNotFoundError:
+        if (folder / MODEL).exists():
+            raise DamageError(f"{folder / MODEL_NOTE}: is missing, without which the model beside it is none") from None
+        return None
+
+
+def _contents(folder: Path) -> list[Path]:
+    """What lies in an outbox, but for what is not complete, and what others hide there."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+
+
+def _holds_any(folder: Path) -> bool:
+    """Whether there is anything to deliver in an outbox, or was."""
+    return any(path.name not in (ADDRESS, LOCK) for path in _contents(folder))
 
 
 @contextmanager
@@ -363,7 +421,7 @@ def open_outbox(run_id: str, deliver: Callable[[Path], None]) -> Iterator[Outbox
                 yield outbox
             finally:
                 outbox.close()
-                if not (folder / END).exists() and not any(path.is_dir() for path in folder.iterdir()):
+                if not _holds_any(folder):
                     remove_outbox(folder)
     finally:
         _remove_if_empty(root)
@@ -413,13 +471,17 @@ def _no_place(folder: Path, error: OSError) -> UserError:
 
 
 def _root(run_id: str) -> Path:
-    return cache_folder() / "outbox" / run_id
+    return cache_folder() / OUTBOXES / run_id
+
+
+def _outboxes(root: Path) -> list[Path]:
+    return sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith(TEMPORARY_PREFIX))
 
 
 def written_here(run_id: str) -> bool | None:
     """Whether a process of this machine writes to a run; None where none ever did, as far as can be told."""
     free = []
-    for folder in _root(run_id).glob("*"):
+    for folder in _outboxes(_root(run_id)):
         with suppress(OSError), locked(folder) as lock:
             free.append(lock)
     return not all(free) if free else None
@@ -428,40 +490,70 @@ def written_here(run_id: str) -> bool | None:
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
     """Holds a folder's lock during the block, which a process that dies lets go. Yields whether it was free."""
-    with (folder / LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
+    descriptor = _open_lock(folder / LOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        is_free = False
+    else:
+        is_free = True
+    try:
+        yield is_free
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    """A pipe in its place is not waited for, and a folder is as good."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
+    except IsADirectoryError:
+        return os.open(path, os.O_RDONLY)
 
 
 def _adopt(root: Path, folder: Path) -> None:
-    """Takes over the entries of outboxes whose processes have died, but for those that hold a finished job."""
-    for other in [path for path in root.iterdir() if path != folder and path.is_dir()]:
+    """Takes over the entries of outboxes whose processes have died, but for those that hold a finished job.
+
+    What is damaged stays where it is. How the run ended before counts no more.
+    """
+    for left in root.glob(f"{TEMPORARY_PREFIX}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    for other in [path for path in _outboxes(root) if path != folder]:
         with locked(other) as free:
-            if free and not _is_finished(other):
-                for entry in _entries(other):
-                    entry.rename(_place_for(entry, folder))
+            if not free or _is_finished(other):
+                continue
+            damage = list(_take_entries(other, folder))
+            with suppress(DamageError):
+                if read_end(other) is not None:
+                    (other / END).unlink()
+            damage += damage_beside(other)
+            _tell_damage(damage)
+            if not damage:
                 remove(other)
 
 
-def _place_for(entry: Path, folder: Path) -> Path:
-    """Where an entry goes in another folder. Older versions counted from 1 in each: theirs are put in order by time."""
-    number = _number(entry)
-    number = number if number > COUNTED else entry.stat().st_mtime_ns
-    while (place := folder / f"{number}-{_kind(entry)}").exists():
-        number += 1
-    return place
+def _take_entries(other: Path, folder: Path) -> Iterator[str]:
+    """Takes over an outbox's entries; yields what is wrong with those that are damaged."""
+    for entry in entries(other):
+        try:
+            read_entry(entry)
+        except DamageError as error:
+            yield str(error)
+        else:
+            entry.rename(place_for(entry, folder))
 
 
 def _is_finished(folder: Path) -> bool:
-    """Whether an outbox holds all of a job that has come to its end, and only waits to be delivered."""
+    """Whether an outbox holds all of a job that has come to its end, and only waits to be delivered.
+
+    One of which the end or the model is damaged does not: the run may go on, and get there once more.
+    """
+    if damage_beside(folder):
+        return False
     end = read_end(folder)
     return (folder / MODEL_NOTE).exists() or (end is not None and end.status == "FINISHED")
 
 
 def finished_outbox(run_id: str) -> Path | None:
     """The folder that holds what a job of a run could not deliver in the end; None where there is none."""
-    return next((folder for folder in sorted(_root(run_id).glob("*")) if _is_finished(folder)), None)
+    return next((folder for folder in _outboxes(_root(run_id)) if _is_finished(folder)), None)

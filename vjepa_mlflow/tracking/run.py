@@ -30,9 +30,11 @@ from vjepa_mlflow.tracking.log import Point, RunLog
 from vjepa_mlflow.tracking.outbox import (
     SECONDS_TO_CLOSE,
     Address,
+    DamagedError,
     End,
     Outbox,
     UndeliveredError,
+    damage_beside,
     locked,
     open_outbox,
     read_address,
@@ -229,9 +231,10 @@ def left_log(folder: Path) -> Iterator[RunLog]:
     Raises:
         UserError: it is none, a process is at work in it, or the tracking server does not answer or has no such run.
         UndeliveredError: the server has still not got everything.
+        DamagedError: all of it that is whole has been delivered, and the rest stays in the folder.
     """
     address = read_address(folder)
-    with locked(folder) as free, tempfile.TemporaryDirectory() as events, _tracking_of(address):
+    with locked(folder) as free, tempfile.TemporaryDirectory() as events, _tracking_of(folder, address):
         if not free:
             raise UserError(f"{folder}: another process delivers it: expected a run that has ended")
         run = _find_left_run(folder, address)
@@ -242,16 +245,20 @@ def left_log(folder: Path) -> Iterator[RunLog]:
             log.deliver()
         finally:
             outbox.close()
+        if damage := [*outbox.damage, *damage_beside(folder)]:
+            raise DamagedError(folder, damage)
         _end_left_run(address.run_id, read_end(folder))
     remove_outbox(folder)
 
 
 @contextmanager
-def _tracking_of(address: Address) -> Iterator[None]:
+def _tracking_of(folder: Path, address: Address) -> Iterator[None]:
     """Has MLflow speak to the tracking URI in force, or to the one that was noted where there is none."""
     if mlflow.is_tracking_uri_set():
         yield
         return
+    if not address.tracking_uri:
+        raise UserError(f"{folder}: which tracking server it is for is not known: expected it in MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(address.tracking_uri)
     try:
         yield
@@ -266,8 +273,8 @@ def _find_left_run(folder: Path, address: Address) -> Run:
     except MlflowException as error:
         raise UserError(
             f"{server()}: {one_line(error)}; what {folder} holds is of a run on "
-            f"{without_password(address.tracking_uri)}: expected that one, or where its runs are now, in "
-            f"MLFLOW_TRACKING_URI; the folder stays"
+            f"{without_password(address.tracking_uri) or 'another server'}: expected that one, or where its runs are "
+            f"now, in MLFLOW_TRACKING_URI; the folder stays"
         ) from error
 
 
@@ -373,6 +380,8 @@ def _end(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned: b
         error: Exception | None = failure if isinstance(failure, UndeliveredError) else None
         if error is None or not outbox.is_blocked:  # else it has just been tried, and takes minutes each time
             error = outbox.settle() or error
+        if error is None and outbox.damage:
+            error = DamagedError(outbox.folder, outbox.damage)
         if error is None:
             error = _end_run(status) if owned else None
     except KeyboardInterrupt:

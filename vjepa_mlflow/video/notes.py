@@ -1,6 +1,7 @@
 """What is remembered of video files, by what they are now."""
 
 import io
+import os
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vjepa_mlflow.cache import cache_folder, write_atomically
+from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.digest import sha256_of_text
+from vjepa_mlflow.kept import keep, recall
 from vjepa_mlflow.video.timeline import Timeline
 
-VERSION = 2
+VERSION = 3
 """Changes with what is noted and how frames are chosen, so that no older note is taken for it."""
 
 LEAST_BYTES = 4 * 2**20
@@ -37,36 +39,57 @@ def file_version(path: Path) -> FileVersion:
     Raises:
         OSError: there is no such file.
     """
-    status = path.stat()
+    return version_of(path.stat())
+
+
+def version_of(status: os.stat_result) -> FileVersion:
+    """The version of a file of this status."""
     return FileVersion(status.st_size, status.st_mtime_ns)
 
 
 def note_of(folder: Path | None, path: Path, version: FileVersion, about: str) -> Path | None:
     """Where something is noted of a file in a version, in a folder of notes; None where nothing is."""
-    if folder is None:
-        return None
-    name = sha256_of_text(f"{path.resolve()}\n{version.size}\n{version.modified}\n{about}\n{VERSION}")
+    return None if folder is None else _beginning(folder, path, version).with_suffix(f".{about}-{VERSION}")
+
+
+def _beginning(folder: Path, path: Path, version: FileVersion) -> Path:
+    """What the names of all notes of a file in a version begin with, before a dot."""
+    name = sha256_of_text(f"{path.resolve()}\n{version.size}\n{version.modified}")
     return folder / name[:2] / name
 
 
+def forget(folder: Path | None, path: Path, version: FileVersion) -> None:
+    """Deletes all that is noted of a file in a version, where that can be done."""
+    if folder is not None:
+        beginning = _beginning(folder, path, version)
+        for note in beginning.parent.glob(f"{beginning.name}.*"):
+            with suppress(OSError):
+                note.unlink()
+
+
 def write_timeline(folder: Path | None, path: Path, version: FileVersion, timeline: Timeline) -> None:
-    """Notes a timeline that takes time to make; without the note, it is only made again."""
+    """Notes a timeline that takes time to make, and nothing of another one, so that none is taken for this."""
     note = note_of(folder, path, version, "timeline")
-    if note is None or (version.size < LEAST_BYTES and not timeline.decoded):
+    if note is None or folder is None:
+        return
+    if version.size < LEAST_BYTES and not timeline.decoded:
+        with suppress(OSError):
+            note.unlink()
         return
     content = io.BytesIO()
     values: dict[str, Any] = {field.name: getattr(timeline, field.name) for field in fields(Timeline)}
     np.savez(content, **values)
-    with suppress(OSError):
-        write_atomically(note, content.getvalue())
+    keep(note, content.getvalue(), within=folder)
 
 
 def recall_timeline(folder: Path | None, path: Path, version: FileVersion | None) -> Timeline | None:
     """What `write_timeline` noted of a file that still has this version."""
     with suppress(OSError, ValueError, KeyError):
-        if folder is not None and version is not None and file_version(path) == version:
-            note = note_of(folder, path, version, "timeline")
-            with np.load(str(note), allow_pickle=False) as values:
+        if folder is None or version is None or file_version(path) != version:
+            return None
+        note = note_of(folder, path, version, "timeline")
+        if note is not None and (content := recall(note)) is not None:
+            with np.load(io.BytesIO(content), allow_pickle=False) as values:
                 found = {field.name: values[field.name] for field in fields(Timeline)}
             return Timeline(**{name: value if value.ndim else value.item() for name, value in found.items()})
     return None

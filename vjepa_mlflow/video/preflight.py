@@ -1,19 +1,22 @@
 """A look at every video before anything depends on it."""
 
+import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from vjepa_mlflow.cache import read_note, write_note
+from vjepa_mlflow.cache import sweep
 from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.iteration import progress
+from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import Limits
-from vjepa_mlflow.video.notes import FileVersion, file_version, note_of, write_timeline
+from vjepa_mlflow.video.notes import FileVersion, forget, note_of, version_of, write_timeline
 from vjepa_mlflow.video.opening import Source, open_video
 from vjepa_mlflow.video.sampling import Sampling
 from vjepa_mlflow.video.timeline import Timeline, read_timeline
@@ -54,6 +57,8 @@ class Finding(NamedTuple):
         height: likewise.
         pace: seconds that it took to read its clip.
         refusal: why a server with its default limits would refuse it; empty if it would not.
+        changed: when anything of the file was last changed (`st_ctime`), in nanoseconds: who replaces a file can give
+            it the size and the modification time of the one before, but not this.
     """
 
     digest: str
@@ -63,6 +68,7 @@ class Finding(NamedTuple):
     height: int
     pace: float
     refusal: str
+    changed: int
 
 
 @dataclass(frozen=True)
@@ -74,16 +80,23 @@ class Inspection:
         finding: what it is; None for one that cannot be used.
         version: of the file that was looked at.
         fault: what is wrong with it; empty for one that can be used.
+        replaced: whether another content had been noted of a file of this name, size and modification time.
     """
 
     path: Path
     finding: Finding | None = None
     version: FileVersion | None = None
     fault: str = ""
+    replaced: bool = False
 
 
 def inspect_videos(
-    paths: Sequence[Path], sampling: Sampling, *, notes: Path | None = None, share: Share | None = None
+    paths: Sequence[Path],
+    sampling: Sampling,
+    *,
+    notes: Path | None = None,
+    share: Share | None = None,
+    reread: bool = False,
 ) -> list[Inspection]:
     """Opens every file, decodes its centred clip and digests its content, several files at once.
 
@@ -91,23 +104,26 @@ def inspect_videos(
         paths: the files.
         sampling: of the clip.
         notes: a folder that remembers what was found of good files, which are then not opened again until their size or
-            their modification time changes; None remembers nothing.
+            their modification time changes, or anything of them is changed; None remembers nothing.
         share: the files to begin with, where other processes begin with others and leave notes of them.
+        reread: opens every file, whatever is noted of it.
     """
+    if notes is not None:
+        sweep(notes)
     found: dict[int, Inspection] = {}
     opened: list[int] = []
 
     def unknown() -> Iterator[Path]:
         order = (share or Share()).first(len(paths))
         for index in progress(order, total=len(paths), description="Checking videos", unit="video"):
-            known = inspect.recall(paths[index])
+            known = None if reread else inspect.recall(paths[index])
             if known is None:
                 opened.append(index)
                 yield paths[index]
             else:
                 found[index] = known
 
-    inspect = _Inspect(sampling, notes)
+    inspect = _Inspect(sampling, notes, reread)
     with worker_processes():
         pool: WorkerPool[Path, Inspection] = WorkerPool(inspect)
         inspections = list(pool.map(unknown()))
@@ -119,37 +135,60 @@ def inspect_videos(
 class _Inspect:
     sampling: Sampling
     notes: Path | None
+    reread: bool
 
     def __call__(self, path: Path) -> Inspection:
         try:
-            version = file_version(path)  # taken first: what changes while it is read is read again the next time
-            finding = self._look(path, version)
+            status = path.stat()  # taken first: what changes while it is read is read again the next time
+            version = version_of(status)
+            note = self._note(path, version)
+            before = read_note(note, Finding)
+            finding, timeline = self._look(path, status)
         except VideoError as error:
-            return Inspection(path, fault=str(error))
+            forget(self.notes, path, version)
+            return Inspection(path, fault=str(error), replaced=before is not None)
         except OSError as error:
             return Inspection(path, fault=f"it cannot be read ({error.strerror})")
-        write_note(self._note(path, version), finding._asdict())
-        return Inspection(path, finding, version)
+        replaced = before is not None and before.digest != finding.digest
+        if replaced or self.reread:
+            forget(self.notes, path, version)
+        write_timeline(self.notes, path, version, timeline)
+        write_note(note, finding._asdict(), within=self.notes)
+        return Inspection(path, finding, version, replaced=replaced)
 
-    def _look(self, path: Path, version: FileVersion) -> Finding:
+    def _look(self, path: Path, status: os.stat_result) -> tuple[Finding, Timeline]:
         started = time.perf_counter()
         frames, timeline = sample_clip(Source(path), self.sampling, position=0.5)
         pace = time.perf_counter() - started
         if timeline.is_incomplete:  # and a clip from another place might not be there
             found, announced = timeline.num_frames, timeline.num_announced
             raise VideoError(f"cut off or damaged: {found} of its {announced} frames are there")
-        write_timeline(self.notes, path, version, timeline)
         height, width = frames.shape[1:3]
-        refusal = _refusal(path, timeline, width, height)
-        return Finding(sha256([path]), timeline.duration, timeline.frames_per_second, width, height, pace, refusal)
+        finding = Finding(
+            digest=sha256([path]),
+            seconds=timeline.duration,
+            frames_per_second=timeline.frames_per_second,
+            width=width,
+            height=height,
+            pace=pace,
+            refusal=_refusal(path, timeline, width, height),
+            changed=status.st_ctime_ns,
+        )
+        return finding, timeline
 
     def recall(self, path: Path) -> Inspection | None:
         """What was noted of the file as it is now."""
-        if self.notes is None or not path.is_file():
+        if self.notes is None:
             return None
-        version = file_version(path)
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        version = version_of(status)
         finding = read_note(self._note(path, version), Finding)
-        return None if finding is None else Inspection(path, finding, version)
+        if finding is None or finding.changed != status.st_ctime_ns or not stat.S_ISREG(status.st_mode):
+            return None
+        return Inspection(path, finding, version)
 
     def _note(self, path: Path, version: FileVersion) -> Path | None:
         return note_of(self.notes, path, version, self.sampling.name)

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vjepa_mlflow.cache import read_note, write_note
 from vjepa_mlflow.iteration import progress
+from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.sampling import Sampling, choose_frames
 from vjepa_mlflow.workers import WorkerPool, worker_processes
 
-VERSION = 2
+VERSION = 3
 """Changes with what is measured, so that no older note is taken for it."""
 
 LUMA = (0.299, 0.587, 0.114)
@@ -107,7 +107,7 @@ class _Measure:
             properties = measure_video(file.path, self.sampling)
         except VideoError as error:
             return error
-        write_note(self._note(file.digest), asdict(properties))
+        write_note(self._note(file.digest), asdict(properties), within=self.notes)
         return properties
 
     def noted(self, digest: str) -> VideoProperties | None:
@@ -115,7 +115,7 @@ class _Measure:
         return read_note(self._note(digest), VideoProperties)
 
     def _note(self, digest: str) -> Path | None:
-        name = f"{digest}-{self.sampling.name}-{VERSION}.json"
+        name = f"{digest}-{self.sampling.name}-{VERSION}"
         return None if self.notes is None else self.notes / digest[:2] / name
 
 
