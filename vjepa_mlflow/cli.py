@@ -19,6 +19,7 @@ from vjepa_mlflow.interrupts import orderly_interrupts
 from vjepa_mlflow.outputs import outlast_readers, print_result
 from vjepa_mlflow.recipe import CHECKED, EVALUATED, EVALUATED_SPLITS, EXTRACTED, Recipe
 from vjepa_mlflow.secrets import move_password_to_environment, without_secrets
+from vjepa_mlflow.temporary import lack_of_room
 
 LOGGED = {"train", "sweep", "evaluate"}
 """The commands that log to an MLflow run: one that `mlflow run` prepared is theirs to end."""
@@ -75,6 +76,8 @@ def _run(arguments: list[str] | None) -> None:
 
         from vjepa_mlflow.model import is_out_of_memory
 
+        if full := lack_of_room(error):
+            raise _CommandError(full, USER_ERROR) from error
         if isinstance(error, MlflowException):
             raise _CommandError(f"MLflow: {one_line(error)}", OTHER_ERROR) from error
         if is_out_of_memory(error):

@@ -149,7 +149,7 @@ def _write_environment(
         )
     else:
         environment, requirements, constraints = _process_conda_env(conda_env)
-    (path / _CONDA_ENV_FILE_NAME).write_text(yaml.safe_dump(environment, default_flow_style=False))
+    (path / _CONDA_ENV_FILE_NAME).write_text(yaml.safe_dump(environment, default_flow_style=False), encoding="utf-8")
     if constraints:
         write_to(str(path / _CONSTRAINTS_FILE_NAME), "\n".join(constraints))
     write_to(str(path / _REQUIREMENTS_FILE_NAME), "\n".join(requirements))

@@ -15,6 +15,7 @@ from vjepa_mlflow.jobs.seen import Memory, describe_seen, seen_by
 from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.ranks import check_alone
 from vjepa_mlflow.recipe import EVALUATED, EVALUATED_SPLITS, Recipe
+from vjepa_mlflow.temporary import own_temporaries
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class EvaluationResult:
     evaluation: evaluation.Evaluation = field(repr=False)  # of many pages
 
 
+@own_temporaries()
 def evaluate(
     model_uri: str, recipe: Recipe, *, split: str = "test", num_clips: int = 1, unseen_by: str = ""
 ) -> EvaluationResult:

@@ -8,6 +8,7 @@ from vjepa_mlflow.jobs.encode import encode
 from vjepa_mlflow.jobs.prepare import check_names, prepare
 from vjepa_mlflow.ranks import launched_share
 from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.temporary import own_temporaries
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class ExtractionResult:
     clips_per_second: float | None
 
 
+@own_temporaries()
 def extract(recipe: Recipe) -> ExtractionResult:
     """Encodes every clip that a training run of this recipe reads, and keeps its features in the store.
 
@@ -44,6 +46,7 @@ def extract(recipe: Recipe) -> ExtractionResult:
         clips = list(share.of(list(features.all_clips(prepared.dataset, recipe))))
         missing = source.missing(clips)
         times = encode(source, missing, again=False)
+        source.check_kept()
     return ExtractionResult(
         clips=len(clips),
         present=len(clips) - len(missing),

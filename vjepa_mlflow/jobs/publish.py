@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vjepa_mlflow import data, flavor, tracking
 from vjepa_mlflow.cache import read_note, write_atomically
-from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.errors import UserError, expected, one_line
 
 if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
@@ -129,7 +129,9 @@ def _keep(
         flavor.save_model(classifier, processor, folder / FOLDER, seen=seen, **_contents(publication))
         write_atomically(folder / tracking.MODEL_NOTE, json.dumps(asdict(publication)).encode())
     except OSError as error:
-        raise UserError(f"{folder}: the model cannot be kept there ({one_line(error)}): expected room") from error
+        raise UserError(
+            f"{folder}: the model cannot be kept there ({one_line(error)}): expected {expected(error)}"
+        ) from error
 
 
 def _contents(publication: Publication) -> dict[str, Any]:

@@ -18,8 +18,8 @@ import mlflow
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, read_note, write_atomically
-from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.cache import TEMPORARY_PREFIX, own_folder, read_note, write_atomically
+from vjepa_mlflow.errors import UserError, expected, one_line, remark
 from vjepa_mlflow.secrets import without_password
 from vjepa_mlflow.tracking.answers import Answer, describe, understand
 from vjepa_mlflow.tracking.first_answer import server
@@ -117,7 +117,7 @@ class Outbox:
             temporary.mkdir()
             if content is not None:
                 _place(content, content_path(temporary, values["name"]))
-            (temporary / ENTRY).write_text(json.dumps(values))
+            (temporary / ENTRY).write_bytes(json.dumps(values).encode())
             temporary.rename(entry)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -320,7 +320,7 @@ def _kind(entry: Path) -> str:
 
 def read_entry(entry: Path) -> tuple[str, dict[str, Any]]:
     """An entry's kind, and what it says."""
-    return _kind(entry), dict(json.loads((entry / ENTRY).read_text()))
+    return _kind(entry), dict(json.loads((entry / ENTRY).read_bytes()))
 
 
 def read_address(folder: Path) -> Address:
@@ -400,20 +400,20 @@ def _remove_if_empty(root: Path) -> None:
 def _make(folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700)  # what is logged is nobody else's business
+        folder.mkdir(mode=0o700)
     except OSError as error:
         raise _no_place(folder, error) from error
 
 
 def _no_place(folder: Path, error: OSError) -> UserError:
     return UserError(
-        f"{folder}: cannot be made ({one_line(error)}): expected room, and the right to write there, for what the "
-        f"tracking server has not got yet; VJEPA_MLFLOW_CACHE names another folder"
+        f"{folder}: cannot be made ({one_line(error)}): expected {expected(error)}, for what the tracking server "
+        f"has not got yet; VJEPA_MLFLOW_CACHE names another folder"
     )
 
 
 def _root(run_id: str) -> Path:
-    return cache_folder() / "outbox" / run_id
+    return own_folder("outbox") / run_id
 
 
 def written_here(run_id: str) -> bool | None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vjepa_mlflow.processes import deaf_to_interrupts, importable
+from vjepa_mlflow.reading import open_regular
 from vjepa_mlflow.video import decoder_process
 from vjepa_mlflow.video.decoder_process import Answer, Request
 from vjepa_mlflow.video.error import VideoError
@@ -156,13 +157,11 @@ def _opened(video: Path | bytes) -> Iterator[int]:
             yield descriptor
         return
     try:
-        descriptor = os.open(video, os.O_RDONLY)
+        file = open_regular(video)
     except OSError as error:
         raise VideoError(f"it cannot be opened ({error.strerror})") from error
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    with file:
+        yield file.fileno()
 
 
 @contextlib.contextmanager
