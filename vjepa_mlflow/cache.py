@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vjepa_mlflow.errors import DENIED, UserError, expected, one_line
-from vjepa_mlflow.paths import expand, is_there
+from vjepa_mlflow.paths import expand, home, is_there
 from vjepa_mlflow.sharing import make_folder, open_to_sharers, open_tree_to_sharers
 from vjepa_mlflow.temporary import temporary_folder_in
 
@@ -25,20 +25,14 @@ def cache_folder() -> Path:
     """The folder that users may share: `$VJEPA_MLFLOW_CACHE`, or `vjepa-mlflow` in the user's cache folder.
 
     Raises:
-        UserError: neither is known.
+        UserError: there is neither.
     """
     named = os.environ.get("VJEPA_MLFLOW_CACHE")
     return expand("VJEPA_MLFLOW_CACHE", named) if named else _cache_of_user()
 
 
 def _cache_of_user() -> Path:
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vjepa-mlflow"
-    except RuntimeError:
-        raise UserError(
-            f"user {os.geteuid()} has no home folder, and no other is named for a cache: expected a folder of this "
-            f"user's in VJEPA_MLFLOW_CACHE, or HOME"
-        ) from None
+    return Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache") / "vjepa-mlflow"
 
 
 def own_folder(kind: str) -> Path:

@@ -17,6 +17,7 @@ from vjepa_mlflow.cpus import let_idle_threads_sleep
 from vjepa_mlflow.errors import UserError, one_line, printable, printable_lines
 from vjepa_mlflow.interrupts import orderly_interrupts
 from vjepa_mlflow.outputs import outlast_readers, print_result
+from vjepa_mlflow.paths import home
 from vjepa_mlflow.recipe import CHECKED, EVALUATED, EVALUATED_SPLITS, EXTRACTED, Recipe
 from vjepa_mlflow.secrets import move_password_to_environment, without_secrets
 from vjepa_mlflow.temporary import lack_of_room
@@ -129,6 +130,7 @@ def _print_model(run_id: str, model_uri: str) -> None:
 @click.version_option(__version__)
 def commands() -> None:
     """Fine-tune V-JEPA 2 on your own video classes, tracked and served by MLflow."""
+    home()  # missing, it is told in a line, and not by the first library that asks for it
 
 
 @commands.command()

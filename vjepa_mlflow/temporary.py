@@ -130,7 +130,7 @@ def _enter() -> None:
             _before = tempfile.tempdir, os.environ.get("TMPDIR")
             _name(str(own.folder), str(own.folder))
             # What PyTorch compiles for a GPU serves the next process too.
-            os.environ.setdefault(COMPILED, str(own.folder.parent / "torchinductor"))
+            os.environ.setdefault(COMPILED, str(_compiled(own.folder.parent)))
         _users += 1
 
 
@@ -152,6 +152,10 @@ def _name(module: str | None, environment: str | None) -> None:
 
 def _root(base: Path) -> Path:
     return base / f"vjepa-mlflow-{os.geteuid()}"
+
+
+def _compiled(root: Path) -> Path:
+    return root / "torchinductor"
 
 
 def _is_in_own(base: Path) -> bool:
@@ -184,8 +188,9 @@ def _folder_of_process() -> _Own:
 def _remove_own(own: _Own) -> None:
     for held in own.held:
         held.release()
-        with suppress(OSError):  # where other processes have theirs
-            held.folder.parent.rmdir()
+        for folder in (_compiled(held.folder.parent), held.folder.parent):
+            with suppress(OSError):  # where there is something in it, as where other processes have theirs
+                folder.rmdir()
 
 
 def _own_root(base: Path) -> Path:
