@@ -14,6 +14,7 @@ import click
 
 from vjepa_mlflow import __version__
 from vjepa_mlflow.cpus import let_idle_threads_sleep
+from vjepa_mlflow.encodings import speak_utf8
 from vjepa_mlflow.errors import UserError, one_line, printable, printable_lines
 from vjepa_mlflow.interrupts import orderly_interrupts
 from vjepa_mlflow.outputs import outlast_readers, print_result
@@ -31,6 +32,8 @@ USER_ERROR, OTHER_ERROR, INTERRUPTED = 2, 1, 130
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; what a user can put right ends in one line on stderr and a status that is not zero."""
+    if arguments is None:
+        speak_utf8()
     outlast_readers()
     sys.excepthook = _print_traceback
     move_password_to_environment()

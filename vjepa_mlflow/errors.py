@@ -1,6 +1,7 @@
 """What the user is told in one line: an error to put right, or a remark while work goes on."""
 
 import errno
+import os
 import sys
 
 from tqdm import tqdm
@@ -28,6 +29,11 @@ def one_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     line = without_secrets(lines[0]) if lines else type(error).__name__
     return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk is full, also where a library has its own words around those of the system."""
+    return any(os.strerror(number) in str(error) for number in FULL)
 
 
 def expected(error: OSError) -> str:

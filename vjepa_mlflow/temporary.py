@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vjepa_mlflow.errors import FULL, UserError, expected, one_line
+from vjepa_mlflow.errors import UserError, expected, is_full, one_line
 
 PREFIX, LOCK_SUFFIX = ".temporary-", ".lock"
 
@@ -115,7 +115,7 @@ def lack_of_room(error: BaseException) -> str:
     seen: list[BaseException] = []
     following: BaseException | None = error
     while own is not None and following is not None and following not in seen:
-        if str(own.folder) in str(following) and any(os.strerror(number) in str(following) for number in FULL):
+        if str(own.folder) in str(following) and is_full(following):
             return f"TMPDIR={own.base}: no room for what is temporary (No space left on device): expected some there"
         seen.append(following)
         following = following.__cause__ or following.__context__
