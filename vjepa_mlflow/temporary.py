@@ -125,8 +125,8 @@ def lack_of_room(error: BaseException) -> str:
 def _enter() -> None:
     global _users, _before
     with _state:
-        if not _users and not _is_in_own(Path(tempfile.gettempdir())):
-            own = _folder_of_process()
+        if not _users and not _is_in_own(base := _base()):
+            own = _folder_of_process(base)
             _before = tempfile.tempdir, os.environ.get("TMPDIR")
             _name(str(own.folder), str(own.folder))
             # What PyTorch compiles for a GPU serves the next process too.
@@ -150,6 +150,13 @@ def _name(module: str | None, environment: str | None) -> None:
         os.environ["TMPDIR"] = environment
 
 
+def _base() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:
+        raise UserError(f"TMPDIR={os.environ.get('TMPDIR', '')}: {one_line(error)}: expected one with room") from error
+
+
 def _root(base: Path) -> Path:
     return base / f"vjepa-mlflow-{os.geteuid()}"
 
@@ -163,11 +170,10 @@ def _is_in_own(base: Path) -> bool:
     return base.parent.name == _root(base).name and base.name.startswith(PREFIX)
 
 
-def _folder_of_process() -> _Own:
+def _folder_of_process(base: Path) -> _Own:
     global _own
     if _own is not None and _own.process == os.getpid() and _own.folder.is_dir():
         return _own
-    base = Path(tempfile.gettempdir())
     try:
         held = [_hold(_own_root(base))]
         if len(os.fsencode(held[0].folder)) + len(SOCKET) > LONGEST_SOCKET:
