@@ -12,11 +12,12 @@ import psutil
 import torch
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
-from vjepa_mlflow.cache import build_once
+from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.data import VideoDataset, make_dataset, read_training_data
 from vjepa_mlflow.jobs.prepare import take_usable
 from vjepa_mlflow.model import Checkpoint, describe_device, load_classifier, load_processor, locate
+from vjepa_mlflow.temporary import temporary_folder_in
 from vjepa_mlflow.video import Sampling, inspect_videos
 
 RANDOM_VITL = "random-vitl"
@@ -42,7 +43,12 @@ def find_checkpoint(name: str) -> Checkpoint:
 
 def random_vitl() -> Checkpoint:
     """The architecture of the card's checkpoint. What weights a model has does not change its speed."""
-    return Checkpoint(RANDOM_VITL, build_once(f"{RANDOM_VITL}-1", build_random_vitl), revision="random")
+    folder = cache_folder() / f"{RANDOM_VITL}-1"
+    if not folder.is_dir():
+        with temporary_folder_in(folder.parent) as unfinished:
+            build_random_vitl(unfinished / folder.name)
+            (unfinished / folder.name).rename(folder)
+    return Checkpoint(RANDOM_VITL, folder, revision="random")
 
 
 def build_random_vitl(folder: Path) -> None:

@@ -1,13 +1,13 @@
 import shutil
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from vjepa_mlflow import UserError, cache
-from vjepa_mlflow.cache import TEMPORARY_PREFIX, build_once, cache_folder, is_held, write_atomically
+from vjepa_mlflow import cache
+from vjepa_mlflow.cache import cache_folder, write_atomically
+from vjepa_mlflow.temporary import PREFIX, is_held
 
 
 @pytest.fixture(autouse=True)
@@ -20,46 +20,6 @@ def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv("VJEPA_MLFLOW_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder() == tmp_path / "xdg" / "vjepa-mlflow"
-
-
-def test_a_folder_is_built_once() -> None:
-    builds = []
-
-    def build(folder: Path) -> None:
-        builds.append(folder)
-        (folder / "file").write_text("x")
-
-    assert build_once("thing", build) == build_once("thing", build) == cache_folder() / "thing"
-    assert len(builds) == 1
-    assert [path.name for path in cache_folder().iterdir()] == ["thing"]
-
-
-def test_a_build_that_fails_leaves_nothing() -> None:
-    def build(folder: Path) -> None:
-        (folder / "half").touch()
-        raise RuntimeError("broken")
-
-    with pytest.raises(RuntimeError):
-        build_once("thing", build)
-    assert list(cache_folder().iterdir()) == []
-
-
-@pytest.mark.parametrize("place", ["/proc/nowhere", "/dev/null"])
-def test_a_place_where_nothing_can_be_built_is_named(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", place)
-    with pytest.raises(UserError, match=rf"^{place}/thing: cannot be made \(.*VJEPA_MLFLOW_CACHE names another folder"):
-        build_once("thing", lambda _: None)
-
-
-def test_builds_at_once_end_in_one_whole_folder() -> None:
-    def build(folder: Path) -> None:
-        for number in range(50):
-            (folder / str(number)).write_text("x")
-
-    with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(lambda _: build_once("thing", build), range(8)))) == 1
-    assert len(list((cache_folder() / "thing").iterdir())) == 50
-    assert [path.name for path in cache_folder().iterdir()] == ["thing"]
 
 
 def test_a_file_is_written_whole_and_replaces_another(tmp_path: Path) -> None:
@@ -98,7 +58,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_writer_left_is_swept_away_and_what_is_being_written_is_not(tmp_path: Path) -> None:
-    left, folder, written = (tmp_path / f"{TEMPORARY_PREFIX}{name}" for name in ("left", "folder", "written"))
+    left, folder, written = (tmp_path / f"{PREFIX}{name}" for name in ("left", "folder", "written"))
     left.touch()
     (folder / "inside").mkdir(parents=True)
     with written.open("wb") as file:

@@ -258,12 +258,12 @@ def _keep_everything(video: Path) -> tuple[object, ...]:
     """Does what keeps something of a video, twice, and returns what it came to."""
     import torch
 
-    from vjepa_mlflow.cache import sweep
     from vjepa_mlflow.data import Sample, demo
     from vjepa_mlflow.evaluation import read_thumbnails
     from vjepa_mlflow.features.names import FeatureSpace
     from vjepa_mlflow.features.store import FeatureStore
     from vjepa_mlflow.jobs.assess import notes_folder
+    from vjepa_mlflow.temporary import sweep
     from vjepa_mlflow.video import Sampling, VideoFile, notes, video_notes
     from vjepa_mlflow.video.preflight import _Inspect
     from vjepa_mlflow.video.properties import _Measure

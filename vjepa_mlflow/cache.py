@@ -1,34 +1,83 @@
-"""The folder for what can always be made again."""
+"""The folder for what can always be made again, which users may share, and what in it is one user's alone."""
 
-import fcntl
-import functools
+import errno
 import os
-import shutil
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.paths import expand
+from vjepa_mlflow.errors import DENIED, UserError, expected
+from vjepa_mlflow.paths import expand, home, is_there
+from vjepa_mlflow.sharing import make_folder, open_to_sharers
+from vjepa_mlflow.temporary import ATTEMPTS, PREFIX, is_held, sweep
+
+USERS = "users"
+"""The folder of a cache that has a folder for each user but its owner, by the number of the user."""
 
 
 def cache_folder() -> Path:
-    """`$VJEPA_MLFLOW_CACHE`, or `vjepa-mlflow` in the user's cache folder."""
+    """The folder that users may share: `$VJEPA_MLFLOW_CACHE`, or `vjepa-mlflow` in the user's cache folder.
+
+    Raises:
+        UserError: there is neither.
+    """
     named = os.environ.get("VJEPA_MLFLOW_CACHE")
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return expand("VJEPA_MLFLOW_CACHE", named) if named else user_cache / "vjepa-mlflow"
+    return expand("VJEPA_MLFLOW_CACHE", named) if named else _cache_of_user()
 
 
-TEMPORARY_PREFIX = ".writing-"
-"""Of files and folders that are not complete, and stay so where their writer was killed."""
+def _cache_of_user() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache") / "vjepa-mlflow"
 
-ATTEMPTS = 10
-"""To write a file, since the cache may be deleted at any time."""
 
-DAY = 24 * 3600
-"""Seconds after which nobody writes any more, where a file system has no locks."""
+def own_folder(kind: str) -> Path:
+    """A folder that is this user's alone, made on first use, for what cannot be made again, such as `outbox`.
+
+    It lies in the cache where that is this user's, in `users` of one that is shared, or else in the user's own cache.
+
+    Raises:
+        UserError: there is no place for it.
+    """
+    for place in _own_places():
+        try:
+            _make_own(place, kind)
+            return place / kind
+        except OSError as error:
+            refused, refusal = place / kind, error
+            if error.errno not in DENIED:
+                break
+    raise UserError(
+        f"{refused}: cannot be made ({refusal.strerror}): expected {expected(refusal)}, for what is this user's alone; "
+        f"VJEPA_MLFLOW_CACHE names another folder"
+    ) from refusal
+
+
+def _own_places() -> Iterator[Path]:
+    shared = cache_folder()
+    if not is_there(shared) or shared.stat().st_uid == os.geteuid():
+        yield shared
+    yield shared / USERS / str(os.geteuid())
+    yield _cache_of_user()
+
+
+def _make_own(place: Path, kind: str) -> None:
+    if place.parent.name == USERS:
+        make_folder(place.parent)
+        _make_private(place)
+    else:
+        make_folder(place)
+    _make_private(place / kind)
+    if not os.access(place / kind, os.W_OK):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def _make_private(folder: Path) -> None:
+    """Makes a folder that nobody else may look into; refuses one that is another's, or that another's link leads to."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if {folder.stat().st_uid, folder.lstat().st_uid} != {os.geteuid()}:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
 
 
 def write_atomically(path: Path, *content: bytes | memoryview, within: Path | None = None) -> None:
@@ -46,11 +95,12 @@ def write_atomically(path: Path, *content: bytes | memoryview, within: Path | No
     folder = within or path.parent
     sweep(folder)
     for left in reversed(range(ATTEMPTS)):
-        temporary = folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+        temporary = folder / f"{PREFIX}{uuid.uuid4().hex}"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             with temporary.open("wb") as file:
                 is_held(file.fileno())  # until it has its name; if somebody sweeps it away before, it is missing then
+                open_to_sharers(file.fileno(), path.parent)
                 file.writelines(content)
                 file.flush()
                 temporary.replace(path)
@@ -61,95 +111,3 @@ def write_atomically(path: Path, *content: bytes | memoryview, within: Path | No
             # Its folder was deleted between two of these lines.
             if not (left and isinstance(error, FileNotFoundError | FileExistsError)):
                 raise
-
-
-@functools.cache
-def sweep(folder: Path) -> None:
-    """Deletes what killed writers left half done in a folder; once for each folder in this process."""
-    with suppress(OSError):
-        for left in list(os.scandir(folder)):
-            if left.name.startswith(TEMPORARY_PREFIX):
-                remove_abandoned(Path(left.path))
-
-
-def remove_abandoned(temporary: Path) -> None:
-    """Deletes a file or a folder that is not complete, unless its writer is still at it."""
-    with suppress(OSError):
-        is_folder = temporary.is_dir()
-        flags = os.O_RDONLY if is_folder else os.O_RDWR | os.O_NONBLOCK  # a pipe is not waited for
-        descriptor = os.open(temporary, flags | os.O_NOFOLLOW)
-        try:
-            held = is_held(descriptor)
-            if held is None:
-                held = time.time() - os.fstat(descriptor).st_mtime < DAY
-            if not held:
-                shutil.rmtree(temporary, ignore_errors=True) if is_folder else temporary.unlink()
-        finally:
-            os.close(descriptor)
-
-
-def is_held(descriptor: int) -> bool | None:
-    """Takes the lock of an open file, and tells whether somebody else holds it; None where there are no locks."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return None
-    return False
-
-
-def build_once(name: str, build: Callable[[Path], None]) -> Path:
-    """Returns the cached folder `name`, built on first use.
-
-    The folder appears in one rename when it is complete, so an interrupted or concurrent build leaves nothing half
-    done.
-
-    Raises:
-        UserError: there is no place for it.
-    """
-    folder = cache_folder() / name
-    if not folder.is_dir():
-        try:
-            _build(folder, build)
-        except OSError as error:
-            raise UserError(
-                f"{folder}: cannot be made ({one_line(error)}): expected room, and the right to write there; "
-                f"VJEPA_MLFLOW_CACHE names another folder"
-            ) from error
-    return folder
-
-
-def _build(folder: Path, build: Callable[[Path], None]) -> None:
-    with _temporary_folder(folder.parent) as temporary:
-        complete = temporary / folder.name
-        complete.mkdir()
-        build(complete)
-        try:
-            complete.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # not another process that was faster
-                raise
-
-
-@contextmanager
-def _temporary_folder(parent: Path) -> Iterator[Path]:
-    """A folder that goes after the block; one whose process was killed goes with the next `sweep`."""
-    sweep(parent)
-    for left in reversed(range(ATTEMPTS)):
-        temporary = parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
-        try:
-            temporary.mkdir(parents=True)
-            descriptor = os.open(temporary, os.O_RDONLY)
-        except FileNotFoundError:
-            if not left:
-                raise
-            continue
-        if not is_held(descriptor) and temporary.exists():  # else another process sweeps it away
-            break
-        os.close(descriptor)
-    try:
-        yield temporary
-    finally:
-        os.close(descriptor)
-        shutil.rmtree(temporary, ignore_errors=True)

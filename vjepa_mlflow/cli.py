@@ -14,11 +14,14 @@ import click
 
 from vjepa_mlflow import __version__
 from vjepa_mlflow.cpus import let_idle_threads_sleep
+from vjepa_mlflow.encodings import speak_utf8
 from vjepa_mlflow.errors import UserError, one_line, printable, printable_lines
 from vjepa_mlflow.interrupts import orderly_interrupts
 from vjepa_mlflow.outputs import outlast_readers, print_result
+from vjepa_mlflow.paths import home
 from vjepa_mlflow.recipe import CHECKED, EVALUATED, EVALUATED_SPLITS, EXTRACTED, Recipe
 from vjepa_mlflow.secrets import move_password_to_environment, without_secrets
+from vjepa_mlflow.temporary import lack_of_room
 
 LOGGED = {"train", "sweep", "evaluate"}
 """The commands that log to an MLflow run: one that `mlflow run` prepared is theirs to end."""
@@ -29,6 +32,8 @@ USER_ERROR, OTHER_ERROR, INTERRUPTED = 2, 1, 130
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; what a user can put right ends in one line on stderr and a status that is not zero."""
+    if arguments is None:
+        speak_utf8()
     outlast_readers()
     sys.excepthook = _print_traceback
     move_password_to_environment()
@@ -75,6 +80,8 @@ def _run(arguments: list[str] | None) -> None:
 
         from vjepa_mlflow.model import is_out_of_memory
 
+        if full := lack_of_room(error):
+            raise _CommandError(full, USER_ERROR) from error
         if isinstance(error, MlflowException):
             raise _CommandError(f"MLflow: {one_line(error)}", OTHER_ERROR) from error
         if is_out_of_memory(error):
@@ -126,6 +133,7 @@ def _print_model(run_id: str, model_uri: str) -> None:
 @click.version_option(__version__)
 def commands() -> None:
     """Fine-tune V-JEPA 2 on your own video classes, tracked and served by MLflow."""
+    home()  # missing, it is told in a line, and not by the first library that asks for it
 
 
 @commands.command()

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from vjepa_mlflow.reading import open_regular
+
 BLOCK = 1 << 20
 """Bytes read at once."""
 
@@ -25,11 +27,11 @@ def sha256(files: Iterable[Path]) -> str:
     """The SHA-256 of the files' contents one after the other, hexadecimal.
 
     Raises:
-        OSError: a file cannot be read.
+        OSError: a file cannot be read, or is none.
     """
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while block := file.read(BLOCK):
                 digest.update(block)
     return digest.hexdigest()

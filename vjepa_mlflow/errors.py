@@ -1,9 +1,18 @@
 """What the user is told in one line: an error to put right, or a remark while work goes on."""
 
+import errno
+import os
 import sys
 
 from vjepa_mlflow.bars import Bar
 from vjepa_mlflow.secrets import without_secrets
+
+LONGEST = 600
+"""Characters of what a library says: some list every file of a folder."""
+
+DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What systems say where a right is missing, and where room is."""
 
 
 class UserError(Exception):
@@ -15,9 +24,22 @@ class UserError(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's message, without passwords, or its kind where it has none."""
+    """The first line of an error's message, without passwords and its middle if it is long; its kind if it has none."""
     lines = str(error).strip().splitlines()
-    return without_secrets(lines[0]) if lines else type(error).__name__
+    line = without_secrets(lines[0]) if lines else type(error).__name__
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk is full, also where a library has its own words around those of the system."""
+    return any(os.strerror(number) in str(error) for number in FULL)
+
+
+def expected(error: OSError) -> str:
+    """What would have been needed for a file, or a folder, to be written."""
+    if error.errno in DENIED:
+        return "the right to write there"
+    return "room" if error.errno in FULL else "a folder that can be written to"
 
 
 def reason(error: BaseException) -> str:

@@ -79,12 +79,12 @@ def _stream(original: io.TextIOWrapper | None, descriptor: int) -> io.TextIOWrap
     """One like that of Python, which has none for a descriptor that was closed when it started."""
     output = _Output(descriptor, "w", closefd=False)
     if original is None:
-        return io.TextIOWrapper(io.BufferedWriter(output), errors="replace")
+        return io.TextIOWrapper(io.BufferedWriter(output), errors="backslashreplace")
     original.flush()
     return io.TextIOWrapper(
         output if original.write_through else io.BufferedWriter(output),
         encoding=original.encoding,
-        errors=original.errors,
+        errors="backslashreplace",  # what a terminal, or a locale, has no letters for is no reason to fail
         newline="\n",
         line_buffering=original.line_buffering,
         write_through=original.write_through,

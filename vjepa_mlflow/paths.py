@@ -25,6 +25,20 @@ def expand(option: str, path: str) -> Path:
         raise UserError(f"{option}={path}: its ~ stands for no folder ({error}): expected a path") from None
 
 
+def home() -> Path:
+    """The user's folder, without which MLflow cannot even be imported.
+
+    Raises:
+        UserError: this user has none.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise UserError(
+            f"HOME is not set, and user {os.geteuid()} has no home folder: expected a folder of this user's in HOME"
+        ) from None
+
+
 def check_local(option: str, path: str) -> None:
     """Refuses an address, such as s3://bucket/videos, where a path is expected.
 

@@ -2,11 +2,12 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vjepa_mlflow.paths import shortened
-from vjepa_mlflow.reading import check_regular
+from vjepa_mlflow.reading import open_regular
 
 LARGEST_HEADER = 1 << 24
 """Bytes: a hundred times that of a ViT-g."""
@@ -71,9 +72,8 @@ def read_layout(path: Path) -> dict[str, StoredTensor]:
         OSError: the file cannot be read.
         ValueError: it is no such file, or has another size than its header says.
     """
-    check_regular(path)
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(_LENGTH), "little")
         if not 2 <= length <= min(LARGEST_HEADER, size - _LENGTH):
             raise ValueError(f"a header of {length} bytes in a file of {size}: expected a whole .safetensors file")

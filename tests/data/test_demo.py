@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 
 from tools.pretrain_tiny import course
 from tools.pretrain_tiny.vocabulary import make_vocabulary
-from vjepa_mlflow.cache import TEMPORARY_PREFIX
 from vjepa_mlflow.data import demo, draw_clip, read_training_data
 from vjepa_mlflow.data.drawing import draw_films, expose
+from vjepa_mlflow.temporary import PREFIX
 from vjepa_mlflow.video import read_clip
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.sampling import Sampling, choose_frames
@@ -29,7 +29,7 @@ def test_the_demo_is_drawn_whole(demo_set: Path) -> None:
     }
     assert len(demo.MOTIONS) >= 6
     assert demo.CLIPS_PER_CLASS == {"train": 72, "val": 8, "test": 12}  # which takes the tests too long
-    assert not list(demo_set.parent.glob(f"{TEMPORARY_PREFIX}*"))  # nothing half-written beside it
+    assert not list(demo_set.parent.glob(f"{PREFIX}*"))  # nothing half-written beside it
 
 
 def test_what_is_missing_or_changed_is_drawn_again_and_nothing_else(

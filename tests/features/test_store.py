@@ -13,10 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.cache import DAY, TEMPORARY_PREFIX, is_held
 from vjepa_mlflow.features.contents import choose_old, list_contents, remove
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.store import IDENTITY, FeatureStore
+from vjepa_mlflow.temporary import DAY, PREFIX, is_held
 
 SPACE = FeatureSpace(
     "backbone", "processor", num_frames=16, stride=4, frames_per_second=0.0, precision="fp32", form="transformers"
@@ -190,7 +190,7 @@ def test_pruning_by_size_takes_the_longest_unused(store: FeatureStore) -> None:
 
 def test_pruning_takes_what_killed_writers_left_and_empty_spaces(store: FeatureStore) -> None:
     files = fill(store)
-    left, written = (files[0].parent / f"{TEMPORARY_PREFIX}{name}" for name in ("left", "written"))
+    left, written = (files[0].parent / f"{PREFIX}{name}" for name in ("left", "written"))
     left.write_bytes(b"half")
     with written.open("wb") as file:
         assert is_held(file.fileno()) is False  # its writer is at it

@@ -8,8 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder, remove_abandoned
+from vjepa_mlflow.cache import cache_folder
+from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.paths import is_there
 from vjepa_mlflow.reading import read_json
+from vjepa_mlflow.temporary import PREFIX, remove_abandoned
 
 SUFFIX = ".safetensors"
 DESCRIPTION = "space.json"
@@ -23,7 +26,7 @@ def store_folder() -> Path:
 
 def free_space(folder: Path) -> int:
     """Bytes free where a folder is or would be made."""
-    while not folder.exists():
+    while not is_there(folder):
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
@@ -45,11 +48,13 @@ class Contents:
         folder: its folder.
         description: the attributes of its `FeatureSpace`; empty where they cannot be read.
         entries: its features, the longest unused first.
+        fault: why they cannot be read; empty where they can.
     """
 
     folder: Path
     description: dict[str, object]
     entries: list[Entry]
+    fault: str = ""
 
     @property
     def size(self) -> int:
@@ -58,9 +63,28 @@ class Contents:
 
 
 def list_contents() -> list[Contents]:
-    """What the store holds, space by space."""
-    folders = sorted(path for path in store_folder().glob("*") if path.is_dir())
-    return [Contents(folder, _describe(folder), sorted(_entries(folder), key=_last_use)) for folder in folders]
+    """What the store holds, space by space.
+
+    Raises:
+        UserError: the store may not be read.
+    """
+    try:
+        folders = sorted(path for path in store_folder().iterdir() if path.is_dir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(
+            f"feature store {store_folder()}: cannot be read ({error.strerror}): expected the right to; "
+            f"VJEPA_MLFLOW_CACHE names another folder"
+        ) from error
+    return [_list(folder) for folder in folders]
+
+
+def _list(folder: Path) -> Contents:
+    try:
+        return Contents(folder, _describe(folder), sorted(_entries(folder), key=_last_use))
+    except OSError as error:
+        return Contents(folder, _describe(folder), [], f"cannot be read ({error.strerror})")
 
 
 def choose_old(contents: Iterable[Contents], *, older_than: float | None, max_size: float | None) -> list[Entry]:
@@ -84,14 +108,31 @@ def choose_old(contents: Iterable[Contents], *, older_than: float | None, max_si
 
 
 def remove(entries: Iterable[Entry]) -> None:
-    """Deletes entries, what killed writers left, also of older versions, and folders that are empty then."""
-    for entry in entries:
-        entry.path.unlink(missing_ok=True)
-    for left in store_folder().rglob(f"{TEMPORARY_PREFIX}*"):
+    """Deletes entries, what killed writers left, also of older versions, and folders that are empty then.
+
+    Raises:
+        UserError: this user may not delete all of them.
+    """
+    denied = [entry for entry in entries if not _delete(entry)]
+    for left in store_folder().rglob(f"{PREFIX}*"):
         remove_abandoned(left)
     for space in list_contents():
-        if not space.entries:
+        if not space.entries and not space.fault:
             shutil.rmtree(space.folder, ignore_errors=True)
+    if denied:
+        raise UserError(
+            f"feature store {store_folder()}: {len(denied)} features cannot be deleted, the first is "
+            f"{denied[0].path}: expected the right to write there"
+        )
+
+
+def _delete(entry: Entry) -> bool:
+    """Deletes an entry; whether it is gone."""
+    try:
+        entry.path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 def _last_use(entry: Entry) -> float:
@@ -106,8 +147,11 @@ def _describe(folder: Path) -> dict[str, object]:
 
 
 def _entries(folder: Path) -> Iterator[Entry]:
-    for path in folder.glob(f"*/*{SUFFIX}"):
-        with suppress(OSError):  # another process may have pruned it
-            status = path.stat()
-            if stat.S_ISREG(status.st_mode):
-                yield Entry(path, status.st_size, status.st_mtime)
+    """Raises OSError where a folder may not be read."""
+    for below in folder.iterdir():
+        with suppress(FileNotFoundError, NotADirectoryError):  # another process may have pruned it
+            for path in below.iterdir():
+                with suppress(FileNotFoundError):
+                    status = path.stat()
+                    if path.name.endswith(SUFFIX) and stat.S_ISREG(status.st_mode):
+                        yield Entry(path, status.st_size, status.st_mtime)

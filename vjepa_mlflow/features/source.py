@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow.data import Sample
-from vjepa_mlflow.errors import UserError, remark
+from vjepa_mlflow.errors import UserError, expected, remark
 from vjepa_mlflow.features.contents import free_space, store_folder
 from vjepa_mlflow.features.encoder import Clip, Encoder
 from vjepa_mlflow.features.memory import Budget, FeatureMemory
@@ -39,7 +39,7 @@ class FeatureSource:
     Attributes:
         encoder: what encodes.
         encoded: how many clips had to be encoded.
-        full: whether some features were not kept for want of room.
+        full: whether some features were not kept for want of room, or of the right to write to the store.
         left_out: the videos that went bad after the check, by name, and what is wrong with them (`bad_videos=skip`).
     """
 
@@ -110,6 +110,31 @@ class FeatureSource:
             UserError: the store's disk is full.
         """
         self._far.finish()
+        self._tell_denied()
+
+    def check_kept(self) -> None:
+        """Refuses a store that this user may not write to, for work that is done for it alone.
+
+        Raises:
+            UserError: something could not be kept there.
+        """
+        if (denial := self._denial) is not None:
+            raise UserError(
+                f"feature store {store_folder()}: cannot be written ({denial.strerror}): expected "
+                f"{expected(denial)}; VJEPA_MLFLOW_CACHE names another folder"
+            )
+
+    @property
+    def _denial(self) -> OSError | None:
+        return self._far.denial if isinstance(self._far, FeatureStore) else None
+
+    def _tell_denied(self) -> None:
+        if (denial := self._denial) is not None and not self.full:
+            remark(
+                f"feature store {store_folder()}: cannot be written ({denial.strerror}): what is not there is encoded "
+                f"again by each run; VJEPA_MLFLOW_CACHE names another folder"
+            )
+            self.full = True
 
     def _read_until_lost(
         self, clips: Sequence[Clip], again: bool, following: Sequence[Clip]
@@ -177,6 +202,7 @@ class FeatureSource:
             if self._far_budget.take(features.nbytes):
                 self._far.write(name, features)
                 self._lost.discard(name)
+                self._tell_denied()
             else:
                 self._tell_full()
 

@@ -14,12 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from vjepa_mlflow.cache import DAY, sweep, write_atomically
-from vjepa_mlflow.errors import UserError, remark
+from vjepa_mlflow.cache import write_atomically
+from vjepa_mlflow.errors import DENIED, UserError, expected, remark
 from vjepa_mlflow.features.contents import DESCRIPTION, SUFFIX, free_space, store_folder
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.transfer import to_host, when_computed
-from vjepa_mlflow.reading import check_regular, read_bounded
+from vjepa_mlflow.reading import open_regular, read_bounded
+from vjepa_mlflow.temporary import DAY, sweep
 from vjepa_mlflow.tensors import read_metadata
 
 IDENTITY = "name_and_sha256"
@@ -40,14 +41,22 @@ WAITING_WRITES = 64
 """Features that wait to be written before the encoder has to wait for the disk."""
 
 
+ELSEWHERE = "VJEPA_MLFLOW_CACHE names another folder, cache=memory does without"
+
+
 class FeatureStore:
     """The features of one space, one safetensors file for each clip's, named by what they depend on.
 
     A file appears complete or not at all. It holds its own name and the digest of its values, and is deleted and taken
     for missing when it does not agree with them.
+
+    Attributes:
+        folder: of the space.
+        denial: why nothing may be written there; None as long as that is not known.
     """
 
     def __init__(self, space: FeatureSpace):
+        self.denial: OSError | None = None
         self.folder = store_folder() / space.name
         self._description = json.dumps(asdict(space), indent=2).encode()
         self._pool = ThreadPoolExecutor(WRITERS)
@@ -57,10 +66,22 @@ class FeatureStore:
         self._describe_again()
 
     def __contains__(self, name: str) -> bool:
-        return name in self._writes or (os.path.lexists(self._path(name)) and name not in self._blocked)
+        if name in self._writes:
+            return True
+        try:
+            self._path(name).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise self._unreadable(error) from error
+        return name not in self._blocked
 
     def read(self, name: str) -> Tensor | None:
-        """Features of shape (tokens, hidden size) on the CPU, or None where there are none that can be trusted."""
+        """Features of shape (tokens, hidden size) on the CPU, or None where there are none that can be trusted.
+
+        Raises:
+            UserError: they are there, and may not be read.
+        """
         if (writing := self._writes.get(name)) is not None:
             wait([writing])
         path = self._path(name)
@@ -68,6 +89,8 @@ class FeatureStore:
             features = _read_verified(path, name)
         except FileNotFoundError:
             return None
+        except PermissionError as error:
+            raise self._unreadable(error) from error
         with suppress(OSError):
             if features is None and path.is_dir():
                 self._blocked.add(name)
@@ -82,8 +105,10 @@ class FeatureStore:
     def write(self, name: str, features: Tensor) -> None:
         """Writes features in the background; waits for others where too many are on their way.
 
+        Where this user may not write, features are not kept; `denial` says why.
+
         Raises:
-            UserError: earlier features could not be written: the disk is full, or the folder is closed to us.
+            UserError: earlier features could not be written: the disk is full.
         """
         self._wait_for_writes(left=WAITING_WRITES - 1)
         self._writes[name] = self._pool.submit(self._write, name, features, when_computed(features))
@@ -117,11 +142,19 @@ class FeatureStore:
                 content = _content(name, to_host(features, computed))
                 write_atomically(self._path(name), *content, within=self.folder)
         except OSError as error:
+            if error.errno in DENIED:
+                self.denial = error
+                return
             raise UserError(
                 f"feature store {self.folder}: cannot be written ({error.strerror}, "
-                f"{free_space(self.folder) / 2**30:.1f} GiB free): expected room; `vjepa-mlflow features` prunes it, "
-                f"VJEPA_MLFLOW_CACHE names another folder, cache=memory does without"
+                f"{free_space(self.folder) / 2**30:.1f} GiB free): expected {expected(error)}; `vjepa-mlflow features` "
+                f"prunes it, {ELSEWHERE}"
             ) from error
+
+    def _unreadable(self, error: OSError) -> UserError:
+        return UserError(
+            f"feature store {self.folder}: cannot be read ({error.strerror}): expected the right to; {ELSEWHERE}"
+        )
 
     def _path(self, name: str) -> Path:
         return self.folder / name[:2] / f"{name}{SUFFIX}"
@@ -146,13 +179,13 @@ def _content(name: str, features: Tensor) -> tuple[bytes, memoryview]:
 def _read_verified(path: Path, name: str) -> Tensor | None:
     """What is in a file, if it is what was written there."""
     try:
-        check_regular(path)
-        if path.stat().st_size > LARGEST:
-            return None
-        content = path.read_bytes()  # not mapped: a file that shrinks under a mapping kills the process
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size > LARGEST:
+                return None
+            content = file.read()  # not mapped: a file that shrinks under a mapping kills the process
         features = load(content)["features"]
         metadata = read_metadata(content)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise
     except (OSError, SafetensorError, KeyError, ValueError, AttributeError):
         return None

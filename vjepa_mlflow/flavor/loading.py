@@ -15,6 +15,7 @@ from vjepa_mlflow.flavor.config import ServingConfig, read_config
 from vjepa_mlflow.flavor.saved_format import RUNS_SCHEME, URI_SCHEMES
 from vjepa_mlflow.flavor.saved_model import EXPECTED, FetchedModel, read_saved_model
 from vjepa_mlflow.paths import shortened
+from vjepa_mlflow.temporary import lack_of_room
 from vjepa_mlflow.tracking.answers import describe_deletion
 from vjepa_mlflow.tracking.first_answer import wake_tracking
 
@@ -64,7 +65,8 @@ def fetch_model(model_uri: str, dst_path: str | None = None) -> FetchedModel:
     except Exception as error:  # each store's client has errors of its own
         run_id = model_uri.removeprefix(RUNS_SCHEME).lstrip("/").partition("/")[0]
         deleted = describe_deletion(run_id) if model_uri.startswith(RUNS_SCHEME) else ""
-        raise UserError(f"{model_uri}: {deleted or one_line(error).rstrip('.')}: {EXPECTED}") from error
+        full = lack_of_room(error)
+        raise UserError(full or f"{model_uri}: {deleted or one_line(error).rstrip('.')}: {EXPECTED}") from error
     return read_saved_model(folder, model_uri)
 
 

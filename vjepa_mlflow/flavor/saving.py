@@ -1,6 +1,10 @@
 """Classifiers to saved and logged MLflow models."""
 
+import errno
 import importlib.metadata
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +27,7 @@ from mlflow.utils.file_utils import write_to
 from mlflow.utils.model_utils import _validate_and_prepare_target_save_path
 
 from vjepa_mlflow.digest import sha256
+from vjepa_mlflow.errors import is_full
 from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.packing import CODE_FOLDER, pack
 from vjepa_mlflow.flavor.saved_format import (
@@ -98,41 +103,53 @@ def save_model(
     check_finite(about, model.state_dict())
     path = Path(path)
     _validate_and_prepare_target_save_path(str(path))
-    pack(path / CODE_FOLDER)
-    with quiet_transformers():
-        model.save_pretrained(path / CHECKPOINT_FOLDER, max_shard_size=ONE_FILE)
-        processor.save_pretrained(path / CHECKPOINT_FOLDER)
-    check_saved(about, path / CHECKPOINT_FOLDER)
-    if seen is not None:
-        seen.write(path / CHECKPOINT_FOLDER)
-    if model_card is not None:
-        (path / MODEL_CARD).write_text(model_card, encoding="utf-8")
+    with _naming(path):
+        pack(path / CODE_FOLDER)
+        with quiet_transformers():
+            model.save_pretrained(path / CHECKPOINT_FOLDER, max_shard_size=ONE_FILE)
+            processor.save_pretrained(path / CHECKPOINT_FOLDER)
+        check_saved(about, path / CHECKPOINT_FOLDER)
+        if seen is not None:
+            seen.write(path / CHECKPOINT_FOLDER)
+        if model_card is not None:
+            (path / MODEL_CARD).write_text(model_card, encoding="utf-8")
 
-    mlflow_model = mlflow_model or Model()
-    mlflow_model.signature = signature or default_signature()
-    if input_example is not None:
-        _save_example(mlflow_model, input_example, str(path))
-    if metadata is not None:
-        mlflow_model.metadata = metadata
-    pyfunc.add_to_model(
-        mlflow_model,
-        loader_module=LOADER_MODULE,
-        conda_env=_CONDA_ENV_FILE_NAME,
-        python_env=_PYTHON_ENV_FILE_NAME,
-        code=CODE_FOLDER,
-        model_config=(config or ServingConfig()).to_model_config(),
-    )
-    mlflow_model.add_flavor(
-        FLAVOR_NAME,
-        format_version=FORMAT_VERSION,
-        checkpoint=CHECKPOINT_FOLDER,
-        stride=stride,
-        frames_per_second=frames_per_second,
-        weights_sha256=sha256([path / CHECKPOINT_FOLDER / WEIGHTS_FILE]),
-        code=CODE_FOLDER,
-    )
-    mlflow_model.save(str(path / MLMODEL_FILE_NAME))
-    _write_environment(path, conda_env, pip_requirements, extra_pip_requirements)
+        mlflow_model = mlflow_model or Model()
+        mlflow_model.signature = signature or default_signature()
+        if input_example is not None:
+            _save_example(mlflow_model, input_example, str(path))
+        if metadata is not None:
+            mlflow_model.metadata = metadata
+        pyfunc.add_to_model(
+            mlflow_model,
+            loader_module=LOADER_MODULE,
+            conda_env=_CONDA_ENV_FILE_NAME,
+            python_env=_PYTHON_ENV_FILE_NAME,
+            code=CODE_FOLDER,
+            model_config=(config or ServingConfig()).to_model_config(),
+        )
+        mlflow_model.add_flavor(
+            FLAVOR_NAME,
+            format_version=FORMAT_VERSION,
+            checkpoint=CHECKPOINT_FOLDER,
+            stride=stride,
+            frames_per_second=frames_per_second,
+            weights_sha256=sha256([path / CHECKPOINT_FOLDER / WEIGHTS_FILE]),
+            code=CODE_FOLDER,
+        )
+        mlflow_model.save(str(path / MLMODEL_FILE_NAME))
+        _write_environment(path, conda_env, pip_requirements, extra_pip_requirements)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Has a full disk be told with the folder on it: safetensors and others do not say where they write."""
+    try:
+        yield
+    except Exception as error:
+        if is_full(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
 
 
 def _write_environment(
@@ -149,7 +166,7 @@ def _write_environment(
         )
     else:
         environment, requirements, constraints = _process_conda_env(conda_env)
-    (path / _CONDA_ENV_FILE_NAME).write_text(yaml.safe_dump(environment, default_flow_style=False))
+    (path / _CONDA_ENV_FILE_NAME).write_text(yaml.safe_dump(environment, default_flow_style=False), encoding="utf-8")
     if constraints:
         write_to(str(path / _CONSTRAINTS_FILE_NAME), "\n".join(constraints))
     write_to(str(path / _REQUIREMENTS_FILE_NAME), "\n".join(requirements))

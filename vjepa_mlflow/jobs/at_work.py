@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.forks import check_fork
 from vjepa_mlflow.interrupts import orderly_interrupts
+from vjepa_mlflow.temporary import own_temporaries
 from vjepa_mlflow.workers import worker_processes
 
 
 @contextmanager
 def at_work(job: str) -> Iterator[None]:
-    """Has worker processes and orderly interrupts in the block.
+    """Has orderly interrupts, a folder for what is temporary and worker processes in the block.
 
     Args:
         job: what is done in it, as the user calls it.
@@ -26,7 +27,7 @@ def at_work(job: str) -> Iterator[None]:
             Or it is a fork that cannot compute.
     """
     check_fork(job)
-    with _the_only_job(job), orderly_interrupts(), worker_processes():
+    with _the_only_job(job), orderly_interrupts(), own_temporaries(), worker_processes():
         yield
 
 

@@ -25,6 +25,7 @@ from vjepa_mlflow.jobs.prepare import (
 )
 from vjepa_mlflow.paths import expand
 from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.temporary import own_temporaries
 
 SHOWN_CLASSES = 40
 SHOWN_NAMES = 20
@@ -178,6 +179,7 @@ def _minutes(count: float) -> str:
     return f"{count:.0f} minutes" if count < 100 else f"{count / 60:.1f} hours"
 
 
+@own_temporaries()
 def check(recipe: Recipe, *, reread: bool = False) -> Survey:
     """Reads a data set as a training would, and tells what there is to tell.
 

@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from vjepa_mlflow import tracking, training
-from vjepa_mlflow.cache import cache_folder
-from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.cache import own_folder
+from vjepa_mlflow.errors import UserError, expected, one_line, remark
 
 ARTIFACTS = "checkpoint"
 """The folder of the run's artifacts that holds the newest one."""
@@ -26,7 +26,7 @@ class Checkpoints:
 
     def __init__(self, log: tracking.RunLog):
         self._log = log
-        self._folder = cache_folder() / "checkpoints" / log.run_id
+        self._folder = own_folder("checkpoints") / log.run_id
         self._pool = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
         self._newest: tuple[int, training.Snapshot] | None = None
@@ -96,8 +96,8 @@ class Checkpoints:
                 snapshot.write(path)
             except OSError as error:
                 raise UserError(
-                    f"{self._folder}: the checkpoint cannot be written ({one_line(error)}): expected room; "
-                    f"VJEPA_MLFLOW_CACHE names another folder"
+                    f"{self._folder}: the checkpoint cannot be written ({one_line(error)}): expected "
+                    f"{expected(error)}; VJEPA_MLFLOW_CACHE names another folder"
                 ) from error
             self._log.checkpoint(path, f"{ARTIFACTS}/{path.name}")
             for older in self._folder.glob("step-*.safetensors"):

@@ -46,6 +46,7 @@ def extract(recipe: Recipe) -> ExtractionResult:
         clips = list(share.of(list(features.all_clips(prepared.dataset, recipe))))
         missing = source.missing(clips)
         times = encode(source, missing, again=False)
+        source.check_kept()
     return ExtractionResult(
         clips=len(clips),
         present=len(clips) - len(missing),

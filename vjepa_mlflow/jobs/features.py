@@ -3,9 +3,9 @@
 import time
 from dataclasses import dataclass
 
-from vjepa_mlflow.cache import DAY
 from vjepa_mlflow.columns import align
 from vjepa_mlflow.features import contents
+from vjepa_mlflow.temporary import DAY
 
 COLUMNS = ("space", "features", "GiB", "last used", "precision", "frames", "stride", "frames/s", "backbone")
 
@@ -26,7 +26,8 @@ def describe() -> str:
     free = contents.free_space(contents.store_folder())
     head = f"{contents.store_folder()}: {entries} features, {size / 2**30:.2f} GiB; {free / 2**30:.1f} GiB free"
     rows = [COLUMNS, *(_row(space) for space in spaces)] if spaces else []
-    return "\n".join([head, *align(rows)])
+    faults = [f"{space.folder}: {space.fault}: expected the right to" for space in spaces if space.fault]
+    return "\n".join([head, *align(rows), *faults])
 
 
 def _row(space: contents.Contents) -> tuple[str, ...]:
@@ -34,8 +35,8 @@ def _row(space: contents.Contents) -> tuple[str, ...]:
     known = space.description
     return (
         space.folder.name,
-        str(len(space.entries)),
-        f"{space.size / 2**30:.2f}",
+        "?" if space.fault else str(len(space.entries)),
+        "?" if space.fault else f"{space.size / 2**30:.2f}",
         used,
         f"{known.get('precision', '?')} ({known.get('form', '?')})",
         str(known.get("num_frames", "?")),

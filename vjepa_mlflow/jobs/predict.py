@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -14,9 +13,10 @@ from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.forks import check_fork
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.iteration import progress
-from vjepa_mlflow.jobs.prediction_files import PredictionFile, PredictionRow
+from vjepa_mlflow.jobs.prediction_files import PredictionFile, PredictionRow, path_in_row
 from vjepa_mlflow.paths import check_local, is_there, shortened
 from vjepa_mlflow.ranks import check_alone
+from vjepa_mlflow.temporary import own_temporaries
 
 if TYPE_CHECKING:
     from vjepa_mlflow.flavor.video_classifier import Classification, VideoClassifier
@@ -52,9 +52,11 @@ def predict(model_uri: str, paths: Sequence[str | Path], *, num_clips: int = 1) 
     flavor.check_num_clips(num_clips)
     files = [Path(path) for path in paths]
     total = _count_videos(files)
-    yield from _predict(_load(model_uri), files, num_clips, total=total, known=set())
+    with own_temporaries():
+        yield from _predict(_load(model_uri), files, num_clips, total=total, known=set())
 
 
+@own_temporaries()
 def predict_to_file(
     model_uri: str, paths: Sequence[str | Path], output: Path, *, num_clips: int = 1
 ) -> PredictionCounts:
@@ -131,18 +133,13 @@ def _predict(
 
     def videos() -> Iterator[Path]:
         for path in progress(_expand(paths), total=total, description="Predicting", unit="video"):
-            if (name := _as_text(path)) not in known:
+            if (name := path_in_row(path)) not in known:
                 known.add(name)
                 waiting.append(name)
                 yield path
 
     for found in model.classifier.classify(videos(), num_clips=num_clips):
         yield _row(waiting.popleft(), found, model, num_clips)
-
-
-def _as_text(path: Path) -> str:
-    """A path in characters that any file of predictions can hold; names of files may have others."""
-    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _row(path: str, found: Classification, model: _Model, num_clips: int) -> PredictionRow:

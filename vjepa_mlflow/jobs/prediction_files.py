@@ -2,7 +2,6 @@
 
 import csv
 import fcntl
-import io
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -10,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict
 
-from vjepa_mlflow.cache import TEMPORARY_PREFIX, write_atomically
-from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.cache import write_atomically
+from vjepa_mlflow.columns import csv_row
+from vjepa_mlflow.errors import DENIED, FULL, UserError, expected, one_line
+from vjepa_mlflow.temporary import PREFIX
 
 PART_ROWS = 10_000
 PART_SECONDS = 30.0
@@ -36,6 +37,19 @@ class PredictionRow(TypedDict):
 
 
 COLUMNS = list(PredictionRow.__annotations__)
+
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""What makes a cell a formula to a spreadsheet, where it begins with it."""
+
+
+def path_in_row(path: Path) -> str:
+    """A path in characters that any file of predictions can hold, and that is no formula: names may be anything."""
+    return _no_formula(os.fsencode(path).decode(errors="backslashreplace"))
+
+
+def _no_formula(path: str) -> str:
+    """The same file's path. Older files of predictions have it as it was given."""
+    return f"./{path}" if path.startswith(FORMULAS) else path
 
 
 class PredictionFile:
@@ -73,7 +87,7 @@ class PredictionFile:
                     f"{self._output}: holds predictions of model {row['model']} over {row['num_clips']} clips of each "
                     f"video: expected {model} over {num_clips}, or no such file"
                 )
-            yield row["path"]
+            yield _no_formula(row["path"])
 
     def append(self, row: PredictionRow) -> None:
         with self._writing():
@@ -90,9 +104,8 @@ class PredictionFile:
         except BlockingIOError:
             raise UserError(f"{self._output}: another process writes to it: expected to be the only one") from None
         except OSError as error:
-            raise UserError(
-                f"{self._output}: cannot be written ({error.strerror}): expected a folder that exists, and room in it"
-            ) from error
+            needed = expected(error) if error.errno in DENIED | FULL else "a folder that exists"
+            raise UserError(f"{self._output}: cannot be written ({error.strerror}): expected {needed}") from error
 
 
 class _CsvRows:
@@ -124,21 +137,21 @@ class _CsvRows:
         self._write(row.values())
 
     def _write(self, values: Iterable[object]) -> None:
-        line = io.StringIO(newline="")
-        csv.writer(line, lineterminator="\n").writerow(values)
-        self._file.write(line.getvalue().encode())
+        self._file.write(csv_row(values).encode(errors="backslashreplace"))
 
     def close(self) -> None:
         self._file.close()
 
 
 def _values(record: bytes) -> list[str]:
-    """A record's fields; none where it is not one."""
+    """A record's fields; none where it is not one. Older files have carriage returns in names without quotes."""
     try:
-        (values,) = csv.reader([record.decode()])
-    except (ValueError, csv.Error):
+        text = record.decode()
+        stand_in = next(one for one in map(chr, range(0xE000, 0xF900)) if one not in text)  # of those that mean nothing
+        (values,) = csv.reader([text.replace("\r", stand_in)])
+    except (ValueError, csv.Error, StopIteration):
         return []
-    return values
+    return [value.replace(stand_in, "\r") for value in values]
 
 
 def _complete_records(file: Iterable[bytes]) -> Iterator[bytes]:
@@ -159,7 +172,7 @@ class _ParquetRows:
         self._folder = output
         self._lock = os.open(output, os.O_RDONLY)
         _lock(self._lock)
-        for leftover in output.glob(f"{TEMPORARY_PREFIX}*"):
+        for leftover in output.glob(f"{PREFIX}*"):
             leftover.unlink()
         self._waiting: list[PredictionRow] = []
         self._written = time.monotonic()

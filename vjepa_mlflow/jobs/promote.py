@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from vjepa_mlflow import evaluation, tracking
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.ranks import check_alone
+from vjepa_mlflow.temporary import own_temporaries
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Promotion:
     evaluated_on: str = ""
 
 
+@own_temporaries()
 def promote(model_uri: str, alias: str, *, if_better: str = "") -> Promotion:
     """Gives a registered version an alias.
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vjepa_mlflow import data, flavor, tracking
-from vjepa_mlflow.cache import TEMPORARY_PREFIX
-from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.errors import UserError, expected, one_line
+from vjepa_mlflow.temporary import PREFIX
 
 if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
@@ -127,13 +127,15 @@ def _keep(
 ) -> None:
     if (folder / tracking.MODEL_NOTE).exists():
         return
-    unfinished = folder / f"{TEMPORARY_PREFIX}{tracking.MODEL}"
+    unfinished = folder / f"{PREFIX}{tracking.MODEL}"
     try:
         flavor.save_model(classifier, processor, unfinished, seen=seen, **_contents(publication))
         unfinished.rename(folder / tracking.MODEL)
         tracking.write_about(folder / tracking.MODEL_NOTE, asdict(publication), folder / tracking.MODEL)
     except OSError as error:
-        raise UserError(f"{folder}: the model cannot be kept there ({one_line(error)}): expected room") from error
+        raise UserError(
+            f"{folder}: the model cannot be kept there ({one_line(error)}): expected {expected(error)}"
+        ) from error
 
 
 def _contents(publication: Publication) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ from vjepa_mlflow.jobs.trials import HEAD_FILE, PAUSE
 from vjepa_mlflow.ranks import check_alone
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.secrets import has_password
+from vjepa_mlflow.temporary import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -277,5 +277,5 @@ class _Sweep:
 
     def _fetch_head(self, slot: sweep.Slot) -> tuple[training.BestHead, list[dict[str, float]]]:
         run_id = tracking.trial_run_id(self._log.run_id, slot.number)
-        with tempfile.TemporaryDirectory() as folder:
-            return training.load_best(tracking.download(run_id, HEAD_FILE, Path(folder)))
+        with temporary_folder() as folder:
+            return training.load_best(tracking.download(run_id, HEAD_FILE, folder))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from vjepa_mlflow import data, features, model, tracking, training
 from vjepa_mlflow.cpus import thread_count
@@ -21,6 +19,7 @@ from vjepa_mlflow.jobs.prepare import Preparation, check_names, log_faults, log_
 from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.ranks import check_alone
 from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.temporary import temporary_folder
 
 AUTO = "auto"
 HEAD_FILE = "head.safetensors"
@@ -218,9 +217,9 @@ def _keep_best(log: tracking.RunLog, error: training.DivergedError) -> UserError
     """Logs the best head of a training that led nowhere in the end, and says so."""
     if not error.state.epochs:
         return error
-    with tempfile.TemporaryDirectory() as folder:
-        error.state.save_best(Path(folder) / HEAD_FILE)
-        log.file(Path(folder) / HEAD_FILE)
+    with temporary_folder() as folder:
+        error.state.save_best(folder / HEAD_FILE)
+        log.file(folder / HEAD_FILE)
     return UserError(f"{error}; the best head so far, of epoch {error.state.best.epoch}, is the artifact {HEAD_FILE}")
 
 

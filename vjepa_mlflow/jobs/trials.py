@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna import TrialPruned
 
 from vjepa_mlflow import data, features, model, sweep, tracking, training
-from vjepa_mlflow.cache import cache_folder
+from vjepa_mlflow.cache import own_folder
 from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.jobs.encode import encode
 from vjepa_mlflow.jobs.prepare import Drawing, Fault, Preparation, check_names, prepare
 from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -207,9 +206,9 @@ class TrialRunner:
         leader = sweep.best_slot(self.queue.slots(), metric)
         known = None if leader is None else leader.trial.user_attrs[sweep.METRICS]
         if known is None or training.rank(trained.best.metrics, metric) >= training.rank(known, metric):
-            with tempfile.TemporaryDirectory() as folder:
-                trained.save_best(Path(folder) / HEAD_FILE)
-                log.file(Path(folder) / HEAD_FILE)
+            with temporary_folder() as folder:
+                trained.save_best(folder / HEAD_FILE)
+                log.file(folder / HEAD_FILE)
             log.deliver()  # before others hear that there is one
 
 
@@ -218,7 +217,7 @@ class _Course:
 
     def __init__(self, runner: TrialRunner, recipe: Recipe, claim: sweep.Claim, log: tracking.RunLog):
         self._runner, self._recipe, self._claim, self._log = runner, recipe, claim, log
-        self._checkpoint = cache_folder() / "trials" / f"{log.run_id}.safetensors"
+        self._checkpoint = own_folder("trials") / f"{log.run_id}.safetensors"
         self._started = self._saved = time.monotonic()
         self.epochs = 0
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from vjepa_mlflow import tracking
 from vjepa_mlflow.jobs.publish import publish_kept
 from vjepa_mlflow.ranks import check_alone
+from vjepa_mlflow.temporary import own_temporaries
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class UploadResult:
     model_uri: str | None
 
 
+@own_temporaries()
 def upload(folder: Path) -> UploadResult:
     """Takes what a run left in a folder to its tracking server, and deletes the folder.
 

@@ -1,6 +1,5 @@
 """What a run has as artifacts, read back."""
 
-import tempfile
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -8,6 +7,7 @@ from mlflow.exceptions import MlflowException
 
 from vjepa_mlflow.data import Beginning
 from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.temporary import lack_of_room, temporary_folder
 from vjepa_mlflow.tracking.log import LABELS_FILE, SPLIT_FILE
 
 
@@ -21,7 +21,8 @@ def download(run_id: str, name: str, folder: Path) -> Path:
         return Path(MlflowClient().download_artifacts(run_id, name, str(folder)))
     except Exception as error:
         raise UserError(
-            f"run {run_id}: {name} cannot be fetched ({one_line(error)}): expected it as an artifact"
+            lack_of_room(error)
+            or f"run {run_id}: {name} cannot be fetched ({one_line(error)}): expected it as an artifact"
         ) from error
 
 
@@ -37,8 +38,8 @@ def read_beginning(run_id: str) -> Beginning | None:
         raise UserError(f"run {run_id}: it cannot be read ({one_line(error)})") from error
     if not {SPLIT_FILE, LABELS_FILE} <= set(list_files(run_id, "")) or "checkpoint_revision" not in params:
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        split, labels = (download(run_id, name, Path(folder)).read_bytes() for name in (SPLIT_FILE, LABELS_FILE))
+    with temporary_folder() as folder:
+        split, labels = (download(run_id, name, folder).read_bytes() for name in (SPLIT_FILE, LABELS_FILE))
     return Beginning.read(run_id, split, labels, params)
 
 

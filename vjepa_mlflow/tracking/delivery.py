@@ -80,8 +80,9 @@ def _log_input(client: MlflowClient, run_id: str, _: Path, *, dataset: Mapping[s
 
 
 def _log_files(client: MlflowClient, run_id: str, entry: Path, *, name: str, replace: bool = False) -> None:
+    """As the only one in its folder where it is to replace what is there."""
     if replace:
-        _delete_folder(client, run_id, entry, name=name)
+        _delete_folder(client, run_id, entry, name=name.partition("/")[0])
     _log_as(client, run_id, entry, name)
 
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vjepa_mlflow.cache import TEMPORARY_PREFIX, write_atomically
+from vjepa_mlflow.cache import write_atomically
 from vjepa_mlflow.digest import sha256, sha256_of
 from vjepa_mlflow.errors import one_line
 from vjepa_mlflow.kept import make
 from vjepa_mlflow.reading import read_bounded
+from vjepa_mlflow.temporary import PREFIX
 
 ENTRY, CONTENT = "entry.json", "content"
 SEAL = b"sha256 "
@@ -45,7 +46,7 @@ def write_entry(entry: Path, values: Mapping[str, Any], content: Path | bytes | 
     Raises:
         OSError: there is no room for it; nothing of it is left.
     """
-    temporary = entry.with_name(f"{TEMPORARY_PREFIX}{entry.name}")
+    temporary = entry.with_name(f"{PREFIX}{entry.name}")
     try:
         temporary.mkdir()
         linked = content is not None and _place(content, content_path(temporary, values["name"]))

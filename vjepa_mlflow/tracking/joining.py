@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from vjepa_mlflow.cache import cache_folder
+from vjepa_mlflow.cache import own_folder
 from vjepa_mlflow.digest import sha256_of_text
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.secrets import without_passwords
@@ -113,11 +113,9 @@ class Surrounding:
 @contextmanager
 def one_at_a_time(run_id: str) -> Iterator[None]:
     """Has the processes of this machine look whether a run is free one by one, each until it says what it holds."""
-    path = cache_folder() / "joining" / run_id
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError:  # of which the outbox, for which there is no place then, will tell
+        file = (own_folder("joining") / run_id).open("a")
+    except (OSError, UserError):  # of which the outbox, for which there is no place then, will tell
         yield
         return
     with file:

@@ -1,6 +1,5 @@
 """What a job logs to its run."""
 
-import csv
 import io
 import json
 import shlex
@@ -14,14 +13,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mlflow.data.dataset import Dataset
 from mlflow.entities import Run
-from PIL import Image
-from tensorboard.compat.proto.summary_pb2 import Summary
-from torch.utils.tensorboard import SummaryWriter
 
+from vjepa_mlflow.columns import csv_row
 from vjepa_mlflow.data import VideoDataset, split_rows
 from vjepa_mlflow.datasets import dataset_of_split
+from vjepa_mlflow.temporary import lack_of_room
 from vjepa_mlflow.tracking.answers import describe
 from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE
+from vjepa_mlflow.tracking.events import Events
 from vjepa_mlflow.tracking.first_answer import server
 from vjepa_mlflow.tracking.outbox import DamagedError, Outbox, UndeliveredError
 
@@ -40,7 +39,6 @@ class RunLog:
     Args:
         run: as it was before.
         outbox: of the run.
-        events: the folder of the event files.
         points: metrics that the run has already, which are left alone.
         continued: whether the job has been at work in the run before.
         owned: whether the run ends with the job.
@@ -50,17 +48,14 @@ class RunLog:
         params_before: the parameters that it had then.
     """
 
-    def __init__(
-        self, run: Run, outbox: Outbox, events: str, points: set[Point], *, continued: bool = False, owned: bool = False
-    ):
+    def __init__(self, run: Run, outbox: Outbox, points: set[Point], *, continued: bool = False, owned: bool = False):
         self._owned = owned
         self.continued = continued
         self.run_id = run.info.run_id
         self.user = str(run.data.tags.get("mlflow.user", "not stated"))
         self.params_before: Mapping[str, str] = run.data.params
         self._outbox = outbox
-        self._events = SummaryWriter(events)
-        self._events_folder = Path(events)
+        self._events = Events()
         self._points = points
         self._params: dict[str, str] = {}
 
@@ -97,10 +92,7 @@ class RunLog:
         """Logs a figure as `name`, a PNG file, whose content is returned."""
         png = _draw(figure)
         self._put(FILES, content=png, name=name)
-        width, height = Image.open(io.BytesIO(png)).size
-        image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=png)
-        value = Summary.Value(tag=name.removesuffix(".png"), image=image)
-        self._events._get_file_writer().add_summary(Summary(value=[value]), step)  # add_image would encode it anew
+        self._events.add_png(name.removesuffix(".png"), png, step)
         return png
 
     def text(self, text: str, name: str) -> None:
@@ -113,11 +105,7 @@ class RunLog:
 
     def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
         """Logs rows as a CSV file."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        self.text(text.getvalue(), name)
+        self.text("".join(csv_row(values) for values in [list(rows[0]), *(row.values() for row in rows)]), name)
 
     def dataset(self, dataset: VideoDataset, *, data: str) -> None:
         """Logs the classes and the exact split as artifacts, and each set as a dataset input of the run.
@@ -163,8 +151,7 @@ class RunLog:
         """Logs what TensorBoard reads as an artifact, with the parameters as a text."""
         rows = "\n".join(f"| {name} | {value} |" for name, value in sorted(self._params.items()))
         self._events.add_text("params", f"| parameter | value |\n|---|---|\n{rows}")
-        self._events.close()
-        self._put(FILES, content=self._events_folder, name="tensorboard", replace=True)
+        self._put(FILES, content=self._events.content(), name=f"tensorboard/{self._events.name}", replace=True)
 
     def deliver(self) -> None:
         """Waits until the tracking server has everything.
@@ -180,9 +167,10 @@ class RunLog:
         """The error that says what went wrong, and where everything is that the server has not got."""
         if isinstance(error, DamagedError):
             return error
+        full = lack_of_room(error)
+        why = full or f"{server()}: it has not taken all of the run ({describe(error, self.run_id)})"
         return UndeliveredError(
-            f"{server()}: it has not taken all of the run ({describe(error, self.run_id)}): nothing "
-            f"is lost; once it can be taken: vjepa-mlflow upload {shlex.quote(str(self.folder))}"
+            f"{why}: nothing is lost; once it can be taken: vjepa-mlflow upload {shlex.quote(str(self.folder))}"
         )
 
     def leave_end(self) -> None:

@@ -18,9 +18,10 @@ import mlflow
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from vjepa_mlflow.cache import TEMPORARY_PREFIX, cache_folder
-from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.cache import own_folder
+from vjepa_mlflow.errors import UserError, expected, one_line, remark
 from vjepa_mlflow.secrets import without_password
+from vjepa_mlflow.temporary import PREFIX
 from vjepa_mlflow.tracking.answers import Answer, describe, understand
 from vjepa_mlflow.tracking.entries import (
     CONTENT,
@@ -305,7 +306,7 @@ def _server() -> str:
 
 def remove(folder: Path) -> None:
     """Deletes a folder, which goes as a whole: a process that is killed meanwhile leaves nothing that looks like it."""
-    gone = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}")
+    gone = folder.with_name(f"{PREFIX}{folder.name}")
     with suppress(OSError):  # it is gone already
         folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
@@ -313,7 +314,7 @@ def remove(folder: Path) -> None:
 
 def _sweep_out(folder: Path) -> None:
     """Deletes what killed processes left half made, or half deleted."""
-    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+    for path in folder.glob(f"{PREFIX}*"):
         with suppress(OSError):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -458,24 +459,24 @@ def _remove_if_empty(root: Path) -> None:
 def _make(folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700)  # what is logged is nobody else's business
+        folder.mkdir(mode=0o700)
     except OSError as error:
         raise _no_place(folder, error) from error
 
 
 def _no_place(folder: Path, error: OSError) -> UserError:
     return UserError(
-        f"{folder}: cannot be made ({one_line(error)}): expected room, and the right to write there, for what the "
-        f"tracking server has not got yet; VJEPA_MLFLOW_CACHE names another folder"
+        f"{folder}: cannot be made ({one_line(error)}): expected {expected(error)}, for what the tracking server "
+        f"has not got yet; VJEPA_MLFLOW_CACHE names another folder"
     )
 
 
 def _root(run_id: str) -> Path:
-    return cache_folder() / OUTBOXES / run_id
+    return own_folder(OUTBOXES) / run_id
 
 
 def _outboxes(root: Path) -> list[Path]:
-    return sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith(TEMPORARY_PREFIX))
+    return sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith(PREFIX))
 
 
 def written_here(run_id: str) -> bool | None:
@@ -516,7 +517,7 @@ def _adopt(root: Path, folder: Path) -> None:
 
     What is damaged stays where it is. How the run ended before counts no more.
     """
-    for left in root.glob(f"{TEMPORARY_PREFIX}*"):
+    for left in root.glob(f"{PREFIX}*"):
         shutil.rmtree(left, ignore_errors=True)
     for other in [path for path in _outboxes(root) if path != folder]:
         with locked(other) as free:

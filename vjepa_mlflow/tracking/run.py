@@ -1,7 +1,6 @@
 """An MLflow run for a job of ours: joined or started, gone on with, and ended as it went."""
 
 import os
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -22,6 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from vjepa_mlflow.errors import UserError, one_line, reason, remark
 from vjepa_mlflow.secrets import has_password, without_password
+from vjepa_mlflow.temporary import lack_of_room
 from vjepa_mlflow.tracking.answers import Answer, permitted, understand
 from vjepa_mlflow.tracking.delivery import deliver
 from vjepa_mlflow.tracking.first_answer import in_one_go, quiet_databases, server, wait_for, wake_tracking
@@ -234,13 +234,13 @@ def left_log(folder: Path) -> Iterator[RunLog]:
         DamagedError: all of it that is whole has been delivered, and the rest stays in the folder.
     """
     address = read_address(folder)
-    with locked(folder) as free, tempfile.TemporaryDirectory() as events, _tracking_of(folder, address):
+    with locked(folder) as free, _tracking_of(folder, address):
         if not free:
             raise UserError(f"{folder}: another process delivers it: expected a run that has ended")
         run = _find_left_run(folder, address)
         outbox = Outbox(folder, address.run_id, partial(deliver, address.run_id))
         try:
-            log = RunLog(run, outbox, events, set())
+            log = RunLog(run, outbox, set())
             yield log
             log.deliver()
         finally:
@@ -315,14 +315,7 @@ def open_log(run_id: str, job: Job | None = None, *, owned: bool = False, contin
                 told = STATUS_TAG in run.data.tags or not owned
                 _begin(run, job, {STATUS_TAG: "RUNNING"} if told else {})
             points = _points(run) if continued else set()
-            log = RunLog(
-                run,
-                outbox,
-                opened.enter_context(tempfile.TemporaryDirectory()),
-                points,
-                continued=continued,
-                owned=owned,
-            )
+            log = RunLog(run, outbox, points, continued=continued, owned=owned)
         except BaseException as error:
             if owned:
                 with _briefly():
@@ -351,7 +344,8 @@ def _try_store(run: Run, job: Job) -> None:
         raise
     except Exception as error:  # each store's client has errors of its own
         raise UserError(
-            f"{store}: {understand(error).value} ({reason(error)}): expected one that {job.file} can be written to"
+            lack_of_room(error)
+            or f"{store}: {understand(error).value} ({reason(error)}): expected one that {job.file} can be written to"
         ) from error
 
 

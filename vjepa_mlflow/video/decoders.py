@@ -15,6 +15,7 @@ import numpy as np
 
 from vjepa_mlflow.channel import map_memory, memory_file, write
 from vjepa_mlflow.processes import deaf_to_interrupts, importable
+from vjepa_mlflow.reading import open_regular
 from vjepa_mlflow.video import decoder_process
 from vjepa_mlflow.video.decoder_process import Answer, Request
 from vjepa_mlflow.video.error import VideoError
@@ -157,13 +158,11 @@ def _opened(video: Path | bytes) -> Iterator[int]:
             yield descriptor
         return
     try:
-        descriptor = os.open(video, os.O_RDONLY)
+        file = open_regular(video)
     except OSError as error:
         raise VideoError(f"it cannot be opened ({error.strerror})") from error
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    with file:
+        yield file.fileno()
 
 
 def _map(descriptor: int, shape: tuple[int, ...]) -> np.ndarray:

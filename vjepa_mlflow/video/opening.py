@@ -19,6 +19,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from vjepa_mlflow.reading import open_regular
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import OWN_FILES, Limits
 
@@ -101,9 +102,12 @@ def _open_file(video: Path | bytes | BinaryIO) -> AbstractContextManager[BinaryI
         return BytesIO(video)
     if not isinstance(video, Path):
         return nullcontext(video)
-    if not video.is_file():
-        raise VideoError("there is no such file")
-    return video.open("rb")
+    try:
+        return open_regular(video)
+    except FileNotFoundError:
+        raise VideoError("there is no such file") from None
+    except OSError as error:
+        raise VideoError(f"it cannot be opened ({error.strerror})") from error
 
 
 def _open_container(file: BinaryIO, limits: Limits) -> InputContainer:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from vjepa_mlflow.cache import sweep
 from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.ranks import Share
+from vjepa_mlflow.temporary import sweep
 from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import Limits

@@ -1,0 +1,241 @@
+"""What is not complete, or goes with its process: held by a lock, so that what a dead one left is found and goes."""
+
+import errno
+import fcntl
+import functools
+import getpass
+import multiprocessing
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from vjepa_mlflow.errors import UserError, expected, is_full, one_line
+
+PREFIX = ".writing-"
+"""Of the names of such files and folders."""
+
+DAY = 24 * 3600
+"""Seconds after which nobody writes a file any more, where a file system has no locks."""
+
+ATTEMPTS = 10
+"""To make a file or a folder, since others may delete everything at any time."""
+
+COMPILED = "TORCHINDUCTOR_CACHE_DIR"
+
+
+def is_held(descriptor: int) -> bool | None:
+    """Takes the lock of an open file or folder, and tells whether somebody else holds it; None where there are none."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
+
+
+@functools.cache
+def sweep(folder: Path) -> None:
+    """Deletes what killed processes left half done in a folder; once for each folder in this process."""
+    with suppress(OSError):
+        for left in list(os.scandir(folder)):
+            if left.name.startswith(PREFIX):
+                remove_abandoned(Path(left.path))
+
+
+def remove_abandoned(temporary: Path) -> None:
+    """Deletes a file or a folder that is not complete, unless its process is still at it, or that cannot be told."""
+    with suppress(OSError):
+        is_folder = temporary.is_dir()
+        flags = os.O_RDONLY if is_folder else os.O_RDWR | os.O_NONBLOCK  # a pipe is not waited for
+        descriptor = os.open(temporary, flags | os.O_NOFOLLOW)
+        try:
+            held = is_held(descriptor)
+            if held is None:
+                held = is_folder or time.time() - os.fstat(descriptor).st_mtime < DAY
+            if not held:
+                shutil.rmtree(temporary, ignore_errors=True) if is_folder else temporary.unlink()
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def temporary_folder_in(parent: Path) -> Iterator[Path]:
+    """A folder in another one, made where it is missing, that goes after the block or, where that is killed, later.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    sweep(parent)
+    folder, descriptor = hold(parent)
+    try:
+        yield folder
+    finally:
+        os.close(descriptor)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def hold(parent: Path) -> tuple[Path, int]:
+    """Makes a folder in another one, and gives the descriptor whose lock holds it until it is closed.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for left in reversed(range(ATTEMPTS)):
+        folder = parent / f"{PREFIX}{uuid.uuid4().hex[:12]}"
+        try:
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700)
+            descriptor = os.open(folder, os.O_RDONLY)
+        except (FileNotFoundError, FileExistsError):  # others delete what is empty, or nobody's
+            if not left:
+                raise
+            continue
+        if not is_held(descriptor) and folder.exists():
+            return folder, descriptor
+        os.close(descriptor)
+    raise FileExistsError(errno.EEXIST, "others delete what is made there", str(parent))
+
+
+class _Own:
+    """The folder in which this process has what is temporary, while blocks of any threads need it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.blocks = 0
+        self.base: Path | None = None
+        self.folder: Path | None = None
+        self._descriptor = -1
+        self._before: tuple[str | None, str | None] = None, None
+
+    def enter(self) -> None:
+        with self.lock:
+            if not self.blocks and self.folder is None:
+                self._begin(_base())
+            self.blocks += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.blocks = max(0, self.blocks - 1)
+            if not self.blocks and self.folder is not None:
+                self._end(self.folder)
+
+    def _begin(self, base: Path) -> None:
+        if base.name.startswith(PREFIX) and base.parent.name == _root(base).name:
+            return  # that of a process of ours, which has started this one
+        try:
+            root = _private(_root(base))
+            sweep.__wrapped__(root)  # at each start, since others come and go
+            self.folder, self._descriptor = hold(root)
+        except OSError as error:
+            raise UserError(
+                f"TMPDIR={base}: what is temporary cannot be kept there ({one_line(error)}): expected {expected(error)}"
+            ) from error
+        self.base, self._before = base, (tempfile.tempdir, os.environ.get("TMPDIR"))
+        _name(str(self.folder), str(self.folder))
+
+    def _end(self, folder: Path) -> None:
+        if tempfile.tempdir == str(folder):
+            _name(*self._before)
+        if folder in Path(multiprocessing.current_process()._config.get("tempdir") or "/").parents:  # type: ignore[attr-defined]
+            return  # it is where Python's multiprocessing has its sockets from now on
+        os.close(self._descriptor)
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # where others have theirs
+            folder.parent.rmdir()
+        self.folder = None
+
+
+_OWN = _Own()
+os.register_at_fork(after_in_child=_OWN.__init__)  # type: ignore[misc]  # what it had stays its parent's
+
+
+@contextmanager
+def own_temporaries() -> Iterator[None]:
+    """Has this process, and those that it starts in the block, put what is temporary into a folder that goes with it.
+
+    Libraries too: MLflow leaves whole models behind where it is killed, or has fetched them. What PyTorch compiles for
+    a GPU stays where it is by itself, since it serves the next process too.
+
+    Raises:
+        UserError: there is no place for such a folder.
+    """
+    os.environ.setdefault(COMPILED, str(_base() / f"torchinductor_{_user()}"))
+    _OWN.enter()
+    try:
+        yield
+    finally:
+        _OWN.leave()
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that goes with the block, or with the process.
+
+    Raises:
+        UserError: there is no place, or no room, for it.
+    """
+    with own_temporaries():
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                yield Path(folder)
+        except OSError as error:
+            if told := lack_of_room(error):
+                raise UserError(told) from error
+            raise
+
+
+def lack_of_room(error: BaseException) -> str:
+    """What to tell of an error that comes of a full disk below `TMPDIR`; empty for others."""
+    seen: list[BaseException] = []
+    following: BaseException | None = error
+    while _OWN.base is not None and following is not None and following not in seen:
+        if str(_root(_OWN.base)) in str(following) and is_full(following):
+            return f"TMPDIR={_OWN.base}: no room for what is temporary (No space left on device): expected some there"
+        seen.append(following)
+        following = following.__cause__ or following.__context__
+    return ""
+
+
+def _base() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:
+        raise UserError(f"TMPDIR={os.environ.get('TMPDIR', '')}: {one_line(error)}: expected one with room") from error
+
+
+def _root(base: Path) -> Path:
+    return base / f"vjepa-mlflow-{os.geteuid()}"
+
+
+def _user() -> str:
+    """As PyTorch names its folder; a container's user may have no name."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = str(os.geteuid())
+    return re.sub(r'[\\/:*?"<>|]', "_", name)
+
+
+def _private(root: Path) -> Path:
+    """Makes this user's folder among everybody's; refuses one that somebody else has made there."""
+    root.mkdir(mode=0o700, exist_ok=True)
+    if root.is_symlink() or root.stat().st_uid != os.geteuid():
+        raise PermissionError(errno.EACCES, f"{root.name} there is another user's")
+    root.chmod(0o700)
+    return root
+
+
+def _name(module: str | None, environment: str | None) -> None:
+    tempfile.tempdir = module
+    if environment is None:
+        os.environ.pop("TMPDIR", None)
+    else:
+        os.environ["TMPDIR"] = environment
