@@ -328,7 +328,7 @@ def test_a_trial_is_saved_from_time_to_time(tracking: str, recipe: Recipe, monke
     really = training.Snapshot.write
 
     def note(snapshot: training.Snapshot, path: Path) -> None:
-        if path.parent.name == "trials":
+        if path.parent.parent.name == "trials":
             saved.append(len(snapshot.epochs))
         really(snapshot, path)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from helpers import free_port
 
-from vjepa_mlflow import Recipe, UserError
+from vjepa_mlflow import Recipe, UserError, patience
 from vjepa_mlflow.data import read_training_data
 from vjepa_mlflow.sweep import SharedStudy, SweepPlan, default_storage, define, study
 
@@ -32,7 +32,10 @@ def test_the_default_storage_is_beside_mlflows(tracking: str, storage: str) -> N
         ("optuna.db", "storage=optuna.db: no database URL"),
     ],
 )
-def test_a_storage_that_does_not_answer_is_named_without_its_password(url: str, shown: str) -> None:
+def test_a_storage_that_does_not_answer_is_named_without_its_password(
+    url: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "PATIENCE", 0)
     port = free_port()
     with pytest.raises(UserError, match=re.escape(shown.format(port=port))) as error:
         SharedStudy(url.format(port=port), "study")

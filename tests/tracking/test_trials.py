@@ -4,6 +4,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from vjepa_mlflow.tracking import (
+    FAILURE_TAG,
     STATE_TAG,
     TRIAL_TAG,
     Job,
@@ -51,9 +52,18 @@ def test_a_trial_that_is_taken_up_again_has_the_same_run(tracking: str) -> None:
 
 def test_runs_that_were_left_running_are_ended_as_their_trials_did(tracking: str) -> None:
     with run_log(Job.of("sweep", {}, {})) as parent:
-        for number in range(4):
-            with trial_log(parent.run_id, number):
+        for number in range(5):
+            with trial_log(parent.run_id, number) as log:
                 pass
-        end_left_runs(parent.run_id, {0: "COMPLETE", 1: "RUNNING", 2: "INTERRUPTED"})
-    found = [(run.info.status, run.data.tags.get(STATE_TAG)) for run in children(parent.run_id)]
-    assert found == [("FINISHED", "COMPLETE"), ("RUNNING", None), ("KILLED", "INTERRUPTED"), ("RUNNING", None)]
+        end_trial_run(log.run_id, "INTERRUPTED")
+        states = {0: "COMPLETE", 1: "RUNNING", 2: "INTERRUPTED", 4: "FAIL"}
+        end_left_runs(parent.run_id, {number: (state, state.lower()) for number, state in states.items()})
+    runs = children(parent.run_id)
+    assert [(run.info.status, run.data.tags.get(STATE_TAG)) for run in runs] == [
+        ("FINISHED", "COMPLETE"),
+        ("RUNNING", None),
+        ("KILLED", "INTERRUPTED"),
+        ("RUNNING", None),
+        ("FAILED", "FAIL"),  # it had been given back, and then its process died too often
+    ]
+    assert runs[4].data.tags[FAILURE_TAG] == "fail"

@@ -37,6 +37,12 @@ class Algorithm:
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """Its name, and the options that are not Optuna's own, in an order of their own."""
+        known = inspect.signature({**SAMPLERS, **PRUNERS}[self.name]).parameters
+        changed = sorted((key, value) for key, value in self.options.items() if value != known[key].default)
+        return ", ".join([self.name, *(f"{key} {value}" for key, value in changed)])
+
 
 @dataclass(frozen=True)
 class SweepPlan:
