@@ -25,8 +25,8 @@ class AwayError(Exception):
 class Patience:
     """Asks a server again while it is away.
 
-    Once it has been waited for in vain, each further question is asked a single time, until one is answered: what a
-    command does on its way out waits no second time.
+    Once it has been waited for in vain, or the wait was interrupted, each further question is asked a single time,
+    until one is answered: what a command does on its way out waits no second time.
 
     Args:
         whom: as the user is told of it.
@@ -48,6 +48,15 @@ class Patience:
         Raises:
             UserError: there was no answer within `PATIENCE`.
         """
+        try:
+            answer = self._ask(ask)
+        except (UserError, KeyboardInterrupt):
+            self._given_up = True
+            raise
+        self._given_up = False
+        return answer
+
+    def _ask(self, ask: Callable[[], Found]) -> Found:
         began, told = time.monotonic(), False
         while True:
             try:
@@ -55,7 +64,6 @@ class Patience:
             except AwayError as error:
                 waited = time.monotonic() - began
                 if self._given_up or waited + PAUSE > PATIENCE:
-                    self._given_up = True
                     raise UserError(
                         f"{self._whom}: it does not answer: none within {PATIENCE:.0f} s ({one_line(error)}): expected "
                         f"one that does; the same command goes on"
@@ -65,7 +73,6 @@ class Patience:
                     told = True
                 time.sleep(PAUSE)
             else:
-                self._given_up = False
                 if told:
                     self._tell("it answers again")
                 return answer

@@ -38,10 +38,8 @@ class Algorithm:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Its name, and the options that are not Optuna's own, in an order of their own."""
-        known = inspect.signature({**SAMPLERS, **PRUNERS}[self.name]).parameters
-        changed = sorted((key, value) for key, value in self.options.items() if value != known[key].default)
-        return ", ".join([self.name, *(f"{key} {value}" for key, value in changed)])
+        """Its name and its options, in an order of their own."""
+        return ", ".join([self.name, *(f"{key} {value}" for key, value in sorted(self.options.items()))])
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial, TrialState
 
+from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.sweep.lock import one_at_a_time
 from vjepa_mlflow.sweep.slots import CAUSE, FAILURE, GIVEN_BACK, INTERRUPTED, KEPT, SLOT, Slot, read_slots
 from vjepa_mlflow.sweep.storage import PatientStorage
@@ -119,19 +120,16 @@ class TrialQueue:
             stopping: whether this process was asked to stop, which is noted at once: it may be killed before it could.
         """
         trial_id = self._id(claim.trial.number)
-        done = threading.Event()
-        beat = threading.Thread(target=self._give_signs_of_life, args=(trial_id, stopping, done), daemon=True)
-        beat.start()
         try:
-            yield
-        except TakenOverError:
-            self.study.set_user_attr(f"{OUTLIVED}{claim.trial.number}", True)
+            with self._signs_of_life(trial_id, stopping):
+                yield
+        except BaseException as error:
+            with suppress(UserError):  # of a storage that is away; the first error is the one to tell
+                if isinstance(error, TakenOverError):
+                    self.study.set_user_attr(f"{OUTLIVED}{claim.trial.number}", True)
+                self._interrupt(trial_id)
             raise
-        finally:
-            done.set()
-            beat.join()
-            with suppress(UpdateFinishedTrialError):
-                self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        self._interrupt(trial_id)
 
     def note_kept(self, claim: Claim, epochs: int) -> None:
         """Notes that an attempt has begun, and later how far its checkpoint has got: from now on it tells if it dies.
@@ -146,8 +144,9 @@ class TrialQueue:
         self._note(claim, CAUSE, cause)
 
     def give_back(self, claim: Claim) -> None:
-        """Notes that an attempt ends by nothing that its trial has done."""
-        self._note(claim, GIVEN_BACK, True)
+        """Notes that an attempt ends by nothing that its trial has done, where that can be noted."""
+        with suppress(UserError):
+            self._note(claim, GIVEN_BACK, True)
 
     def report(self, claim: Claim, epoch: int, value: float) -> bool:
         """Notes the metric after an epoch, counted from 1. Returns whether the trial should be pruned.
@@ -235,6 +234,17 @@ class TrialQueue:
         study.get_trials(deepcopy=False)  # Optuna's cache takes writes for those trials alone that it has read
         return Trial(study, self._id(slot.trial.number))
 
+    @contextmanager
+    def _signs_of_life(self, trial_id: int, stopping: Callable[[], bool]) -> Iterator[None]:
+        done = threading.Event()
+        beat = threading.Thread(target=self._give_signs_of_life, args=(trial_id, stopping, done), daemon=True)
+        beat.start()
+        try:
+            yield
+        finally:
+            done.set()
+            beat.join()
+
     def _give_signs_of_life(self, trial_id: int, stopping: Callable[[], bool], done: threading.Event) -> None:
         beaten, noted = time.monotonic(), False
         while not done.wait(PAUSE):
@@ -246,6 +256,10 @@ class TrialQueue:
                     self._storage.record_heartbeat(trial_id)
                     beaten = time.monotonic()
                     self._end_silent()  # so that those who are at work notice as well
+
+    def _interrupt(self, trial_id: int) -> None:
+        with suppress(UpdateFinishedTrialError):
+            self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
