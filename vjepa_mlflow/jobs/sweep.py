@@ -267,8 +267,8 @@ class _Sweep:
 
     def _test_and_log(self, slot: sweep.Slot, *, step: int) -> tuple[dict[str, float], str]:
         recipe = replace(self._recipe, **slot.trial.params)
-        bench = self._workshop.bench(recipe)
         best, epochs = self._fetch_head(slot)
+        bench = self._workshop.bench(recipe)
         self._log.tags(
             {"best_trial": slot.number, **{f"best_{name}": value for name, value in slot.trial.params.items()}}
         )

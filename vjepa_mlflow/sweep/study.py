@@ -78,6 +78,7 @@ class SharedStudy:
         try:
             yield
         except (StorageInternalError, SQLAlchemyError) as error:
+            self._storage.check_file()
             raise UserError(
                 f"{self._place}: it refuses ({_reason(error)}): expected a database that is whole and can be written; "
                 f"the same command goes on"
