@@ -64,9 +64,10 @@ class Patience:
             except AwayError as error:
                 waited = time.monotonic() - began
                 if self._given_up or waited + PAUSE > PATIENCE:
+                    bound = "" if self._given_up else f": none within {PATIENCE:.0f} s"
                     raise UserError(
-                        f"{self._whom}: it does not answer: none within {PATIENCE:.0f} s ({one_line(error)}): expected "
-                        f"one that does; the same command goes on"
+                        f"{self._whom}: it does not answer{bound} ({one_line(error)}): expected one that does; the "
+                        f"same command goes on"
                     ) from error
                 if waited + PAUSE > SAID_AFTER and not told:
                     self._tell(f"it does not answer ({one_line(error)}): waiting for up to {PATIENCE:.0f} s")
