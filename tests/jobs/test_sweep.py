@@ -328,7 +328,7 @@ def test_a_trial_is_saved_from_time_to_time(tracking: str, recipe: Recipe, monke
     really = training.Snapshot.write
 
     def note(snapshot: training.Snapshot, path: Path) -> None:
-        if path.parent.name == "trials":
+        if path.parent.parent.name == "trials":
             saved.append(len(snapshot.epochs))
         really(snapshot, path)
 
@@ -351,12 +351,44 @@ def test_an_error_that_no_value_is_to_blame_for_stops_the_sweep_and_loses_nothin
     assert [run.info.status for run in children(result.run_id)] == ["FINISHED"] * 2
 
 
-def test_a_best_head_that_is_gone_is_named(tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_runs_out_of_memory_fails_and_the_sweep_goes_on(
+    tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit, tries = training.fit, []
+
+    def fit_if_it_fits(*args: Any, **kwargs: Any) -> training.TrainingState:
+        tries.append(kwargs["recipe"].learning_rate)
+        if kwargs["recipe"].learning_rate != 1e-5:
+            raise MemoryError("too much")
+        return fit(*args, **kwargs)
+
+    monkeypatch.setattr(training, "fit", fit_if_it_fits)
+    result = run_sweep(write_plan(), recipe, trials=2, study="memory")
+    assert len(tries) == 1 + 3
+    assert capsys.readouterr().err.count("Trial 1 has run out of memory (MemoryError: too much)") == 3
+    reason = "its process died 3 times, the last before its first epoch had ended (MemoryError: too much): expected"
+    _, failed = children(result.run_id)
+    assert failed.info.status == "FAILED"
+    assert failed.data.tags[FAILURE_TAG].startswith(reason)
+    assert [(row["state"], row["attempts"]) for row in table(result.run_id)] == [("COMPLETE", "1"), ("FAIL", "3")]
+    assert table(result.run_id)[1]["failure"].startswith(reason)
+
+
+def test_a_best_head_that_is_gone_and_another_sampler_are_named(
+    tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(job, "HEAD_FILE", "gone.safetensors")
         with pytest.raises(UserError, match=r"run \w+: gone\.safetensors cannot be fetched"):
             run_sweep(write_plan(), recipe, trials=1, study="gone")
     assert run_sweep(write_plan(), recipe, trials=1, study="gone").best_trial == 0  # once it is there again
+    study = optuna.load_study(study_name="gone", storage=f"sqlite:///{Path.cwd()}/optuna.db")
+    study.set_user_attr("definition", {**study.user_attrs["definition"], "sampler": "gp"})
+    with pytest.raises(UserError, match=r"study=gone: there is one in .* with sampler: gp; here it is random"):
+        run_sweep(write_plan(), recipe, trials=1, study="gone")
+    study.set_user_attr("definition", {k: v for k, v in study.user_attrs["definition"].items() if k != "sampler"})
+    with pytest.raises(UserError, match="study=gone: its run has sampler: random; here it is tpe"):  # of older versions
+        run_sweep(write_plan(sampler={"name": "tpe"}), recipe, trials=1, study="gone")
 
 
 def test_the_heads_of_trials_that_cannot_win_are_not_kept(tracking: str, recipe: Recipe) -> None:
@@ -385,6 +417,7 @@ def test_the_heads_of_trials_that_cannot_win_are_not_kept(tracking: str, recipe:
         (["sweep.yaml", "--data", "nowhere"], "data=nowhere: no such folder or table"),
         (["sweep.yaml", "--storage", "sqlite:////no/folder/a.db"], "storage=sqlite:////no/folder/a.db: it does not"),
         (["sweep.yaml", "--study", "known", "--stride", "2"], "study=known: there is one in sqlite"),
+        (["sweep.yaml", "--storage", "sqlite:///mlflow.db"], "storage=sqlite:///mlflow.db: it is MLflow's database"),
     ],
 )
 def test_a_mistake_is_one_line_before_any_video_is_opened(

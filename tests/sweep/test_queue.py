@@ -21,7 +21,6 @@ from vjepa_mlflow.sweep import (
     TrialQueue,
     best_slot,
     queue,
-    study,
 )
 
 
@@ -33,9 +32,8 @@ def database(request: pytest.FixtureRequest, url: str) -> str:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Signs of life every second, and death after two without."""
-    for module in (queue, study):
-        monkeypatch.setattr(module, "HEARTBEAT_INTERVAL", 1)
-    monkeypatch.setattr(study, "GRACE_PERIOD", 2)
+    monkeypatch.setattr(queue, "HEARTBEAT_INTERVAL", 1)
+    monkeypatch.setattr(queue, "GRACE_PERIOD", 2)
 
 
 def open_queue(url: str, plan: SweepPlan, *, count: int = 6, lost: list[int] | None = None) -> TrialQueue:
@@ -134,9 +132,8 @@ CLAIM_AND_HANG = """
 import time
 from pathlib import Path
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.sweep import SharedStudy, queue, read_plan, study
-queue.HEARTBEAT_INTERVAL = study.HEARTBEAT_INTERVAL = 1
-study.GRACE_PERIOD = 2
+from vjepa_mlflow.sweep import SharedStudy, queue, read_plan
+queue.HEARTBEAT_INTERVAL, queue.GRACE_PERIOD = 1, 2
 plan = read_plan(Path({plan!r}))
 studies = [SharedStudy(url, "study") for url in {urls!r}]
 for one in studies:
@@ -177,8 +174,8 @@ def test_one_who_was_taken_for_dead_learns_that_its_trials_are_not_its_own(
 ) -> None:
     sleeper, other = (open_queue(url, plan, count=4) for _ in range(2))
     claims = [claim for _ in range(4) if (claim := sleeper.claim()) is not None]
-    time.sleep(3.1)  # without a sign of life: SQLite counts in seconds
-    assert [complete(other) for _ in range(4)] == [0, 1, 2, 3]
+    for number in range(4):
+        wait_until(lambda number=number: complete(other) == number)
     acts: list[Callable[[Claim], object]] = [
         lambda claim: sleeper.report(claim, 1, 0.5),
         lambda claim: sleeper.complete(claim, 0.5, {}),
@@ -189,6 +186,7 @@ def test_one_who_was_taken_for_dead_learns_that_its_trials_are_not_its_own(
         with pytest.raises(TakenOverError), sleeper.working_on(claim):
             act(claim)
     assert states(other) == [f"{number} COMPLETE" for number in range(4)]
+    assert all(slot.outlived == {0, 1, 2, 3} for slot in other.slots())
 
 
 def test_reports_prune_what_is_hopeless(url: str, tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from helpers import free_port
 
-from vjepa_mlflow import Recipe, UserError
+from vjepa_mlflow import Recipe, UserError, patience
 from vjepa_mlflow.data import read_training_data
 from vjepa_mlflow.sweep import SharedStudy, SweepPlan, default_storage, define, study
+from vjepa_mlflow.sweep.plan import Algorithm
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,10 @@ def test_the_default_storage_is_beside_mlflows(tracking: str, storage: str) -> N
         ("optuna.db", "storage=optuna.db: no database URL"),
     ],
 )
-def test_a_storage_that_does_not_answer_is_named_without_its_password(url: str, shown: str) -> None:
+def test_a_storage_that_does_not_answer_is_named_without_its_password(
+    url: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "PATIENCE", 0)
     port = free_port()
     with pytest.raises(UserError, match=re.escape(shown.format(port=port))) as error:
         SharedStudy(url.format(port=port), "study")
@@ -47,8 +51,10 @@ def test_a_study_is_recognised_by_its_definition(url: str, plan: SweepPlan) -> N
         SharedStudy(url, "study").create(plan, {"data": "8 videos", "learning_rate": "1 to 3"})
     with pytest.raises(UserError, match=r"study=study: .* with stride: 4; here it is 8"):
         SharedStudy(url, "study").create(plan, {"data": "8 videos", "learning_rate": "1 to 2", "stride": "8"})
-    # A field that the recipe did not have then had its default.
-    assert not SharedStudy(url, "study").create(plan, {"data": "8 videos", "learning_rate": "1 to 2", "stride": "4"})
+    # A field that the recipe did not have then had its default, and its algorithms were not noted.
+    assert not SharedStudy(url, "study").create(
+        plan, {"data": "8 videos", "learning_rate": "1 to 2", "stride": "4", "sampler": "tpe"}
+    )
 
 
 def test_processes_with_other_data_are_refused(url: str, plan: SweepPlan) -> None:
@@ -65,12 +71,15 @@ def test_what_defines_a_study(plan: SweepPlan, small_data: Path) -> None:
     samples = read_training_data(str(small_data)).samples
     recipe = Recipe(data=str(small_data), model="tiny")
     definition = define(plan, recipe, samples)
+    assert (definition["sampler"], definition["pruner"]) == ("tpe, n_startup_trials 3", "none")
     assert definition["learning_rate"] == "1e-06 to 0.01, log, from 1e-05"
     assert definition["epochs"] == "5"
     for same in (replace(recipe, device="cpu"), replace(recipe, cache="off"), replace(recipe, data="elsewhere")):
         assert define(plan, same, samples) == definition
     for other in (replace(recipe, epochs=6), replace(recipe, seed=1), replace(recipe, learning_rate=1e-4)):
         assert define(plan, other, samples) != definition
+    for sampler in (Algorithm("tpe"), Algorithm("random")):
+        assert define(replace(plan, sampler=sampler), recipe, samples) != definition
     assert define(plan, recipe, samples[1:]) != definition
     assert define(plan, recipe, list(reversed(samples))) == definition
 

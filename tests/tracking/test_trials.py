@@ -1,15 +1,21 @@
+from contextlib import ExitStack
+
 import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from vjepa_mlflow import UserError
 from vjepa_mlflow.tracking import (
+    FAILURE_TAG,
     STATE_TAG,
     TRIAL_TAG,
+    DeletedRunError,
     Job,
     end_left_runs,
     end_trial_run,
     run_log,
+    study_params,
     trial_log,
     trial_run_id,
 )
@@ -51,9 +57,42 @@ def test_a_trial_that_is_taken_up_again_has_the_same_run(tracking: str) -> None:
 
 def test_runs_that_were_left_running_are_ended_as_their_trials_did(tracking: str) -> None:
     with run_log(Job.of("sweep", {}, {})) as parent:
-        for number in range(4):
-            with trial_log(parent.run_id, number):
+        for number in range(5):
+            with trial_log(parent.run_id, number) as log:
                 pass
-        end_left_runs(parent.run_id, {0: "COMPLETE", 1: "RUNNING", 2: "INTERRUPTED"})
-    found = [(run.info.status, run.data.tags.get(STATE_TAG)) for run in children(parent.run_id)]
-    assert found == [("FINISHED", "COMPLETE"), ("RUNNING", None), ("KILLED", "INTERRUPTED"), ("RUNNING", None)]
+        end_trial_run(log.run_id, "INTERRUPTED")
+        states = {0: "COMPLETE", 1: "RUNNING", 2: "INTERRUPTED", 4: "FAIL"}
+        end_left_runs(parent.run_id, {number: (state, state.lower()) for number, state in states.items()})
+    runs = children(parent.run_id)
+    assert [(run.info.status, run.data.tags.get(STATE_TAG)) for run in runs] == [
+        ("FINISHED", "COMPLETE"),
+        ("RUNNING", None),
+        ("KILLED", "INTERRUPTED"),
+        ("RUNNING", None),
+        ("FAILED", "FAIL"),  # it had been given back, and then its process died too often
+    ]
+    assert runs[4].data.tags[FAILURE_TAG] == "fail"
+
+
+def test_deleted_runs_are_told_of(tracking: str, capsys: pytest.CaptureFixture[str]) -> None:
+    client = MlflowClient()
+    with run_log(Job.of("sweep", {}, {})) as parent:
+        opened = ExitStack()
+        log = opened.enter_context(trial_log(parent.run_id, 1))
+        client.delete_run(log.run_id)
+        log.metrics({"val_loss": 1.0}, step=1)
+        with pytest.raises(DeletedRunError, match=r"trial 1: run .* was deleted"):
+            opened.close()
+        end_trial_run(log.run_id, "COMPLETE")
+        assert f"run {log.run_id} was deleted" in capsys.readouterr().err
+        back = f"trial 1 was deleted: expected it back: mlflow runs restore --run-id {log.run_id}"
+        with pytest.raises(UserError, match=back):
+            trial_run_id(parent.run_id, 1)
+        with trial_log(parent.run_id, 1) as again:
+            assert again.run_id != log.run_id
+    assert study_params(parent.run_id, "study")
+    client.delete_run(parent.run_id)
+    with pytest.raises(UserError, match=rf"study=study: .*mlflow runs restore --run-id {parent.run_id}: expected"):
+        study_params(parent.run_id, "study")
+    with pytest.raises(UserError, match=r"study=study: its run a+ is not on tracking URI .*: expected the tracking"):
+        study_params("a" * 32, "study")

@@ -117,8 +117,9 @@ class Assignment:
         return replace(self, recipe=placed(self.recipe), encoded=placed(self.encoded), share=Share(rank, world_size))
 
     def _end_run(self, trial: int) -> None:
-        with suppress(IndexError):  # it was interrupted before it had one
-            tracking.end_trial_run(tracking.trial_run_id(self.run_id, trial), "INTERRUPTED")
+        run_id = tracking.find_trial_run(self.run_id, trial)
+        if run_id is not None:  # else it was interrupted before it had one
+            tracking.end_trial_run(run_id, "INTERRUPTED")
 
 
 class Helper:
@@ -260,7 +261,7 @@ def _encode_and_work(assignment: Assignment, channel: Channel, go: threading.Eve
     import mlflow
 
     mlflow.set_tracking_uri(assignment.tracking_uri)
-    shared = sweep.SharedStudy(assignment.storage, assignment.study)
+    shared = sweep.SharedStudy(assignment.storage, assignment.study, tells=False)
     workshop = assignment.workshop(shared)
     with model.cpu_threads(assignment.threads):
         workshop.encode(assignment.encoded)

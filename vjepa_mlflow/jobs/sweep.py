@@ -20,7 +20,7 @@ from vjepa_mlflow.jobs.finish import finish, test_videos
 from vjepa_mlflow.jobs.helpers import Assignment, helpers
 from vjepa_mlflow.jobs.prepare import check_names, log_faults, log_preparation, log_unused
 from vjepa_mlflow.jobs.threads import threads_of_run
-from vjepa_mlflow.jobs.trials import HEAD_FILE, PAUSE
+from vjepa_mlflow.jobs.trials import HEAD_FILE, PAUSE, forget_checkpoints
 from vjepa_mlflow.ranks import check_alone
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.secrets import has_password
@@ -76,12 +76,15 @@ def run_sweep(
     import mlflow  # no sooner, so that mistakes are told at once
 
     name = study or f"{file.stem}-{data.locate_data(recipe.data).resolve().stem}"
-    shared = sweep.SharedStudy(storage or sweep.default_storage(mlflow.get_tracking_uri()), name)
+    tracking_uri = mlflow.get_tracking_uri()
+    shared = sweep.SharedStudy(storage or sweep.default_storage(tracking_uri), name, tracking_uri=tracking_uri)
     tracking.wake_tracking()
     _warn_of_password(storage)
     with shared.answering():
         is_new = shared.create(plan, sweep.define(plan, recipe, listing.samples))
         run_id = None if is_new else shared.wait_for_run()
+        if run_id:
+            _check_sampler(plan, name, tracking.study_params(run_id, name))
         job = tracking.Job("sweep", uuid.uuid4().hex, file.name, file.read_text(encoding="utf-8"))
         with (
             tracking.resumed_log(run_id, job) if run_id else tracking.run_log(job, name=name) as log,
@@ -102,7 +105,7 @@ def run_sweep(
                 storage=shared.url,
                 study=name,
                 run_id=log.run_id,
-                tracking_uri=mlflow.get_tracking_uri(),
+                tracking_uri=tracking_uri,
                 began=began,
             )
             own = whole.for_process(0, workers)
@@ -126,6 +129,16 @@ def _going_on() -> Iterator[None]:
         yield
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(str(interrupt) or "interrupted: the same command goes on") from interrupt
+
+
+def _check_sampler(plan: sweep.SweepPlan, study: str, known: Mapping[str, str]) -> None:
+    """Refuses another sampler for a study of which only its run says which one it has."""
+    before = known.get("sampler", plan.sampler.name)
+    if before != plan.sampler.name:
+        raise UserError(
+            f"study={study}: its run has sampler: {before}; here it is {plan.sampler.name}: expected the same, or "
+            f"another name (--study)"
+        )
 
 
 def _check_order(plan: sweep.SweepPlan, began: data.Beginning | None) -> None:
@@ -177,6 +190,8 @@ class _Sweep:
             raise
         self._log_study()
         self._end_left_runs()
+        unended = {slot.number for slot in self._queue.slots_of_all() if not slot.ended}
+        forget_checkpoints(self._log.run_id, but=unended)
         result = self._make_best_model()
         slots = self._queue.slots()
         return SweepResult(
@@ -188,7 +203,8 @@ class _Sweep:
         )
 
     def _end_left_runs(self) -> None:
-        tracking.end_left_runs(self._log.run_id, {slot.number: slot.state for slot in self._queue.slots()})
+        ended = {slot.number: (slot.state, slot.failure) for slot in self._queue.slots()}
+        tracking.end_left_runs(self._log.run_id, ended)
 
     def _do_trials(self) -> None:
         with helpers(self._whole, self._assignment.share.world_size) as team:
@@ -253,8 +269,8 @@ class _Sweep:
 
     def _test_and_log(self, slot: sweep.Slot, *, step: int) -> tuple[dict[str, float], str]:
         recipe = replace(self._recipe, **slot.trial.params)
-        bench = self._workshop.bench(recipe)
         best, epochs = self._fetch_head(slot)
+        bench = self._workshop.bench(recipe)
         self._log.tags(
             {"best_trial": slot.number, **{f"best_{name}": value for name, value in slot.trial.params.items()}}
         )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlflow.exceptions import MlflowException
 from optuna import TrialPruned
+from optuna.exceptions import OptunaError
+from sqlalchemy.exc import SQLAlchemyError
 
 from vjepa_mlflow import data, features, model, sweep, tracking, training
 from vjepa_mlflow.cache import own_folder
-from vjepa_mlflow.errors import UserError, remark
+from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.jobs.encode import encode
 from vjepa_mlflow.jobs.prepare import Drawing, Fault, Preparation, check_names, prepare
 from vjepa_mlflow.jobs.threads import threads_of_run
@@ -48,6 +52,27 @@ class Bench:
     source: features.FeatureSource
     head: model.Head
     first_weights: dict[str, Tensor]
+
+
+def checkpoints_of(run_id: str) -> Path:
+    """The folder of the checkpoints of a sweep's trials, on this machine."""
+    return own_folder("trials") / run_id
+
+
+def forget_checkpoints(run_id: str, *, but: Collection[int]) -> None:
+    """Deletes the checkpoints of a sweep's trials, and what killed processes have left beside them.
+
+    Args:
+        run_id: the sweep's.
+        but: trials that may go on.
+    """
+    folder = checkpoints_of(run_id)
+    for path in folder.glob("*"):
+        if path.stem not in map(str, but):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # there is none, or it is in use
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 class Workshop:
@@ -123,6 +148,10 @@ class InterruptedTrial(Exception):  # noqa: N818, nothing is wrong
     """The process was asked to stop: the trial is to be taken up again later."""
 
 
+_BLAMELESS = (InterruptedTrial, KeyboardInterrupt, UserError, OSError, MlflowException, SQLAlchemyError, OptunaError)
+"""What ends an attempt by no fault of its trial: who asked to stop, and disks and servers."""
+
+
 @dataclass(frozen=True)
 class TrialRunner:
     """Does trials of a study until all have ended, or until it is asked to stop.
@@ -151,13 +180,36 @@ class TrialRunner:
         while not self.stopping():
             claim = self.queue.claim()
             if claim is not None:
-                with suppress(sweep.TakenOverError, InterruptedTrial), self.queue.working_on(claim):
-                    self._run(claim)
+                with (
+                    suppress(sweep.TakenOverError, InterruptedTrial),
+                    self.queue.working_on(claim, self.stopping),
+                ):
+                    self._attempt(claim)
             elif self.queue.is_done():
                 return
             else:
                 time.sleep(PAUSE)
             self.look()
+
+    def _attempt(self, claim: sweep.Claim) -> None:
+        """Has an attempt tell what it ends of: an error that may be the trial's own counts as its process's death."""
+        self.queue.note_kept(claim, 0)
+        try:
+            self._run(claim)
+        except sweep.TakenOverError:
+            raise
+        except tracking.DeletedRunError as error:
+            self.queue.give_back(claim)
+            remark(str(error))
+        except _BLAMELESS:
+            self.queue.give_back(claim)
+            raise
+        except Exception as error:
+            cause = f"{type(error).__name__}: {one_line(error)}"
+            self.queue.note_cause(claim, cause)
+            if not model.is_out_of_memory(error):
+                raise
+            remark(f"Trial {claim.slot} has run out of memory ({cause})")
 
     def _run(self, claim: sweep.Claim) -> None:
         recipe = replace(self.recipe, **self.plan.space.suggest(claim.trial))
@@ -217,7 +269,7 @@ class _Course:
 
     def __init__(self, runner: TrialRunner, recipe: Recipe, claim: sweep.Claim, log: tracking.RunLog):
         self._runner, self._recipe, self._claim, self._log = runner, recipe, claim, log
-        self._checkpoint = own_folder("trials") / f"{log.run_id}.safetensors"
+        self._checkpoint = checkpoints_of(runner.run_id) / f"{claim.slot}.safetensors"
         self._started = self._saved = time.monotonic()
         self.epochs = 0
 
@@ -255,10 +307,12 @@ class _Course:
         if not self._checkpoint.is_file():
             return None
         try:
-            return training.read_snapshot(self._checkpoint)
+            snapshot = training.read_snapshot(self._checkpoint)
         except UserError as error:
             remark(f"{error}: the trial is begun again")
             return None
+        self._runner.queue.note_kept(self._claim, len(snapshot.epochs))
+        return snapshot
 
     def forget(self) -> None:
         """Deletes the checkpoint: the trial has ended."""
@@ -275,6 +329,7 @@ class _Course:
         if stopping or time.monotonic() - self._saved > CHECKPOINT_INTERVAL:
             with suppress(OSError):  # without it the trial is only begun again
                 state.snapshot().write(self._checkpoint)
+                self._runner.queue.note_kept(self._claim, len(state.epochs))
             self._saved = time.monotonic()
         if stopping:
             raise InterruptedTrial

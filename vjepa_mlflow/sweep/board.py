@@ -1,8 +1,10 @@
 """What the terminal shows while trials run."""
 
 import time
+from contextlib import suppress
 
 from vjepa_mlflow.bars import Bar
+from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.sweep.plan import SweepPlan
 from vjepa_mlflow.sweep.queue import TrialQueue
 from vjepa_mlflow.sweep.study import best_slot
@@ -42,5 +44,6 @@ class Board:
 
     def close(self) -> None:
         self._looked = 0.0
-        self.look()
+        with suppress(UserError):  # of a storage that is away, which the trials tell
+            self.look()
         self._bar.close()

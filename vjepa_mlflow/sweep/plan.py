@@ -37,6 +37,10 @@ class Algorithm:
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """Its name and its options, in an order of their own."""
+        return ", ".join([self.name, *(f"{key} {value}" for key, value in sorted(self.options.items()))])
+
 
 @dataclass(frozen=True)
 class SweepPlan:

@@ -1,27 +1,35 @@
 """Trials handed out to whoever asks, each once, and again where it was interrupted."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
+from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.sweep.lock import one_at_a_time
-from vjepa_mlflow.sweep.slots import FAILURE, INTERRUPTED, SLOT, Slot, read_slots
+from vjepa_mlflow.sweep.slots import CAUSE, FAILURE, GIVEN_BACK, INTERRUPTED, KEPT, SLOT, Slot, read_slots
+from vjepa_mlflow.sweep.storage import PatientStorage
+from vjepa_mlflow.sweep.watch import Watch
 
 HEARTBEAT_INTERVAL = 3
 """Seconds from one sign of life of a running trial to the next."""
 
 GRACE_PERIOD = 15
 """Seconds without a sign of life after which a trial is taken for interrupted."""
+
+PAUSE = 0.5
+"""Seconds from one look of the thread that gives signs of life to the next."""
+
+OUTLIVED = "outlived "
+"""Begins the attribute of a study that names an attempt which was taken for dead while its process lived."""
 
 
 class TakenOverError(Exception):
@@ -45,13 +53,14 @@ class TrialQueue:
     """The trials of a study that several processes share, here and on other machines.
 
     Args:
-        storage: which records heartbeats.
+        storage: where the study is.
         name: of the study in it.
         count: how many trials are to end.
         first: what the first trial tries; the others are left to the sampler.
         sampler: makes the sampler of a trial from its number.
         pruner: stops trials early.
         on_interrupted: is given the number of each trial that was interrupted, before it is attempted again.
+        check: raises where the study is not the one that it was.
 
     Attributes:
         study: what Optuna's own functions take.
@@ -60,7 +69,7 @@ class TrialQueue:
 
     def __init__(
         self,
-        storage: RDBStorage,
+        storage: PatientStorage,
         name: str,
         *,
         count: int,
@@ -68,6 +77,7 @@ class TrialQueue:
         sampler: Callable[[int], BaseSampler],
         pruner: BasePruner,
         on_interrupted: Callable[[int], None],
+        check: Callable[[], None],
     ):
         self.study = optuna.load_study(study_name=name, storage=storage)
         self._storage = storage
@@ -77,10 +87,16 @@ class TrialQueue:
         self._sampler = sampler
         self._pruner = pruner
         self._on_interrupted = on_interrupted
+        self._check = check
+        self._watch = Watch(GRACE_PERIOD)
 
     def slots(self) -> list[Slot]:
         """The trials as they stand."""
-        return read_slots(self.study.get_trials(deepcopy=False), self.count)
+        return self._read_slots(self.count)
+
+    def slots_of_all(self) -> list[Slot]:
+        """The same with those that others may have been asked for."""
+        return self._read_slots(len(self.study.get_trials(deepcopy=False)))
 
     def claim(self) -> Claim | None:
         """Takes the first trial that waits for someone; None where all have ended or are in other hands."""
@@ -96,25 +112,50 @@ class TrialQueue:
         return len(slots) >= self.count and all(slot.ended for slot in slots)
 
     @contextmanager
-    def working_on(self, claim: Claim) -> Iterator[None]:
-        """Gives signs of life during the block. A trial that has not ended then is interrupted: it is given back."""
-        done = threading.Event()
-        beat = threading.Thread(target=self._give_signs_of_life, args=(claim.trial.number, done), daemon=True)
-        beat.start()
+    def working_on(self, claim: Claim, stopping: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Gives signs of life during the block. A trial that has not ended then is interrupted: it is given back.
+
+        Args:
+            claim: what is worked on.
+            stopping: whether this process was asked to stop, which is noted at once: it may be killed before it could.
+        """
+        trial_id = self._id(claim.trial.number)
         try:
-            yield
-        finally:
-            done.set()
-            beat.join()
-            with suppress(UpdateFinishedTrialError):
-                self._storage.set_trial_state_values(self._id(claim.trial.number), TrialState.FAIL)
+            with self._signs_of_life(trial_id, stopping):
+                yield
+        except BaseException as error:
+            with suppress(UserError):  # of a storage that is away; the first error is the one to tell
+                if isinstance(error, TakenOverError):
+                    self.study.set_user_attr(f"{OUTLIVED}{claim.trial.number}", True)
+                self._interrupt(trial_id)
+            raise
+        self._interrupt(trial_id)
+
+    def note_kept(self, claim: Claim, epochs: int) -> None:
+        """Notes that an attempt has begun, and later how far its checkpoint has got: from now on it tells if it dies.
+
+        Raises:
+            TakenOverError: the trial is no longer this process's.
+        """
+        self._note(claim, KEPT, epochs)
+
+    def note_cause(self, claim: Claim, cause: str) -> None:
+        """Notes by what error an attempt dies."""
+        self._note(claim, CAUSE, cause)
+
+    def give_back(self, claim: Claim) -> None:
+        """Notes that an attempt ends by nothing that its trial has done, where that can be noted."""
+        with suppress(UserError):
+            self._note(claim, GIVEN_BACK, True)
 
     def report(self, claim: Claim, epoch: int, value: float) -> bool:
         """Notes the metric after an epoch, counted from 1. Returns whether the trial should be pruned.
 
         Raises:
             TakenOverError: the trial is no longer this process's.
+            UserError: the study is not there any more.
         """
+        self._check()
         with _still_ours():
             claim.trial.report(value, epoch)
         return claim.trial.should_prune()
@@ -130,18 +171,38 @@ class TrialQueue:
         self._end(claim, TrialState.FAIL, {**attributes, FAILURE: reason})
 
     def _end(self, claim: Claim, state: TrialState, attributes: Mapping[str, Any], value: float | None = None) -> None:
+        self._check()
         with _still_ours():
             for name, content in attributes.items():
                 claim.trial.set_user_attr(name, content)
             claim.trial.study.tell(claim.trial, value, state)
 
+    def _note(self, claim: Claim, name: str, content: Any) -> None:
+        with _still_ours():
+            self._storage.set_trial_user_attr(self._id(claim.trial.number), name, content)
+
+    def _read_slots(self, count: int) -> list[Slot]:
+        trials = self.study.get_trials(deepcopy=False)
+        noted = [name.removeprefix(OUTLIVED) for name in self.study.user_attrs if name.startswith(OUTLIVED)]
+        return read_slots(trials, count, {int(number) for number in noted})
+
     def _recover(self) -> None:
         """Has as many trials as are wanted, and another attempt at each that was interrupted."""
-        fail_stale_trials(self.study)
+        self._check()
+        self._storage.repeat(self._end_silent)
         if self._lacks_attempts():
-            # Two that add the same attempts would do no harm, but some would be left over.
-            with one_at_a_time(self._storage.engine, self.study.study_name):
-                self._add_attempts()
+            self._storage.repeat(self._add_missing)
+
+    def _end_silent(self) -> None:
+        """Interrupts the trials of processes that give signs of life no more."""
+        for trial_id in self._watch.look(self._storage.signs_of_life(self._study_id)):
+            with suppress(UpdateFinishedTrialError):  # it has just ended, or others have seen it as well
+                self._storage.interrupt(trial_id)
+
+    def _add_missing(self) -> None:
+        # Two that add the same attempts would do no harm, but some would be left over.
+        with one_at_a_time(self._storage.engine, self.study.study_name):
+            self._add_attempts()
 
     def _lacks_attempts(self) -> bool:
         slots = self.slots()
@@ -160,7 +221,7 @@ class TrialQueue:
     def _take(self, slot: Slot) -> bool:
         trial_id = self._id(slot.trial.number)
         with suppress(UpdateFinishedTrialError):  # others may be faster
-            self._storage.record_heartbeat(trial_id)  # a running trial without one would never be taken for dead
+            self._storage.repeat(lambda: self._storage.record_heartbeat(trial_id))
             return self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         return False
 
@@ -173,11 +234,32 @@ class TrialQueue:
         study.get_trials(deepcopy=False)  # Optuna's cache takes writes for those trials alone that it has read
         return Trial(study, self._id(slot.trial.number))
 
-    def _give_signs_of_life(self, number: int, done: threading.Event) -> None:
-        trial_id = self._id(number)
-        while not done.wait(HEARTBEAT_INTERVAL):
-            with suppress(StorageInternalError, SQLAlchemyError):  # it may be away for a moment
-                self._storage.record_heartbeat(trial_id)
+    @contextmanager
+    def _signs_of_life(self, trial_id: int, stopping: Callable[[], bool]) -> Iterator[None]:
+        done = threading.Event()
+        beat = threading.Thread(target=self._give_signs_of_life, args=(trial_id, stopping, done), daemon=True)
+        beat.start()
+        try:
+            yield
+        finally:
+            done.set()
+            beat.join()
+
+    def _give_signs_of_life(self, trial_id: int, stopping: Callable[[], bool], done: threading.Event) -> None:
+        beaten, noted = time.monotonic(), False
+        while not done.wait(PAUSE):
+            with suppress(Exception):  # whatever is wrong, the thread that does the trial meets it too
+                if stopping() and not noted:
+                    self._storage.note_once(trial_id, GIVEN_BACK, True)
+                    noted = True
+                if time.monotonic() - beaten >= HEARTBEAT_INTERVAL:
+                    self._storage.record_heartbeat(trial_id)
+                    beaten = time.monotonic()
+                    self._end_silent()  # so that those who are at work notice as well
+
+    def _interrupt(self, trial_id: int) -> None:
+        with suppress(UpdateFinishedTrialError):
+            self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)

@@ -1,29 +1,25 @@
 """A study in a database: opened, recognised and shared."""
 
-import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
-from optuna.storages import RDBStorage
-from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from vjepa_mlflow.data import Sample, describe_samples
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.recipe import Recipe, differences
 from vjepa_mlflow.secrets import without_secrets
 from vjepa_mlflow.sweep.plan import SweepPlan
-from vjepa_mlflow.sweep.queue import GRACE_PERIOD, HEARTBEAT_INTERVAL, TrialQueue
+from vjepa_mlflow.sweep.queue import TrialQueue
 from vjepa_mlflow.sweep.slots import Slot
+from vjepa_mlflow.sweep.storage import HALF_MADE, open_storage
 from vjepa_mlflow.training import rank
 
 DEFINITION = "definition"
@@ -31,17 +27,11 @@ RUN = "mlflow_run_id"
 METRICS = "metrics"
 """The attribute of a completed trial: its best epoch's metrics."""
 
+NEW_IN_DEFINITIONS = ("sampler", "pruner")
+"""What the definitions of older versions do not say."""
+
 SECONDS_FOR_A_RUN = 20
 """How long the process that created a study may take to start its MLflow run."""
-
-ATTEMPTS = 3
-"""To open a storage."""
-
-HALF_MADE = (RuntimeError, AssertionError)
-"""What Optuna raises where its tables are there, and the note of their version is not, or is another one's."""
-
-CONNECT_ARGUMENTS = {"sqlite": {"timeout": 60}, "postgresql": {"connect_timeout": 10}}
-"""Of databases: how many seconds to wait for another's write, or for the server."""
 
 
 def default_storage(tracking_uri: str) -> str:
@@ -57,35 +47,51 @@ class SharedStudy:
     Args:
         url: of an Optuna RDB storage, such as `sqlite:///optuna.db` or `postgresql://user@host/database`.
         name: of the study.
+        tracking_uri: MLflow's, whose database is to be another one.
+        tells: whether this process says that it waits for the storage.
 
     Raises:
-        UserError: the storage does not answer.
+        UserError: the storage does not answer, or it is MLflow's.
     """
 
-    def __init__(self, url: str, name: str):
+    def __init__(self, url: str, name: str, *, tracking_uri: str = "", tells: bool = True):
         self.url, self.name = url, name
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        warnings.simplefilter("ignore", ExperimentalWarning)  # of heartbeats
+        self._run_id: str | None = None
         try:
-            with self.answering():
-                self._storage = _open_storage(url)
-        except (ImportError, *HALF_MADE) as error:  # no driver of the database, or another version of Optuna's tables
-            raise self._silent(error) from error
+            self._storage = open_storage(url, name, tracking_uri=tracking_uri, tells=tells)
+        # A database that does not answer, no driver of it, or another version of Optuna's tables.
+        except (StorageInternalError, SQLAlchemyError, ImportError, *HALF_MADE) as error:
+            raise UserError(
+                f"{self._place}: it does not answer ({_reason(error)}): expected an Optuna storage URL, such as "
+                f"sqlite:///optuna.db or postgresql://user@host/database"
+            ) from error
+
+    @property
+    def _place(self) -> str:
+        return f"storage={without_secrets(self.url)}"
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Tells in one line what goes wrong with the storage inside the block."""
+        """Tells in one line what goes wrong with the storage inside the block, in which Optuna tells little."""
         try:
-            yield
+            with _quiet():
+                yield
         except (StorageInternalError, SQLAlchemyError) as error:
-            raise self._silent(error) from error
+            self._storage.check_file()
+            raise UserError(
+                f"{self._place}: it refuses ({_reason(error)}): expected a database that is whole and can be written; "
+                f"the same command goes on"
+            ) from error
 
-    def _silent(self, error: Exception) -> UserError:
-        reason = one_line(error.__cause__ or error)
-        return UserError(
-            f"storage={without_secrets(self.url)}: it does not answer ({reason}): expected an Optuna storage URL, "
-            f"such as sqlite:///optuna.db or postgresql://user@host/database"
-        )
+    def check(self) -> None:
+        """Refuses to go on where the study is not there any more, or is another one of the same name.
+
+        Raises:
+            UserError: it was deleted, or made anew.
+        """
+        self._storage.check_file()
+        if self._run_id is not None and self._load().user_attrs.get(RUN) != self._run_id:
+            raise self._storage.gone()
 
     def create(self, plan: SweepPlan, definition: Mapping[str, str]) -> bool:
         """Makes the study, or recognises it. Returns whether it is new.
@@ -96,7 +102,7 @@ class SharedStudy:
         try:
             study = optuna.create_study(study_name=self.name, storage=self._storage, direction=plan.direction)
         except DuplicatedStudyError:
-            self._recognise(definition)
+            self._recognise(plan, definition)
             return False
         study.set_user_attr(DEFINITION, dict(definition))
         return True
@@ -115,6 +121,7 @@ class SharedStudy:
         self, plan: SweepPlan, recipe: Recipe, *, count: int, on_interrupted: Callable[[int], None]
     ) -> TrialQueue:
         """The study's trials, the first of which tries the recipe's own values."""
+        self._run_id = self._load().user_attrs.get(RUN)
         return TrialQueue(
             self._storage,
             self.name,
@@ -123,6 +130,7 @@ class SharedStudy:
             sampler=lambda trial: plan.make_sampler(seed=recipe.seed, trial=trial),
             pruner=plan.make_pruner(),
             on_interrupted=on_interrupted,
+            check=self.check,
         )
 
     def once(self, purpose: str) -> TrialQueue:
@@ -137,6 +145,7 @@ class SharedStudy:
             sampler=lambda _: RandomSampler(),
             pruner=NopPruner(),
             on_interrupted=lambda _: None,
+            check=self.check,
         )
 
     def agree(self, subject: str, value: str) -> None:
@@ -165,13 +174,19 @@ class SharedStudy:
                 f"same, or another name (--study)"
             )
 
-    def _recognise(self, definition: Mapping[str, str]) -> None:
+    def _recognise(self, plan: SweepPlan, definition: Mapping[str, str]) -> None:
         study = self._load()
         known = study.user_attrs.get(DEFINITION)
-        if known is None:  # its creator was killed just then
-            study.set_user_attr(DEFINITION, dict(definition))
+        if known is None:
+            if study.get_trials(deepcopy=False) or [one.name for one in study.directions] != [plan.direction.upper()]:
+                raise UserError(
+                    f"study={self.name}: there is one in {without_secrets(self.url)} that no sweep has made: expected "
+                    f"a sweep's, or another name (--study)"
+                )
+            study.set_user_attr(DEFINITION, dict(definition))  # its creator was killed just then
             return
-        for name, before, now in differences(known, definition):
+        unsaid = {name: definition[name] for name in NEW_IN_DEFINITIONS if name in definition}
+        for name, before, now in differences({**unsaid, **known}, definition):
             raise UserError(
                 f"study={self.name}: there is one in {without_secrets(self.url)} with {name}: {before}; here it is "
                 f"{now}: expected the same, or another name (--study)"
@@ -185,7 +200,8 @@ def define(plan: SweepPlan, recipe: Recipe, samples: Sequence[Sample]) -> dict[s
     """What must be the same wherever a study goes on, in words: its space, its other values and its data."""
     searched = {dimension.field: f"{dimension}, from {getattr(recipe, dimension.field)}" for dimension in plan.space}
     fixed = {name: value for name, value in recipe.lessons().items() if name not in searched}
-    return {"metric": plan.metric, "data": describe_samples(samples), **fixed, **searched}
+    algorithms = {"sampler": str(plan.sampler), "pruner": str(plan.pruner)}
+    return {"metric": plan.metric, "data": describe_samples(samples), **algorithms, **fixed, **searched}
 
 
 def best_slot(slots: Sequence[Slot], metric: str) -> Slot | None:
@@ -194,56 +210,18 @@ def best_slot(slots: Sequence[Slot], metric: str) -> Slot | None:
     return max(completed, key=lambda slot: rank(slot.trial.user_attrs[METRICS], metric), default=None)
 
 
-def _open_storage(url: str) -> RDBStorage:
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Has Optuna not tell of each study and trial, nor that samplers and their options are experimental."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        backend = make_url(url).get_backend_name()
-    except ArgumentError as error:
-        raise UserError(
-            f"storage={_beginning(url)}: no database URL: expected one such as sqlite:///optuna.db"
-        ) from error
-    storage = _connect(url, backend)
-    if backend == "sqlite":
-        _make_transactions_exclusive(storage.engine)
-    return storage
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
-def _beginning(text: str) -> str:
-    """No more than the first word of what has no form of a URL: where a password would stand in it is not known."""
-    if "://" in text:
-        return without_secrets(text)
-    word = re.split(r"[^\w.+-]", text, maxsplit=1)[0]
-    return word if word == text else f"{word}..."
-
-
-def _connect(url: str, backend: str) -> RDBStorage:
-    for left in reversed(range(ATTEMPTS)):
-        try:
-            return RDBStorage(
-                url,
-                engine_kwargs={"connect_args": CONNECT_ARGUMENTS.get(backend, {})},
-                heartbeat_interval=HEARTBEAT_INTERVAL,
-                grace_period=GRACE_PERIOD,
-            )
-        except (StorageInternalError, SQLAlchemyError, *HALF_MADE):  # another process may just be making the tables
-            if not left:
-                raise
-            time.sleep(1)
-    raise AssertionError
-
-
-def _make_transactions_exclusive(engine: Engine) -> None:
-    """Has SQLite lock the database from a transaction's first read on, as others lock what is read to be changed.
-
-    Otherwise two processes find a trial waiting, and both take it. SQLAlchemy's documentation of SQLite tells how:
-    Python's module leaves the beginning of transactions to us, and we begin them with the lock.
-    """
-
-    @event.listens_for(engine, "connect")
-    def _(connection: Any, _: object) -> None:
-        connection.isolation_level = None
-
-    @event.listens_for(engine, "begin")
-    def _(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    engine.dispose()  # of connections from before
+def _reason(error: BaseException) -> str:
+    return one_line(error.__cause__ or error)

@@ -1,11 +1,11 @@
 """What is told of trials, in rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vjepa_mlflow.columns import align
 from vjepa_mlflow.sweep.plan import SweepPlan
-from vjepa_mlflow.sweep.slots import FAILURE, Slot
+from vjepa_mlflow.sweep.slots import Slot
 from vjepa_mlflow.sweep.study import METRICS, best_slot
 
 BEST_EPOCH = "best_epoch"
@@ -29,7 +29,7 @@ def _row(slot: Slot, plan: SweepPlan) -> dict[str, Any]:
         "val_loss": attributes.get(METRICS, {}).get("val_loss"),
         "seconds": attributes.get(SECONDS),
         "attempts": len(slot.attempts),
-        "failure": attributes.get(FAILURE, ""),
+        "failure": slot.failure,
     }
 
 
@@ -38,7 +38,7 @@ def describe_trial(slot: Slot, plan: SweepPlan) -> str:
     row = _row(slot, plan)
     outcome = row["failure"] or f"{plan.metric} {slot.value:.4f}"
     values = "  ".join(f"{field} {_short(row[field])}" for field in plan.space.fields)
-    return f"Trial {slot.number:>3}  {slot.state:<8}  {outcome}  {values}  {row['seconds']:.1f} s"
+    return f"Trial {slot.number:>3}  {slot.state:<8}  {outcome}  {values}  {_time(row)}".rstrip()
 
 
 def compare(slots: Sequence[Slot], plan: SweepPlan, *, seconds: float) -> str:
@@ -62,8 +62,12 @@ def compare(slots: Sequence[Slot], plan: SweepPlan, *, seconds: float) -> str:
 def _cells(name: str, slot: Slot, plan: SweepPlan) -> list[str]:
     row = _row(slot, plan)
     value = slot.state if slot.state != "COMPLETE" else f"{slot.value:.4f}"
-    seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f} s"
-    return [name, str(slot.number), value, *(_short(row[field]) for field in plan.space.fields), seconds]
+    return [name, str(slot.number), value, *(_short(row[field]) for field in plan.space.fields), _time(row)]
+
+
+def _time(row: Mapping[str, Any]) -> str:
+    """How long a trial took, which nobody knows of one whose process died."""
+    return "" if row["seconds"] is None else f"{row['seconds']:.1f} s"
 
 
 def _short(value: Any) -> str:

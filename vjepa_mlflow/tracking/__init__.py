@@ -35,7 +35,17 @@ if TYPE_CHECKING:
         resumed_log,
         run_log,
     )
-    from vjepa_mlflow.tracking.trials import STATE_TAG, TRIAL_TAG, end_left_runs, end_trial_run, trial_log, trial_run_id
+    from vjepa_mlflow.tracking.trials import (
+        STATE_TAG,
+        TRIAL_TAG,
+        DeletedRunError,
+        end_left_runs,
+        end_trial_run,
+        find_trial_run,
+        study_params,
+        trial_log,
+        trial_run_id,
+    )
     from vjepa_mlflow.tracking.unfinished import check_unfinished, find_unfinished, resumable
     from vjepa_mlflow.tracking.versions import library_versions
 

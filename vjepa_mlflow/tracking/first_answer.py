@@ -21,20 +21,12 @@ from sqlalchemy.pool import NullPool
 
 from vjepa_mlflow.errors import UserError, reason, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
+from vjepa_mlflow.patience import PATIENCE, PAUSE, SAID_AFTER
 from vjepa_mlflow.secrets import without_password
 from vjepa_mlflow.tracking.answers import Answer, understand
 from vjepa_mlflow.tracking.setting import setting
 
 Found = TypeVar("Found")
-
-SAID_AFTER = 5.0
-"""Seconds of silence after which the user is told what is waited for."""
-
-PATIENCE = 60.0
-"""Seconds for which a server may keep a command waiting that has not begun yet."""
-
-PAUSE = 1.0
-"""Seconds from one attempt to the next."""
 
 SQLITE = "sqlite:"
 

@@ -4,13 +4,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
+from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.tracking.answers import describe_deletion, permitted
+from vjepa_mlflow.tracking.first_answer import server
 from vjepa_mlflow.tracking.log import RunLog
-from vjepa_mlflow.tracking.run import open_log
+from vjepa_mlflow.tracking.outbox import UndeliveredError
+from vjepa_mlflow.tracking.run import FAILURE_TAG, open_log
 from vjepa_mlflow.tracking.setting import setting
 
 TRIAL_TAG = "vjepa_mlflow.trial"
@@ -23,51 +28,128 @@ STATUSES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "INTER
 """The status of a trial's run by its state, as MLflow's own storage for Optuna has it."""
 
 
+class DeletedRunError(UserError):
+    """The run of a trial was deleted while it was tried."""
+
+
+def study_params(run_id: str, study: str) -> Mapping[str, str]:
+    """The parameters of the run that holds a study.
+
+    Raises:
+        UserError: it was deleted, or is not on this tracking server.
+    """
+    try:
+        run = MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise UserError(
+                f"study={study}: run {run_id}, which holds it, cannot be read ({one_line(error)})"
+            ) from error
+        raise UserError(
+            f"study={study}: its run {run_id} is not on {server()}: expected the tracking URI that it began with "
+            f"(MLFLOW_TRACKING_URI), or another name (--study)"
+        ) from error
+    if deletion := describe_deletion(run_id):
+        raise UserError(f"study={study}: {deletion}: expected it back, or another name (--study)")
+    return run.data.params
+
+
 @contextmanager
 def trial_log(parent_run_id: str, trial: int) -> Iterator[RunLog]:
     """Gives what writes to a trial's run, which is new, or the one that it had when it was interrupted.
 
     The run stays RUNNING after the block: `end_trial_run` ends it.
+
+    Raises:
+        UserError: the trial can have no run; as `DeletedRunError` where that was deleted during the block.
+        UndeliveredError: the server has not got everything.
     """
+    run = _run_of(parent_run_id, trial)
+    try:
+        with open_log(run.info.run_id, continued=True) as log:
+            yield log
+    except (MlflowException, UndeliveredError) as error:
+        if deletion := describe_deletion(run.info.run_id):
+            raise DeletedRunError(f"trial {trial}: {deletion}: it is tried again in another one") from error
+        raise
+
+
+def end_trial_run(run_id: str, state: str, failure: str = "") -> None:
+    """Ends a trial's run with the status and the tag of its state, and with the reason where it failed."""
     client = MlflowClient()
-    known = _search(client, parent_run_id, f"tags.`{TRIAL_TAG}` = '{trial}'")
-    run = known[0] if known else _create(client, parent_run_id, trial)
-    client.update_run(run.info.run_id, status="RUNNING")
-    with open_log(run.info.run_id, continued=True) as log:
-        yield log
+    try:
+        client.set_tag(run_id, STATE_TAG, state)
+        if failure:
+            client.set_tag(run_id, FAILURE_TAG, failure)
+        with setting(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name, "true"):  # for each of many trials it is too much
+            client.set_terminated(run_id, STATUSES[state])
+    except MlflowException:
+        if not (deletion := describe_deletion(run_id)):
+            raise
+        remark(f"A trial was {state}: {deletion}")
 
 
-def end_trial_run(run_id: str, state: str) -> None:
-    """Ends a trial's run with the status and the tag of its state."""
-    client = MlflowClient()
-    client.set_tag(run_id, STATE_TAG, state)
-    with setting(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name, "true"):  # for each of many trials it is too much
-        client.set_terminated(run_id, STATUSES[state])
-
-
-def end_left_runs(parent_run_id: str, states: Mapping[int, str]) -> None:
-    """Ends the runs that their processes left RUNNING when they were killed.
+def end_left_runs(parent_run_id: str, ended: Mapping[int, tuple[str, str]]) -> None:
+    """Ends the runs that their processes left RUNNING when they were killed, and those of trials that failed since.
 
     Args:
         parent_run_id: of the sweep.
-        states: of its trials; a run whose trial is in none of `STATUSES` is left alone.
+        ended: the state and the failure of each of its trials; a run whose trial's is in none of `STATUSES` is left
+            alone.
     """
     client = MlflowClient()
-    for run in _search(client, parent_run_id, "attributes.status = 'RUNNING'"):
-        state = states.get(int(run.data.tags.get(TRIAL_TAG, -1)))
-        if state in STATUSES:
-            end_trial_run(run.info.run_id, state)
+    left = _search(client, parent_run_id, "attributes.status = 'RUNNING'")
+    given_back = _search(client, parent_run_id, f"tags.`{STATE_TAG}` = 'INTERRUPTED'")
+    for run in {run.info.run_id: run for run in left + given_back}.values():
+        state, failure = ended.get(int(run.data.tags.get(TRIAL_TAG, -1)), ("", ""))
+        told = run.info.status != "RUNNING" and run.data.tags.get(STATE_TAG) == state
+        if state in STATUSES and not told:
+            end_trial_run(run.info.run_id, state, failure)
+
+
+def find_trial_run(parent_run_id: str, trial: int) -> str | None:
+    """The run of a trial; None where it has none, or one that was deleted."""
+    known = _search(MlflowClient(), parent_run_id, _is_of(trial))
+    return known[0].info.run_id if known else None
 
 
 def trial_run_id(parent_run_id: str, trial: int) -> str:
-    """The run of a trial that has one."""
-    return _search(MlflowClient(), parent_run_id, f"tags.`{TRIAL_TAG}` = '{trial}'")[0].info.run_id
+    """The run of a trial that has had one.
+
+    Raises:
+        UserError: it was deleted.
+    """
+    if (found := find_trial_run(parent_run_id, trial)) is not None:
+        return found
+    deleted = _search(MlflowClient(), parent_run_id, _is_of(trial), ViewType.DELETED_ONLY)
+    back = f"mlflow runs restore --run-id {deleted[0].info.run_id}" if deleted else "another name (--study)"
+    raise UserError(f"run {parent_run_id}: the run of its trial {trial} was deleted: expected it back: {back}")
 
 
-def _search(client: MlflowClient, parent_run_id: str, condition: str) -> list[Run]:
+def _run_of(parent_run_id: str, trial: int) -> Run:
+    """The run that a trial has, RUNNING again, or a new one."""
+    client = MlflowClient()
+    try:
+        known = _search(client, parent_run_id, _is_of(trial))
+        run = known[0] if known else _create(client, parent_run_id, trial)
+        client.update_run(run.info.run_id, status="RUNNING")
+        if FAILURE_TAG in run.data.tags:
+            with permitted(f"run {run.info.run_id} keeps its tag {FAILURE_TAG}"):
+                client.delete_tag(run.info.run_id, FAILURE_TAG)
+    except MlflowException as error:
+        why = describe_deletion(parent_run_id) or one_line(error)
+        raise UserError(f"{server()}: trial {trial} can have no run: {why}") from error
+    return run
+
+
+def _is_of(trial: int) -> str:
+    return f"tags.`{TRIAL_TAG}` = '{trial}'"
+
+
+def _search(client: MlflowClient, parent_run_id: str, condition: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
     experiment = client.get_run(parent_run_id).info.experiment_id
     condition = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_run_id}' and {condition}"
-    return list(client.search_runs([experiment], condition, max_results=50000))
+    return list(client.search_runs([experiment], condition, run_view_type=view, max_results=50000))
 
 
 def _create(client: MlflowClient, parent_run_id: str, trial: int) -> Run:
