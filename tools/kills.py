@@ -256,10 +256,11 @@ def kill_keepers(folder: Path) -> Iterator[str]:
 
 def _keep_everything(video: Path) -> tuple[object, ...]:
     """Does what keeps something of a video, twice, and returns what it came to."""
+    import numpy as np
     import torch
 
-    from vjepa_mlflow.data import Sample, demo
-    from vjepa_mlflow.evaluation import read_thumbnails
+    from vjepa_mlflow.data import demo
+    from vjepa_mlflow.evaluation.thumbnails import _Read
     from vjepa_mlflow.features.names import FeatureSpace
     from vjepa_mlflow.features.store import FeatureStore
     from vjepa_mlflow.jobs.assess import notes_folder
@@ -275,7 +276,7 @@ def _keep_everything(video: Path) -> tuple[object, ...]:
     sampling, root = Sampling(16), notes_folder("disk")
     assert root is not None
     inspect = _Inspect(sampling, video_notes("disk"), reread=False)  # in this process, and not in its workers
-    measure = _Measure(sampling, root / "properties")
+    measure, draw = _Measure(sampling, root / "properties"), _Read(sampling, root / "thumbnails")
     space = FeatureSpace("backbone", "processor", 16, 4, 0.0, "fp32", "transformers")
     name, features = "0" * 64, torch.arange(12.0).reshape(3, 4)
     for folder in root.glob("*"):
@@ -292,7 +293,9 @@ def _keep_everything(video: Path) -> tuple[object, ...]:
         elif not torch.equal(kept, features):
             raise ValueError("other features")
         properties = measure.noted(digest) or measure(VideoFile(video, digest))
-        thumbnails = read_thumbnails(Sample(video, "clip", "left", digest=digest), sampling, kept=root / "thumbnails")
+        thumbnails = draw.recall(digest)
+        thumbnails = draw(VideoFile(video, digest)) if thumbnails is None else thumbnails
+        assert isinstance(thumbnails, np.ndarray)
         found = digest, properties, thumbnails.tobytes(), demo.folder()
     return found
 

@@ -20,7 +20,8 @@ from vjepa_mlflow import UserError
 from vjepa_mlflow.tracking import outbox as module
 from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE, deliver
 from vjepa_mlflow.tracking.entries import read_entry
-from vjepa_mlflow.tracking.outbox import Outbox, open_outbox, read_address, written_here
+from vjepa_mlflow.tracking.outbox import Outbox, open_outbox
+from vjepa_mlflow.tracking.outbox_folder import read_address, written_here
 
 SILENCES = [
     MlflowException("the database is away", TEMPORARILY_UNAVAILABLE),

@@ -23,7 +23,8 @@ from vjepa_mlflow.tracking import (
     resumed_log,
     run_log,
 )
-from vjepa_mlflow.tracking.outbox import open_outbox, read_address
+from vjepa_mlflow.tracking.outbox import open_outbox
+from vjepa_mlflow.tracking.outbox_folder import read_address
 from vjepa_mlflow.tracking.run import open_log
 from vjepa_mlflow.tracking.unfinished import check_unfinished
 

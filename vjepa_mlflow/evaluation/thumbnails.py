@@ -1,43 +1,67 @@
 """A few small frames of a video, kept so that a run whose features are there opens no video for its pictures."""
 
 import io
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from vjepa_mlflow.data import Sample
 from vjepa_mlflow.kept import keep, recall
-from vjepa_mlflow.video import Sampling, read_clip
+from vjepa_mlflow.video import Sampling, VideoError, VideoFile, read_clip
+from vjepa_mlflow.workers import WorkerPool, worker_processes
 
 VERSION = 3
 """Of what is kept. It changes with the code that samples frames."""
 
 
-def read_thumbnails(sample: Sample, sampling: Sampling, *, kept: Path | None) -> np.ndarray:
-    """Frames spread over a video's centred clip.
+def read_thumbnails(
+    files: Sequence[VideoFile], sampling: Sampling, *, kept: Path | None
+) -> list[np.ndarray | VideoError]:
+    """Frames spread over the centred clips of several videos, in their order.
 
     Args:
-        sample: the video.
-        sampling: of the clip.
+        files: the videos.
+        sampling: of a clip.
         kept: a folder for what was made before; None keeps nothing.
 
     Returns:
-        uint8 RGB of shape (frames, height, width, 3).
-
-    Raises:
-        VideoError: the video has to be read and cannot be.
+        Of each video uint8 RGB of shape (frames, height, width, 3), or what is wrong with it.
     """
-    if kept is None:
-        return choose_thumbnails(read_clip(sample.path, **vars(sampling)))
-    file = kept / sample.digest[:2] / f"{sample.digest}-{sampling.name}-{VERSION}"
-    with suppress(ValueError):
-        if (content := recall(file)) is not None:
-            return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
-    small = choose_thumbnails(read_clip(sample.path, **vars(sampling)))
-    keep(file, _to_bytes(small), within=kept)
-    return small
+    read = _Read(sampling, kept)
+    known = [read.recall(file.digest) for file in files]
+    missing = [file for file, frames in zip(files, known, strict=True) if frames is None]
+    with worker_processes():
+        pool: WorkerPool[VideoFile, np.ndarray | VideoError] = WorkerPool(read)
+        found = pool.map(missing)
+        return [next(found) if frames is None else frames for frames in known]
+
+
+@dataclass(frozen=True)
+class _Read:
+    sampling: Sampling
+    kept: Path | None
+
+    def __call__(self, file: VideoFile) -> np.ndarray | VideoError:
+        try:
+            small = choose_thumbnails(read_clip(file.path, **vars(self.sampling)))
+        except VideoError as error:
+            return error
+        if self.kept is not None:
+            keep(self._place(self.kept, file.digest), _to_bytes(small), within=self.kept)
+        return small
+
+    def recall(self, digest: str) -> np.ndarray | None:
+        """What was kept of a content."""
+        content = None if self.kept is None else recall(self._place(self.kept, digest))
+        with suppress(ValueError):
+            return None if content is None else np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+        return None
+
+    def _place(self, kept: Path, digest: str) -> Path:
+        return kept / digest[:2] / f"{digest}-{self.sampling.name}-{VERSION}"
 
 
 def choose_thumbnails(frames: np.ndarray, *, count: int = 6, height: int = 96) -> np.ndarray:

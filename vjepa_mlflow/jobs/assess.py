@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -98,36 +98,43 @@ class LabelledSet:
         Raises:
             UserError: one of them cannot be decoded any more.
         """
-        measured = video.measure_videos(
-            [video.VideoFile(sample.path, sample.digest) for sample in self.samples],
-            self.sampling,
-            notes=self.notes and self.notes / "properties",
-        )
+        files = self._files(self.samples)
+        measured = video.measure_videos(files, self.sampling, notes=self.notes and self.notes / "properties")
         return [_check(properties, sample) for properties, sample in zip(measured, self.samples, strict=True)]
 
     def spread(self) -> list[int]:
         """Some videos spread evenly over the set, and so over the classes."""
         return np.linspace(0, len(self.samples) - 1, min(SHEET_ROWS, len(self.samples))).round().astype(int).tolist()
 
-    def show(self, index: int, outcomes: evaluation.Outcomes) -> evaluation.Prediction:
-        """A video's frames, its label, and the labels that the model finds most probable."""
+    def show(self, indices: Sequence[int], outcomes: evaluation.Outcomes) -> dict[int, evaluation.Prediction]:
+        """Of some videos frames, the label, and the labels that the model finds most probable, by their indices."""
+        thumbnails = self._thumbnails([self.samples[index] for index in indices])
+        return {index: self._show(index, outcomes, frames) for index, frames in zip(indices, thumbnails, strict=True)}
+
+    def _show(self, index: int, outcomes: evaluation.Outcomes, frames: np.ndarray) -> evaluation.Prediction:
         probabilities = outcomes.probabilities[index]
         best = np.argsort(-probabilities, kind="stable")[:SHOWN_LABELS]
         return evaluation.Prediction(
             name=self.samples[index].name,
-            frames=self._thumbnails(self.samples[index]),
+            frames=frames,
             true=self.samples[index].label,
             scores=[(self.labels[label], float(probabilities[label])) for label in best],
         )
 
-    def _thumbnails(self, sample: Sample) -> np.ndarray:
-        """Frames of a video, or grey where it cannot be read any more: no picture is worth a trained head."""
+    def _thumbnails(self, samples: Sequence[Sample]) -> Iterator[np.ndarray]:
+        """Frames of videos, or grey where one cannot be read any more: no picture is worth a trained head."""
         kept = self.notes and self.notes / "thumbnails"
-        try:
-            return evaluation.read_thumbnails(sample, self.sampling, kept=kept)
-        except video.VideoError as error:
-            remark(f"{sample.path}: {error}: the report is without its frames")
-            return np.full(GREY_FRAMES, 200, dtype=np.uint8)
+        found = evaluation.read_thumbnails(self._files(samples), self.sampling, kept=kept)
+        for sample, frames in zip(samples, found, strict=True):
+            if isinstance(frames, video.VideoError):
+                remark(f"{sample.path}: {frames}: the report is without its frames")
+                yield np.full(GREY_FRAMES, 200, dtype=np.uint8)
+            else:
+                yield frames
+
+    @staticmethod
+    def _files(samples: Sequence[Sample]) -> list[video.VideoFile]:
+        return [video.VideoFile(sample.path, sample.digest) for sample in samples]
 
 
 def notes_folder(cache: str) -> Path | None:
@@ -185,7 +192,7 @@ def assess(
     for name, table in found.tables().items():
         log.data_frame(table, f"{videos.split}_{name}.json")
     chosen = [found.confident_mistakes[:SHOWN_VIDEOS], found.uncertain_hits[:SHOWN_VIDEOS], videos.spread()]
-    shown = {index: videos.show(index, outcomes) for index in sorted({*chain.from_iterable(chosen)})}
+    shown = videos.show(sorted({*chain.from_iterable(chosen)}), outcomes)
     mistakes, hits, sheet = ([shown[index] for index in indices] for indices in chosen)
     figures = _figures(found, course) | {
         "predictions": evaluation.prediction_sheet(sheet),

@@ -9,10 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow.exceptions import MlflowException
 from optuna import TrialPruned
-from optuna.exceptions import OptunaError
-from sqlalchemy.exc import SQLAlchemyError
 
 from vjepa_mlflow import data, features, model, sweep, tracking, training
 from vjepa_mlflow.cache import own_folder
@@ -148,10 +145,6 @@ class InterruptedTrial(Exception):  # noqa: N818, nothing is wrong
     """The process was asked to stop: the trial is to be taken up again later."""
 
 
-_BLAMELESS = (InterruptedTrial, KeyboardInterrupt, UserError, OSError, MlflowException, SQLAlchemyError, OptunaError)
-"""What ends an attempt by no fault of its trial: who asked to stop, and disks and servers."""
-
-
 @dataclass(frozen=True)
 class TrialRunner:
     """Does trials of a study until all have ended, or until it is asked to stop.
@@ -201,10 +194,10 @@ class TrialRunner:
         except tracking.DeletedRunError as error:
             self.queue.give_back(claim)
             remark(str(error))
-        except _BLAMELESS:
-            self.queue.give_back(claim)
-            raise
-        except Exception as error:
+        except BaseException as error:
+            if _is_blameless(error):
+                self.queue.give_back(claim)
+                raise
             cause = f"{type(error).__name__}: {one_line(error)}"
             self.queue.note_cause(claim, cause)
             if not model.is_out_of_memory(error):
@@ -262,6 +255,16 @@ class TrialRunner:
                 trained.save_best(folder / HEAD_FILE)
                 log.file(folder / HEAD_FILE)
             log.deliver()  # before others hear that there is one
+
+
+def _is_blameless(error: BaseException) -> bool:
+    """Whether an attempt ends by no fault of its trial: by who asked to stop, or by a disk or a server."""
+    from mlflow.exceptions import MlflowException
+    from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    outside = (UserError, OSError, MlflowException, SQLAlchemyError, OptunaError)
+    return isinstance(error, outside) or not isinstance(error, Exception) or isinstance(error, InterruptedTrial)
 
 
 class _Course:

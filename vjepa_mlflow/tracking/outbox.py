@@ -10,7 +10,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import mlflow
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from vjepa_mlflow.cache import own_folder
 from vjepa_mlflow.errors import UserError, expected, one_line, remark
 from vjepa_mlflow.secrets import without_password
 from vjepa_mlflow.temporary import PREFIX
@@ -27,24 +26,30 @@ from vjepa_mlflow.tracking.entries import (
     CONTENT,
     DamageError,
     entries,
-    is_entry,
     kind_of,
     number_of,
     place_for,
-    read_about,
     read_entry,
-    read_sealed,
     write_entry,
     write_sealed,
 )
 from vjepa_mlflow.tracking.first_answer import server
-
-OUTBOXES = "outbox"
-ADDRESS = "outbox.json"
-LOCK = "lock"
-END = "end.json"
-MODEL, MODEL_NOTE = "model", "publication.json"
-"""A model that is kept in the folder, to be logged after all entries, and what goes with it."""
+from vjepa_mlflow.tracking.outbox_folder import (
+    ADDRESS,
+    END,
+    Address,
+    End,
+    damage_beside,
+    holds_any,
+    is_finished,
+    locked,
+    outboxes,
+    read_end,
+    remove,
+    remove_if_empty,
+    remove_outbox,
+    root_of,
+)
 
 RETRY_INTERVAL = 2.0
 """Seconds from one attempt that the server does not answer to the next, beside the retries that MLflow makes itself."""
@@ -54,22 +59,6 @@ SAID_AFTER = 5.0
 
 SECONDS_TO_CLOSE = 5
 """For which the end of a run that gave delivery up waits: for what is under way, and for each last answer."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where the entries of a folder belong; no password is noted."""
-
-    run_id: str
-    tracking_uri: str
-
-
-@dataclass(frozen=True)
-class End:
-    """How a run is to end once everything has been delivered, and when it did here, in milliseconds."""
-
-    status: str
-    end_time: int
 
 
 class UndeliveredError(UserError):
@@ -304,14 +293,6 @@ def _server() -> str:
     return f"T{server()[1:]}"
 
 
-def remove(folder: Path) -> None:
-    """Deletes a folder, which goes as a whole: a process that is killed meanwhile leaves nothing that looks like it."""
-    gone = folder.with_name(f"{PREFIX}{folder.name}")
-    with suppress(OSError):  # it is gone already
-        folder.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
-
-
 def _sweep_out(folder: Path) -> None:
     """Deletes what killed processes left half made, or half deleted."""
     for path in folder.glob(f"{PREFIX}*"):
@@ -329,79 +310,6 @@ def _tell_damage(damage: Sequence[str]) -> None:
         remark(f"{one}: it cannot be delivered, and stays there")
 
 
-def read_address(folder: Path) -> Address:
-    """Where the entries of an outbox belong; without an address where only the run is known.
-
-    Raises:
-        UserError: the folder is none.
-    """
-    try:
-        return read_sealed(folder / ADDRESS, Address)
-    except FileNotFoundError:
-        why = f"{folder / ADDRESS}: is missing"
-    except (DamageError, OSError) as error:
-        why = str(error)
-    root = folder.absolute().parent
-    if root.parent.name != OUTBOXES or not _holds_any(folder):
-        raise UserError(
-            f"{folder}: expected a folder that a run named when its tracking server did not take everything; it "
-            f"goes once all of it is delivered"
-        )
-    remark(f"{why}: by the folder's name it is of run {root.name}")
-    return Address(root.name, "")
-
-
-def read_end(folder: Path) -> End | None:
-    """How the run of an outbox is to end; None where that is not for us to say.
-
-    Raises:
-        DamageError: it cannot be read any more.
-    """
-    try:
-        return read_sealed(folder / END, End)
-    except FileNotFoundError:
-        return None
-
-
-def damage_beside(folder: Path) -> list[str]:
-    """What is wrong with what an outbox holds beside its entries."""
-    damage = []
-    for read in (read_end, read_publication):
-        try:
-            read(folder)
-        except DamageError as error:
-            damage.append(str(error))
-    known = {ADDRESS, LOCK, END, MODEL, MODEL_NOTE}
-    for path in _contents(folder):
-        if path.name not in known and not is_entry(path):
-            damage.append(f"{path}: is nothing that a run leaves")
-    return damage
-
-
-def read_publication(folder: Path) -> dict[str, Any] | None:
-    """What goes with the model that is kept in an outbox, if that is whole; None where there is no model.
-
-    Raises:
-        DamageError: either is damaged.
-    """
-    try:
-        return read_about(folder / MODEL_NOTE, folder / MODEL)
-    except FileNotFoundError:
-        if (folder / MODEL).exists():
-            raise DamageError(f"{folder / MODEL_NOTE}: is missing, without which the model beside it is none") from None
-        return None
-
-
-def _contents(folder: Path) -> list[Path]:
-    """What lies in an outbox, but for what is not complete, and what others hide there."""
-    return [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
-
-
-def _holds_any(folder: Path) -> bool:
-    """Whether there is anything to deliver in an outbox, or was."""
-    return any(path.name not in (ADDRESS, LOCK) for path in _contents(folder))
-
-
 @contextmanager
 def open_outbox(run_id: str, deliver: Callable[[Path], None]) -> Iterator[Outbox]:
     """An outbox for a run, which begins with what killed processes left in theirs.
@@ -409,7 +317,7 @@ def open_outbox(run_id: str, deliver: Callable[[Path], None]) -> Iterator[Outbox
     Raises:
         UserError: there is no room for one.
     """
-    root = _root(run_id)
+    root = root_of(run_id)
     folder = root / uuid.uuid4().hex
     try:
         with ExitStack() as held:
@@ -422,10 +330,10 @@ def open_outbox(run_id: str, deliver: Callable[[Path], None]) -> Iterator[Outbox
                 yield outbox
             finally:
                 outbox.close()
-                if not _holds_any(folder):
+                if not holds_any(folder):
                     remove_outbox(folder)
     finally:
-        _remove_if_empty(root)
+        remove_if_empty(root)
 
 
 @contextmanager
@@ -444,18 +352,6 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def remove_outbox(folder: Path) -> None:
-    """Deletes an outbox whose entries have all been delivered."""
-    remove(folder)
-    _remove_if_empty(folder.parent)
-
-
-def _remove_if_empty(root: Path) -> None:
-    with suppress(OSError):  # where there are others
-        root.rmdir()
-        root.parent.rmdir()
-
-
 def _make(folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -471,47 +367,6 @@ def _no_place(folder: Path, error: OSError) -> UserError:
     )
 
 
-def _root(run_id: str) -> Path:
-    return own_folder(OUTBOXES) / run_id
-
-
-def _outboxes(root: Path) -> list[Path]:
-    return sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith(PREFIX))
-
-
-def written_here(run_id: str) -> bool | None:
-    """Whether a process of this machine writes to a run; None where none ever did, as far as can be told."""
-    free = []
-    for folder in _outboxes(_root(run_id)):
-        with suppress(OSError), locked(folder) as lock:
-            free.append(lock)
-    return not all(free) if free else None
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[bool]:
-    """Holds a folder's lock during the block, which a process that dies lets go. Yields whether it was free."""
-    descriptor = _open_lock(folder / LOCK)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        is_free = False
-    else:
-        is_free = True
-    try:
-        yield is_free
-    finally:
-        os.close(descriptor)
-
-
-def _open_lock(path: Path) -> int:
-    """A pipe in its place is not waited for, and a folder is as good."""
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
-    except IsADirectoryError:
-        return os.open(path, os.O_RDONLY)
-
-
 def _adopt(root: Path, folder: Path) -> None:
     """Takes over the entries of outboxes whose processes have died, but for those that hold a finished job.
 
@@ -519,9 +374,9 @@ def _adopt(root: Path, folder: Path) -> None:
     """
     for left in root.glob(f"{PREFIX}*"):
         shutil.rmtree(left, ignore_errors=True)
-    for other in [path for path in _outboxes(root) if path != folder]:
+    for other in [path for path in outboxes(root) if path != folder]:
         with locked(other) as free:
-            if not free or _is_finished(other):
+            if not free or is_finished(other):
                 continue
             damage = list(_take_entries(other, folder))
             with suppress(DamageError):
@@ -542,19 +397,3 @@ def _take_entries(other: Path, folder: Path) -> Iterator[str]:
             yield str(error)
         else:
             entry.rename(place_for(entry, folder))
-
-
-def _is_finished(folder: Path) -> bool:
-    """Whether an outbox holds all of a job that has come to its end, and only waits to be delivered.
-
-    One of which the end or the model is damaged does not: the run may go on, and get there once more.
-    """
-    if damage_beside(folder):
-        return False
-    end = read_end(folder)
-    return (folder / MODEL_NOTE).exists() or (end is not None and end.status == "FINISHED")
-
-
-def finished_outbox(run_id: str) -> Path | None:
-    """The folder that holds what a job of a run could not deliver in the end; None where there is none."""
-    return next((folder for folder in _outboxes(_root(run_id)) if _is_finished(folder)), None)

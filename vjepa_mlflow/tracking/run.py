@@ -27,16 +27,12 @@ from vjepa_mlflow.tracking.delivery import deliver
 from vjepa_mlflow.tracking.first_answer import in_one_go, quiet_databases, server, wait_for, wake_tracking
 from vjepa_mlflow.tracking.joining import JOB_TAG, STATUS_TAG, Job, Surrounding, one_at_a_time, surrounding_run
 from vjepa_mlflow.tracking.log import Point, RunLog
-from vjepa_mlflow.tracking.outbox import (
-    SECONDS_TO_CLOSE,
+from vjepa_mlflow.tracking.outbox import SECONDS_TO_CLOSE, DamagedError, Outbox, UndeliveredError, open_outbox
+from vjepa_mlflow.tracking.outbox_folder import (
     Address,
-    DamagedError,
     End,
-    Outbox,
-    UndeliveredError,
     damage_beside,
     locked,
-    open_outbox,
     read_address,
     read_end,
     remove_outbox,

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from vjepa_mlflow.errors import remark
-from vjepa_mlflow.tracking.outbox import written_here
+from vjepa_mlflow.tracking.outbox_folder import written_here
 
 ALIVE_TAG = "vjepa_mlflow.alive"
 """The tag of a run that changes while a process works at it."""

@@ -16,7 +16,7 @@ from vjepa_mlflow.tracking.answers import describe_deletion
 from vjepa_mlflow.tracking.first_answer import server
 from vjepa_mlflow.tracking.joining import job_status
 from vjepa_mlflow.tracking.log import RunLog
-from vjepa_mlflow.tracking.outbox import finished_outbox, written_here
+from vjepa_mlflow.tracking.outbox_folder import finished_outbox, written_here
 from vjepa_mlflow.tracking.signs_of_life import giving_signs_of_life, is_worked_at
 
 DEFINITION_TAG = "vjepa_mlflow.definition"
