@@ -149,10 +149,10 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def spoil(videos: Iterable[Path]) -> None:
     """In a way that only who opens them can see."""
-    for video in videos:
-        status = video.stat()
-        video.write_bytes(b"x" * status.st_size)
-        os.utime(video, ns=(status.st_atime_ns, status.st_mtime_ns))
+    for path in videos:
+        status = path.stat()
+        path.write_bytes(b"x" * status.st_size)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def test_a_second_run_opens_no_video_and_is_the_same_and_a_picture_that_is_lost_costs_no_model(

@@ -18,6 +18,7 @@ from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from vjepa_mlflow import UserError
 from vjepa_mlflow.tracking import outbox as module
+from vjepa_mlflow.tracking import outbox_folder
 from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE, deliver
 from vjepa_mlflow.tracking.entries import read_entry
 from vjepa_mlflow.tracking.outbox import Outbox, open_outbox
@@ -285,7 +286,7 @@ def test_a_finished_job_waits_for_its_upload(
     monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path))
     left = leave_folder(tmp_path / "outbox" / "0123", "a", "1")
     (left / mark).write_text('{"status": "FINISHED", "end_time": 1}')
-    assert module.finished_outbox("0123") == left
+    assert outbox_folder.finished_outbox("0123") == left
     with open_outbox("0123", server) as box:
         put(box, "2")
         assert box.settle() is None
@@ -357,7 +358,7 @@ def test_a_run_goes_on_beside_a_damaged_end(
     monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path))
     left = leave_folder(tmp_path / "outbox" / "0123", "a", "1")
     (left / name).write_text('{"status": "FINI')
-    assert module.finished_outbox("0123") is None
+    assert outbox_folder.finished_outbox("0123") is None
     with open_outbox("0123", server) as box:
         assert box.settle() is None
     assert server.taken == ["1"]
