@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.temporary import lack_of_room, own_temporaries
+from vjepa_mlflow.temporary import _OWN, lack_of_room, own_place, own_temporaries, temporary_folder
 
 HOLD = """
 import tempfile, time
 from pathlib import Path
-from vjepa_mlflow.temporary import own_temporaries
+from vjepa_mlflow.temporary import lend_to_libraries, own_temporaries
+lend_to_libraries()
 with own_temporaries():
     (Path(tempfile.mkdtemp()) / "model").touch()
     print(tempfile.gettempdir(), flush=True)
@@ -54,7 +55,10 @@ def test_what_the_dead_left_goes_at_the_next_start_and_what_is_held_stays(tempor
     assert list(temporary.iterdir()) == []
 
 
-def test_threads_share_one_folder_and_the_last_restores_what_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_process_of_ours_threads_share_one_folder_and_the_last_restores_what_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_OWN, "lends", True)
     before = tempfile.gettempdir(), os.environ.get("TMPDIR")
     entered, leave = threading.Event(), threading.Event()
 
@@ -78,6 +82,20 @@ def test_threads_share_one_folder_and_the_last_restores_what_was(monkeypatch: py
     with pytest.raises(RuntimeError) as caught:
         raise RuntimeError("a store says no") from full
     assert lack_of_room(caught.value).startswith(f"TMPDIR={before[0]}: no room")
+
+
+def test_in_another_process_nothing_is_changed_but_that_there_is_a_folder(temporary: Path) -> None:
+    before = tempfile.gettempdir(), dict(os.environ)
+    with own_temporaries(), temporary_folder() as folder:
+        place = own_place()
+        assert place is not None
+        assert Path(place).parent == folder.parent
+        assert (tempfile.gettempdir(), dict(os.environ)) == before
+        theirs = tempfile.mkdtemp()
+    assert not Path(place).exists()
+    assert Path(theirs).exists()
+    assert own_place() is None
+    Path(theirs).rmdir()
 
 
 def test_a_folder_that_somebody_else_put_there_is_refused(temporary: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from vjepa_mlflow.outputs import outlast_readers, print_result
 from vjepa_mlflow.paths import home
 from vjepa_mlflow.recipe import CHECKED, EVALUATED, EVALUATED_SPLITS, EXTRACTED, Recipe
 from vjepa_mlflow.secrets import move_password_to_environment, without_secrets
-from vjepa_mlflow.temporary import lack_of_room
+from vjepa_mlflow.temporary import lack_of_room, lend_to_libraries
 
 LOGGED = {"train", "sweep", "evaluate"}
 """The commands that log to an MLflow run: one that `mlflow run` prepared is theirs to end."""
@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     move_password_to_environment()
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow asks for the commit; a machine may have no git
     let_idle_threads_sleep()
+    lend_to_libraries()
     gc.set_threshold(20_000)  # imports alone make 700,000 objects, all of which stay: garbage is looked for less often
     with orderly_interrupts():
         try:

@@ -4,7 +4,6 @@ import errno
 import fcntl
 import functools
 import getpass
-import multiprocessing
 import os
 import re
 import shutil
@@ -107,29 +106,31 @@ def hold(parent: Path) -> tuple[Path, int]:
 class _Own:
     """The folder in which this process has what is temporary, while blocks of any threads need it."""
 
+    lends = False
+
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.blocks = 0
         self.base: Path | None = None
         self.folder: Path | None = None
         self._descriptor = -1
-        self._before: tuple[str | None, str | None] = None, None
+        self._before: tuple[str | None, str | None] | None = None
 
     def enter(self) -> None:
         with self.lock:
-            if not self.blocks and self.folder is None:
+            if not self.blocks:
                 self._begin(_base())
             self.blocks += 1
 
     def leave(self) -> None:
         with self.lock:
-            self.blocks = max(0, self.blocks - 1)
+            self.blocks = max(0, self.blocks - 1)  # a fork may be in a block that was not its own
             if not self.blocks and self.folder is not None:
                 self._end(self.folder)
 
     def _begin(self, base: Path) -> None:
         if base.name.startswith(PREFIX) and base.parent.name == _root(base).name:
-            return  # that of a process of ours, which has started this one
+            base = base.parent.parent  # that of a process of ours, which has started this one
         try:
             root = _private(_root(base))
             sweep.__wrapped__(root)  # at each start, since others come and go
@@ -138,41 +139,52 @@ class _Own:
             raise UserError(
                 f"TMPDIR={base}: what is temporary cannot be kept there ({one_line(error)}): expected {expected(error)}"
             ) from error
-        self.base, self._before = base, (tempfile.tempdir, os.environ.get("TMPDIR"))
-        _name(str(self.folder), str(self.folder))
+        self.base = base
+        if self.lends:
+            # What PyTorch compiles for a GPU stays where it is by itself: it serves the next process too.
+            os.environ.setdefault(COMPILED, str(base / f"torchinductor_{_user()}"))
+            self._before = tempfile.tempdir, os.environ.get("TMPDIR")
+            _name(str(self.folder), str(self.folder))
 
     def _end(self, folder: Path) -> None:
-        if tempfile.tempdir == str(folder):
+        if self._before is not None:
             _name(*self._before)
-        if folder in Path(multiprocessing.current_process()._config.get("tempdir") or "/").parents:  # type: ignore[attr-defined]
-            return  # it is where Python's multiprocessing has its sockets from now on
         os.close(self._descriptor)
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # where others have theirs
             folder.parent.rmdir()
-        self.folder = None
+        self.folder = self._before = None
 
 
 _OWN = _Own()
 os.register_at_fork(after_in_child=_OWN.__init__)  # type: ignore[misc]  # what it had stays its parent's
 
 
+def lend_to_libraries() -> None:
+    """Has libraries put what is temporary into this process's own folder, too: MLflow leaves whole models behind.
+
+    For a process that is ours alone: in another one, what others make there would go as well.
+    """
+    _OWN.lends = True
+
+
 @contextmanager
 def own_temporaries() -> Iterator[None]:
-    """Has this process, and those that it starts in the block, put what is temporary into a folder that goes with it.
-
-    Libraries too: MLflow leaves whole models behind where it is killed, or has fetched them. What PyTorch compiles for
-    a GPU stays where it is by itself, since it serves the next process too.
+    """Has this process a folder of its own for what is temporary, which goes with the last such block, or the process.
 
     Raises:
         UserError: there is no place for such a folder.
     """
-    os.environ.setdefault(COMPILED, str(_base() / f"torchinductor_{_user()}"))
     _OWN.enter()
     try:
         yield
     finally:
         _OWN.leave()
+
+
+def own_place() -> str | None:
+    """A new folder for what lasts as long as the block of `own_temporaries`; None outside of one."""
+    return None if _OWN.folder is None else tempfile.mkdtemp(dir=_OWN.folder)
 
 
 @contextmanager
@@ -184,7 +196,7 @@ def temporary_folder() -> Iterator[Path]:
     """
     with own_temporaries():
         try:
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory(dir=_OWN.folder) as folder:
                 yield Path(folder)
         except OSError as error:
             if told := lack_of_room(error):
@@ -197,11 +209,16 @@ def lack_of_room(error: BaseException) -> str:
     seen: list[BaseException] = []
     following: BaseException | None = error
     while _OWN.base is not None and following is not None and following not in seen:
-        if str(_root(_OWN.base)) in str(following) and is_full(following):
+        if any(place in str(following) for place in _places(_OWN.base)) and is_full(following):
             return f"TMPDIR={_OWN.base}: no room for what is temporary (No space left on device): expected some there"
         seen.append(following)
         following = following.__cause__ or following.__context__
     return ""
+
+
+def _places(base: Path) -> tuple[str, str]:
+    """How the paths begin of what we, and libraries, make in a folder for what is temporary."""
+    return str(_root(base)), str(base / tempfile.gettempprefix())
 
 
 def _base() -> Path:

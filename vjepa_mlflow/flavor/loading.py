@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow.tracking.artifact_utils import _download_artifact_from_uri
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from mlflow.tracking.artifact_utils import _get_root_uri_and_artifact_path
 
 from vjepa_mlflow import video
 from vjepa_mlflow.errors import UserError, one_line
@@ -15,7 +18,7 @@ from vjepa_mlflow.flavor.config import ServingConfig, read_config
 from vjepa_mlflow.flavor.saved_format import RUNS_SCHEME, URI_SCHEMES
 from vjepa_mlflow.flavor.saved_model import EXPECTED, FetchedModel, read_saved_model
 from vjepa_mlflow.paths import shortened
-from vjepa_mlflow.temporary import lack_of_room
+from vjepa_mlflow.temporary import lack_of_room, own_place, own_temporaries
 from vjepa_mlflow.tracking.answers import describe_deletion
 from vjepa_mlflow.tracking.first_answer import wake_tracking
 
@@ -61,13 +64,28 @@ def fetch_model(model_uri: str, dst_path: str | None = None) -> FetchedModel:
     if model_uri.startswith(URI_SCHEMES):
         wake_tracking()
     try:
-        folder = Path(_download_artifact_from_uri(artifact_uri=model_uri, output_path=dst_path))
+        folder = _download(model_uri, dst_path)
     except Exception as error:  # each store's client has errors of its own
         run_id = model_uri.removeprefix(RUNS_SCHEME).lstrip("/").partition("/")[0]
         deleted = describe_deletion(run_id) if model_uri.startswith(RUNS_SCHEME) else ""
         full = lack_of_room(error)
         raise UserError(full or f"{model_uri}: {deleted or one_line(error).rstrip('.')}: {EXPECTED}") from error
     return read_saved_model(folder, model_uri)
+
+
+def _download(model_uri: str, dst_path: str | None) -> Path:
+    """Where a model is that lies on this machine, or where it has been fetched to."""
+    root, path = _get_root_uri_and_artifact_path(model_uri)
+    store = get_artifact_repository(artifact_uri=root)
+    if dst_path is None and not _is_here(store):
+        dst_path = own_place()
+    return Path(store.download_artifacts(artifact_path=path, dst_path=dst_path))
+
+
+def _is_here(store: ArtifactRepository) -> bool:
+    while (behind := getattr(store, "repo", None)) is not None:  # of a model's or a run's URI
+        store = behind
+    return isinstance(store, LocalArtifactRepository)
 
 
 def load_model(model_uri: str, dst_path: str | None = None) -> LoadedModel:
@@ -78,7 +96,8 @@ def load_model(model_uri: str, dst_path: str | None = None) -> LoadedModel:
     Raises:
         UserError: see `fetch_model`; or its checkpoint is not whole.
     """
-    return load_fetched(fetch_model(model_uri, dst_path))
+    with own_temporaries():  # what is fetched is in memory afterwards
+        return load_fetched(fetch_model(model_uri, dst_path))
 
 
 def load_fetched(fetched: FetchedModel) -> LoadedModel:

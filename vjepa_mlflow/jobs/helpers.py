@@ -23,6 +23,7 @@ from vjepa_mlflow.jobs.trials import TrialRunner, Workshop
 from vjepa_mlflow.outputs import outlast_readers
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.temporary import lend_to_libraries, own_temporaries
 from vjepa_mlflow.workers import start_process, worker_processes
 
 PAUSE = 0.2
@@ -229,12 +230,13 @@ def _help(channel: Channel, assignment: Assignment) -> None:
     threading.Thread(target=_hear_the_first, args=(channel, go), daemon=True).start()
     os.environ.pop("MLFLOW_RUN_ID", None)
     os.environ["LOCAL_WORLD_SIZE"] = str(assignment.share.world_size)
+    lend_to_libraries()
     outlast_readers()
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115, it is this process's until its end
     sys.stderr = _no_terminal(sys.stderr)
     end = ""
     try:
-        with worker_processes():
+        with own_temporaries(), worker_processes():
             _encode_and_work(assignment, channel, go)
     except KeyboardInterrupt:
         end = "it was interrupted"
