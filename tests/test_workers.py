@@ -171,34 +171,6 @@ def test_workers_end_with_their_consumer(tmp_path: Path, how: signal.Signals) ->
     assert errors.count("Traceback") == (1 if how == signal.SIGINT else 0), errors
 
 
-HUNG_UP = """
-import os, signal, time
-from vjepa_mlflow.interrupts import gentle_interrupts
-from vjepa_mlflow.workers import WorkerPool
-
-with gentle_interrupts() as asked:
-    results = WorkerPool(time.sleep).map([0, 0, 0.5, 0.5])
-    next(results)
-    os.killpg(0, signal.SIGHUP)
-    assert asked()
-    print(list(results))
-print(list(WorkerPool(abs).map([-1])))
-"""
-"""Goes on after what a terminal that is closed sends to all."""
-
-
-def test_workers_and_what_starts_them_outlast_a_terminal(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", HUNG_UP],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        start_new_session=True,
-    )
-    assert (done.stdout, done.stderr) == ("[None, None, None]\n[1]\n", "")
-
-
 DAEMON = """
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor

@@ -145,12 +145,18 @@ def ask(question: Callable[[], Answer]) -> Answer:
         return pickle.loads(file.read())  # type: ignore[no-any-return]
 
 
-def kill_before_each(action: Callable[[], None], concerns: Holds) -> Iterator[int]:
-    """Yields after each kill, until the action comes to its end before it would be killed."""
+def kill_before_each(action: Callable[[], None], concerns: Holds, *, step: int = 1) -> Iterator[int]:
+    """Yields after each kill, until the action comes to its end before it would be killed.
+
+    Args:
+        action: what is done.
+        concerns: whether a path is of those that count.
+        step: changes from one kill to the next.
+    """
     number = 1
     while is_killed(action, number, concerns):
         yield number
-        number += 1
+        number += step
 
 
 def kill_deliveries(folder: Path) -> Iterator[str]:

@@ -15,12 +15,14 @@ import torch
 import torch._dynamo.config as dynamo
 import torch._inductor.config as inductor
 from torch import Tensor
+from torch._inductor.runtime.cache_dir_utils import cache_dir
+from torch._inductor.utils import fresh_cache
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import flex_attention
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
-from vjepa_mlflow.errors import one_line, remark
+from vjepa_mlflow.errors import reason, remark
 from vjepa_mlflow.model.device import matmul_precision
 
 MOST_SHAPES = 64
@@ -383,12 +385,24 @@ class Compiled:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                result = self._compiled(*arguments)
+                result = self._compile(*arguments)
             self._works[shape] = True
             return result
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of many kinds: no C compiler, no Triton, a release that fails on this function
-            remark(f"Not compiled, and so slower: {one_line(error)}")
+            remark(f"Not compiled, and so slower: {reason(error)}")
             self._works[shape] = False
         return self._function(*arguments)
+
+    def _compile(self, *arguments: Any) -> Tensor:
+        """Compiles and calls it; without what was compiled before, where that is of no use."""
+        try:
+            return self._compiled(*arguments)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            with fresh_cache():
+                result = self._compiled(*arguments)
+            remark(f"{cache_dir()}: what PyTorch had compiled there cannot be used ({reason(error)}): compiled anew")
+            return result
