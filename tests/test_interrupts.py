@@ -83,7 +83,7 @@ def test_a_notice_that_nobody_can_read_harms_nothing(closed: str, tmp_path: Path
 
 def test_other_processes_get_them_too() -> None:
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    with gentle_interrupts(forward_to=[other.pid, _gone()]):
+    with gentle_interrupts(forward_to=lambda: [other.pid, _gone()]):
         signal.raise_signal(signal.SIGTERM)
         wait_until(lambda: other.poll() is not None)
     assert other.returncode == -signal.SIGTERM

@@ -40,7 +40,7 @@ def own_folder(kind: str) -> Path:
     """
     for place in _own_places():
         try:
-            _make_own(place, kind)
+            _make_in(place, kind)
             return place / kind
         except OSError as error:
             refused, refusal = place / kind, error
@@ -58,6 +58,16 @@ def _own_places() -> Iterator[Path]:
         yield shared
     yield shared / USERS / str(os.geteuid())
     yield _cache_of_user()
+
+
+def _make_in(place: Path, kind: str) -> None:
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            _make_own(place, kind)
+            return
+        except FileNotFoundError:  # another process has deleted it, since it was empty
+            if not left:
+                raise
 
 
 def _make_own(place: Path, kind: str) -> None:

@@ -55,7 +55,9 @@ class Channel:
 
     def has_something(self, seconds: float = 0) -> bool:
         """Whether there is a message, or the end, within so many seconds."""
-        return bool(select.select([self._socket], [], [], seconds)[0])
+        waiting = select.poll()  # select itself knows no descriptor beyond 1023
+        waiting.register(self._socket, select.POLLIN)
+        return bool(waiting.poll(1000 * seconds))
 
     def fileno(self) -> int:
         return self._socket.fileno()

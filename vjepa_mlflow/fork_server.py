@@ -4,7 +4,7 @@
 
 It imports the modules, which its children so have at once, and forks a child for each message that comes from the Unix
 socket. The child does what it is told by way of the socket that came with the message. When nobody is at the other end
-any more, the program ends, with all its children.
+any more, the program ends all its children, and itself.
 """
 
 import gc
@@ -23,16 +23,23 @@ def main(modules: Sequence[str]) -> None:
     for module in modules:
         importlib.import_module(module)
     gc.freeze()  # what all of them have, so that it stays in memory once
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children that have ended are gone
+    children: set[int] = set()
     requests = Channel(socket.socket(fileno=os.dup(sys.stdin.fileno())))
     _put_nothing_in_place_of_input()
-    with suppress(EOFError):
+    with suppress(EOFError, BrokenPipeError):
         while True:
-            (descriptor,) = requests.receive(descriptors=1)[1]
-            if not os.fork():
+            number, (descriptor,) = requests.receive(descriptors=1)
+            children -= {child for child in children if os.waitpid(child, os.WNOHANG)[0]}
+            child = os.fork()
+            if not child:
                 _work(descriptor)
+            children.add(child)
             os.close(descriptor)
-    os.killpg(0, signal.SIGKILL)
+            requests.send((number, child))
+    for child in children:  # of which none is anybody else's yet
+        os.kill(child, signal.SIGKILL)
+    for child in children:
+        os.waitpid(child, 0)
 
 
 def _put_nothing_in_place_of_input() -> None:
@@ -45,7 +52,6 @@ def _work(descriptor: int) -> None:
     """What a child does, to its end."""
     status = 1
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         channel = Channel(socket.socket(fileno=descriptor))
         channel.receive()[0].enter()
         function, arguments = channel.receive()[0]

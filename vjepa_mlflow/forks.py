@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 
 from vjepa_mlflow.errors import UserError
 
@@ -53,13 +54,16 @@ def _adds_in_parallel() -> bool:
 
     process = os.fork()
     if not process:
-        torch.ones(1 << 20).sum()
-        os._exit(0)
+        try:
+            torch.ones(1 << 20).sum()
+        finally:
+            os._exit(0)
     deadline = time.monotonic() + SECONDS_TO_ADD
-    while os.waitpid(process, os.WNOHANG) == (0, 0):
-        if time.monotonic() > deadline:
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-            return False
-        time.sleep(PAUSE)
+    with suppress(ChildProcessError):  # where nobody is to wait for children, they are gone once they have ended
+        while os.waitpid(process, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+                return False
+            time.sleep(PAUSE)
     return True

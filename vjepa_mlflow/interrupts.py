@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -47,7 +47,9 @@ def orderly_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def gentle_interrupts(notice: str = "", forward_to: Sequence[int] = ()) -> Iterator[Callable[[], bool]]:
+def gentle_interrupts(
+    notice: str = "", forward_to: Callable[[], Iterable[int]] = tuple
+) -> Iterator[Callable[[], bool]]:
     """Takes the first signal in the block for a request to stop soon; the same one later raises KeyboardInterrupt.
 
     One of another kind is the same request, passed on: `mlflow run` sends SIGTERM on a Ctrl-C, which the terminal has
@@ -55,7 +57,7 @@ def gentle_interrupts(notice: str = "", forward_to: Sequence[int] = ()) -> Itera
 
     Args:
         notice: is told on the first one.
-        forward_to: processes that get the same signals.
+        forward_to: gives the processes that get the same signals.
 
     Yields:
         Whether it was asked to stop. In threads, which get no signals, it never is.
@@ -63,7 +65,7 @@ def gentle_interrupts(notice: str = "", forward_to: Sequence[int] = ()) -> Itera
     asked_at: dict[int, float] = {}
 
     def handle(number: int, _: FrameType | None) -> None:
-        for process in forward_to:
+        for process in forward_to():
             with suppress(ProcessLookupError):
                 os.kill(process, number)
         if number in asked_at:

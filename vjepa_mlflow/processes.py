@@ -4,19 +4,24 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vjepa_mlflow.channel import Channel
+from vjepa_mlflow.errors import UserError
 
 FROM_TERMINALS = frozenset({signal.SIGINT, signal.SIGHUP})
 """What a terminal sends to all processes that it shows: at a Ctrl-C, and when it is closed."""
 
 PRELOADED = ("torch", "vjepa_mlflow.workers", "vjepa_mlflow.video.preflight", "vjepa_mlflow.video.reader")
 """What most processes work with."""
+
+SECONDS_TO_END = 5
+"""That a server may take to end those that it has started, once it is idle."""
 
 
 class ForkServer:
@@ -27,6 +32,8 @@ class ForkServer:
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked = 0
         self._requests, theirs = Channel.pair()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "vjepa_mlflow.fork_server", *PRELOADED],
@@ -37,8 +44,8 @@ class ForkServer:
         )
         theirs.let_go()
 
-    def start(self, function: Callable[..., Any], *arguments: Any) -> Channel:
-        """Starts a process in the environment, the folder and with the module path of this one, and returns at once.
+    def start(self, function: Callable[..., Any], *arguments: Any) -> "Started":
+        """Starts a process in the environment, the folder and with the module path of this one.
 
         Args:
             function: of a module; it is called there with its end of a channel and the arguments. When it returns,
@@ -46,21 +53,46 @@ class ForkServer:
             arguments: what can be pickled.
 
         Raises:
-            OSError: the server is gone.
+            EOFError: the server is gone.
+            UserError: this process has no folder to work in.
         """
+        surroundings = Surroundings.of_this_process()
         ours, theirs = Channel.pair()
-        self._requests.send(None, theirs.fileno())
-        theirs.let_go()
-        ours.send(Surroundings.of_this_process())  # by itself, since it says where the function is
+        try:
+            process_id = self._ask_for_a_fork(theirs)
+        except BrokenPipeError as error:
+            raise EOFError("the server is gone") from error
+        finally:
+            theirs.let_go()
+        ours.send(surroundings)  # by itself, since it says where the function is
         ours.send((function, arguments))
-        return ours
+        return Started(ours, process_id)
+
+    def _ask_for_a_fork(self, theirs: Channel) -> int:
+        """Returns the id of the process that has the other end of a channel."""
+        with self._lock:
+            self._asked += 1
+            self._requests.send(self._asked, theirs.fileno())
+            while True:
+                number, process_id = self._requests.receive()[0]
+                if number == self._asked:  # else it is what an interrupted call has asked for
+                    return int(process_id)
 
     def close(self) -> None:
-        """Ends the server and all that it has started."""
+        """Ends the server and all that it has started, which it waits for: nobody else may do so."""
         self._requests.let_go()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(SECONDS_TO_END if self._asked else 0)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+class Started(NamedTuple):
+    """A process that was started, and the way to it."""
+
+    channel: Channel
+    process_id: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +105,10 @@ class Surroundings:
 
     @classmethod
     def of_this_process(cls) -> "Surroundings":
-        return cls(dict(os.environ), str(Path.cwd()), sys.path)
+        try:
+            return cls(dict(os.environ), str(Path.cwd()), sys.path)
+        except FileNotFoundError:
+            raise UserError("the working directory was deleted: expected one that is there") from None
 
     def enter(self) -> None:
         os.environ.clear()

@@ -17,6 +17,9 @@ class NotAFileError(OSError, ValueError):
     def __str__(self) -> str:
         return "not a file"
 
+    def __reduce__(self) -> tuple[type["NotAFileError"], tuple[()]]:
+        return NotAFileError, ()  # as pickle is to make it again
+
 
 def open_regular(path: Path) -> BinaryIO:
     """Opens a file, or one that a link leads to, for reading; what has become something else meanwhile is not either.

@@ -81,26 +81,43 @@ def temporary_folder_in(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def hold(parent: Path) -> tuple[Path, int]:
+def hold(parent: Path, *, private: bool = False) -> tuple[Path, int]:
     """Makes a folder in another one, and gives the descriptor whose lock holds it until it is closed.
+
+    Args:
+        parent: made where it is missing; others of this user's processes may delete it where it is empty.
+        private: whether nobody else may look into it, nor have made it.
 
     Raises:
         OSError: it cannot be made.
     """
     for left in reversed(range(ATTEMPTS)):
-        folder = parent / f"{PREFIX}{uuid.uuid4().hex[:12]}"
+        name = f"{PREFIX}{uuid.uuid4().hex[:12]}"
         try:
             parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.mkdir(mode=0o700)
-            descriptor = os.open(folder, os.O_RDONLY)
-        except (FileNotFoundError, FileExistsError):  # others delete what is empty, or nobody's
+            descriptor = _make_within(parent, name, private=private)
+        except (FileNotFoundError, FileExistsError):
             if not left:
                 raise
             continue
-        if not is_held(descriptor) and folder.exists():
-            return folder, descriptor
+        if not is_held(descriptor) and (parent / name).exists():
+            return parent / name, descriptor
         os.close(descriptor)
     raise FileExistsError(errno.EEXIST, "others delete what is made there", str(parent))
+
+
+def _make_within(parent: Path, name: str, *, private: bool) -> int:
+    """Makes a folder in one that is looked at, whatever has its name by then."""
+    place = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | (os.O_NOFOLLOW if private else 0))
+    try:
+        if private:
+            if os.fstat(place).st_uid != os.geteuid():
+                raise PermissionError(errno.EACCES, f"{parent.name} there is another user's")
+            os.fchmod(place, 0o700)
+        os.mkdir(name, 0o700, dir_fd=place)
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place)
+    finally:
+        os.close(place)
 
 
 class _Own:
@@ -132,9 +149,8 @@ class _Own:
         if base.name.startswith(PREFIX) and base.parent.name == _root(base).name:
             base = base.parent.parent  # that of a process of ours, which has started this one
         try:
-            root = _private(_root(base))
-            sweep.__wrapped__(root)  # at each start, since others come and go
-            self.folder, self._descriptor = hold(root)
+            self.folder, self._descriptor = hold(_root(base), private=True)
+            sweep.__wrapped__(_root(base))  # at each start, since others come and go
         except OSError as error:
             raise UserError(
                 f"TMPDIR={base}: what is temporary cannot be kept there ({one_line(error)}): expected {expected(error)}"
@@ -239,15 +255,6 @@ def _user() -> str:
     except (KeyError, OSError):
         name = str(os.geteuid())
     return re.sub(r'[\\/:*?"<>|]', "_", name)
-
-
-def _private(root: Path) -> Path:
-    """Makes this user's folder among everybody's; refuses one that somebody else has made there."""
-    root.mkdir(mode=0o700, exist_ok=True)
-    if root.is_symlink() or root.stat().st_uid != os.geteuid():
-        raise PermissionError(errno.EACCES, f"{root.name} there is another user's")
-    root.chmod(0o700)
-    return root
 
 
 def _name(module: str | None, environment: str | None) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from vjepa_mlflow.channel import Channel, map_memory, memory_file, write
 from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.processes import ForkServer
+from vjepa_mlflow.processes import ForkServer, Started
 from vjepa_mlflow.ranks import local_world_size
 
 Item = TypeVar("Item", bound=Hashable)
@@ -42,7 +42,7 @@ def worker_processes() -> Iterator[None]:
         _SHARED.leave()
 
 
-def start_process(function: Callable[..., Any], *arguments: Any) -> Channel:
+def start_process(function: Callable[..., Any], *arguments: Any) -> Started:
     """Starts a process of our own, which ends with the block of `worker_processes`; see `ForkServer.start`."""
     return _SHARED.workers().start(function, *arguments)
 
@@ -120,13 +120,13 @@ class _Workers:
         self._of_thread = _OfThread()
         self._channels: list[Channel] = []
 
-    def start(self, function: Callable[..., Any], *arguments: Any) -> Channel:
+    def start(self, function: Callable[..., Any], *arguments: Any) -> Started:
         with self._lock:
             if self._ended:
                 raise EOFError("they have ended")
             try:
                 return self._server.start(function, *arguments)
-            except OSError:  # it was killed
+            except EOFError:  # it was killed
                 self._server.close()
                 self._server = ForkServer()
                 return self._server.start(function, *arguments)
@@ -141,7 +141,7 @@ class _Workers:
     def _call(self, function: Callable[[Any], Any], item: Any) -> Any:
         try:
             if self._of_thread.channel is None:
-                self._of_thread.channel = self.start(_serve)
+                self._of_thread.channel = self.start(_serve).channel
                 self._channels.append(self._of_thread.channel)
             return _ask(self._of_thread.channel, function, item)
         except (EOFError, BrokenPipeError) as error:
@@ -152,8 +152,10 @@ class _Workers:
 
     def end(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-        with self._lock:
-            self._ended = True
+        try:
+            with self._lock:
+                self._ended = True
+        finally:
             self._server.close()  # those that wait for an answer hear of it
         self._threads.shutdown()
         for channel in self._channels:
@@ -175,9 +177,10 @@ class _Shared:
     def leave(self) -> None:
         with self._lock:
             self._holders = max(0, self._holders - 1)  # a fork may be in a block that was not its own
-            if not self._holders and self._workers is not None:
-                self._workers.end()
-                self._workers = None
+            if self._holders or self._workers is None:
+                return
+            ending, self._workers = self._workers, None
+        ending.end()
 
     def workers(self) -> _Workers:
         with self._lock:
@@ -259,6 +262,8 @@ def _call(function: Callable[[Any], Any], item: Any, arrays: int) -> _Answer:
 
 def _pickled(error: Exception) -> bytes:
     try:
-        return pickle.dumps(error)
-    except Exception:  # of whatever it holds
+        content = pickle.dumps(error)
+        pickle.loads(content)
+    except Exception:  # of whatever it holds, or is made of
         return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+    return content

@@ -12,7 +12,11 @@ from vjepa_mlflow.channel import Channel
 from vjepa_mlflow.data import Sample, SeenVideos
 from vjepa_mlflow.jobs import helpers
 from vjepa_mlflow.model import TINY_FOLDER
+from vjepa_mlflow.processes import Started
 from vjepa_mlflow.sweep import read_plan
+
+NOBODY = 1 << 22
+"""Beyond all ids of processes."""
 
 SWEEP = Path(__file__).parents[2] / "sweeps" / "baseline.yaml"
 
@@ -27,17 +31,18 @@ def test_each_has_a_gpu_of_its_own_as_far_as_there_are_enough(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     started: list[helpers.Assignment] = []
 
-    def start_process(_: object, assignment: helpers.Assignment) -> Channel:
+    def start_process(_: object, assignment: helpers.Assignment) -> Started:
         started.append(assignment)
         ours, theirs = Channel.pair()
         theirs.close()
-        return ours
+        return Started(ours, NOBODY + assignment.share.rank)
 
     monkeypatch.setattr(helpers, "start_process", start_process)
     recipe = Recipe(device=device)
     about = {"storage": "", "study": "", "run_id": "", "tracking_uri": ""}
     whole = helpers.Assignment(plan=read_plan(SWEEP), recipe=recipe, encoded=recipe, count=1, **about)
-    with helpers.helpers(whole, 4):
+    with helpers.helpers(whole, 4) as team:
+        assert team.process_ids() == [NOBODY + rank for rank in (1, 2, 3)]  # from the start on, for interrupts
         everyone = [whole.for_process(0, 4), *started]
     assert [each.recipe.device for each in everyone] == expected
     assert [each.encoded.device for each in everyone] == expected

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from vjepa_mlflow.kept import keep, recall
-from vjepa_mlflow.video import Sampling, VideoError, VideoFile, read_clip
+from vjepa_mlflow.video import Sampling, VideoError, VideoFile, check_content, read_clip
 from vjepa_mlflow.workers import WorkerPool, worker_processes
 
 VERSION = 3
@@ -47,6 +47,7 @@ class _Read:
     def __call__(self, file: VideoFile) -> np.ndarray | VideoError:
         try:
             small = choose_thumbnails(read_clip(file.path, **vars(self.sampling)))
+            check_content(file.path, file.digest)
         except VideoError as error:
             return error
         if self.kept is not None:

@@ -30,6 +30,9 @@ PAUSE = 0.2
 SECONDS_TO_END = 20
 """How long a process may take to give its trial back before it is killed."""
 
+SECONDS_TO_NOTE = 3
+"""How long one may take that works for nobody any more."""
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -127,14 +130,13 @@ class Helper:
     """A process that helps, as the one sees it that started it.
 
     Attributes:
-        process_id: of it; 0 until it has told.
+        process_id: of it.
         has_encoded: whether its share of the clips is encoded.
         end: why it ended before its time, empty if it did not; None while it is at work.
     """
 
     def __init__(self, assignment: Assignment):
-        self._channel = start_process(_help, assignment)
-        self.process_id = 0
+        self._channel, self.process_id = start_process(_help, assignment)
         self.has_encoded = False
         self.end: str | None = None
 
@@ -154,13 +156,16 @@ class Helper:
 
     def stop(self) -> None:
         """Has it give its trial back and end."""
-        if self.end is None and self.process_id:
+        if self.end is None:
             with suppress(ProcessLookupError):
                 os.kill(self.process_id, signal.SIGTERM)
 
-    def finish(self, seconds: float) -> None:
-        """Waits so long for its end, which comes then at the latest."""
-        deadline = time.monotonic() + seconds
+    def finish(self, deadline: float) -> None:
+        """Waits so long for its end, which comes then at the latest.
+
+        Args:
+            deadline: of `time.monotonic`.
+        """
         while self.end is None and time.monotonic() < deadline:
             self.listen(PAUSE)
         self._channel.close()  # of which it would die
@@ -173,9 +178,9 @@ class Team:
         self._helpers = helpers
         self._missed: set[Helper] = set()
 
-    @property
     def process_ids(self) -> list[int]:
-        return [helper.process_id for helper in self._helpers if helper.process_id and helper.end is None]
+        """Of those that are at work."""
+        return [helper.process_id for helper in self._helpers if helper.end is None]
 
     def meet(self) -> None:
         """Waits until all have encoded their share."""
@@ -219,13 +224,13 @@ def helpers(whole: Assignment, world_size: int) -> Iterator[Team]:
             helper.stop()
         raise
     finally:
+        deadline = time.monotonic() + SECONDS_TO_END
         for helper in started:
-            helper.finish(SECONDS_TO_END)
+            helper.finish(deadline)
 
 
 def _help(channel: Channel, assignment: Assignment) -> None:
     """What a helper does."""
-    channel.send(("process_id", os.getpid()))
     go = threading.Event()
     threading.Thread(target=_hear_the_first, args=(channel, go), daemon=True).start()
     os.environ.pop("MLFLOW_RUN_ID", None)
@@ -250,11 +255,16 @@ def _help(channel: Channel, assignment: Assignment) -> None:
 
 
 def _hear_the_first(channel: Channel, go: threading.Event) -> None:
-    """Waits for the word of the process that this one works for, and ends this one with it."""
+    """Waits for the word of the process that this one works for, and ends this one with it.
+
+    Its trial is not to blame: there is some time to note that.
+    """
     with suppress(EOFError):
         while True:
             channel.receive()
             go.set()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SECONDS_TO_NOTE)
     os._exit(1)
 
 

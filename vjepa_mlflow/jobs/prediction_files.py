@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TypedDict
 from vjepa_mlflow.cache import write_atomically
 from vjepa_mlflow.columns import csv_row
 from vjepa_mlflow.errors import DENIED, FULL, UserError, expected, one_line
+from vjepa_mlflow.reading import NotAFileError, open_regular
 from vjepa_mlflow.temporary import PREFIX
 
 PART_ROWS = 10_000
@@ -113,7 +115,11 @@ class _CsvRows:
 
     def __init__(self, output: Path):
         self._output = output
-        self._file = os.fdopen(os.open(output, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
+        descriptor = os.open(output, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)  # a pipe is not waited for
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise NotAFileError
+        self._file = os.fdopen(descriptor, "r+b", buffering=0)
         _lock(self._file.fileno())
 
     def read(self) -> Iterator[dict[str, str]]:
@@ -183,7 +189,8 @@ class _ParquetRows:
 
         for part in self._parts():
             try:
-                table = parquet.ParquetFile(part).read(["path", "model", "num_clips"])
+                with open_regular(part) as file:
+                    table = parquet.ParquetFile(file).read(["path", "model", "num_clips"])
             except (pyarrow.ArrowException, OSError) as error:
                 raise UserError(f"{part}: {one_line(error)}: expected a part of predictions") from error
             yield from table.to_pylist()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from vjepa_mlflow import data, flavor, tracking
 from vjepa_mlflow.errors import UserError, expected, one_line
-from vjepa_mlflow.temporary import PREFIX
 
 if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
@@ -127,11 +126,11 @@ def _keep(
 ) -> None:
     if (folder / tracking.MODEL_NOTE).exists():
         return
-    unfinished = folder / f"{PREFIX}{tracking.MODEL}"
+    unnamed = folder / tracking.UNNAMED_MODEL
     try:
-        flavor.save_model(classifier, processor, unfinished, seen=seen, **_contents(publication))
-        unfinished.rename(folder / tracking.MODEL)
-        tracking.write_about(folder / tracking.MODEL_NOTE, asdict(publication), folder / tracking.MODEL)
+        flavor.save_model(classifier, processor, unnamed, seen=seen, **_contents(publication))
+        tracking.write_about(folder / tracking.MODEL_NOTE, asdict(publication), unnamed)
+        tracking.name_model(folder)
     except OSError as error:
         raise UserError(
             f"{folder}: the model cannot be kept there ({one_line(error)}): expected {expected(error)}"

@@ -11,6 +11,7 @@ import yaml
 from optuna import pruners, samplers
 
 from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.reading import read_bounded
 from vjepa_mlflow.sweep.space import SearchSpace, read_space
 from vjepa_mlflow.training import DIRECTIONS
 
@@ -26,6 +27,9 @@ PRUNERS: dict[str, Any] = {
     "successive_halving": pruners.SuccessiveHalvingPruner,
 }
 """Of Optuna. Their steps are epochs, counted from 1."""
+
+LARGEST = 1 << 20
+"""Bytes of a sweep's file."""
 
 KEYS = ("metric", "direction", "trials", "sampler", "pruner", "space")
 
@@ -118,7 +122,7 @@ def check_count(name: str, value: Any) -> int:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = yaml.safe_load(read_bounded(path, at_most=LARGEST).decode())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}): expected a sweep's YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -130,7 +130,16 @@ class PatientStorage(RDBStorage):
         try:
             return self.patience.ask(ask)
         except KeyError as error:
+            if self._is_there():
+                raise
             raise self.gone() from error
+
+    def _is_there(self) -> bool:
+        try:
+            RDBStorage.get_study_id_from_name(self, self._study)
+        except KeyError:
+            return False
+        return True
 
     def gone(self) -> UserError:
         """Says that the study is not there any more, or is another one."""

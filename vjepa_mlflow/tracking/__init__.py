@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.tracking.launched import stay_killed
     from vjepa_mlflow.tracking.log import RunLog
     from vjepa_mlflow.tracking.outbox import UndeliveredError
-    from vjepa_mlflow.tracking.outbox_folder import MODEL, MODEL_NOTE, read_publication
+    from vjepa_mlflow.tracking.outbox_folder import MODEL, MODEL_NOTE, UNNAMED_MODEL, name_model, read_publication
     from vjepa_mlflow.tracking.registry import (
         SEEN,
         alias_holder,

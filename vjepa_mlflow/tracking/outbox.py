@@ -43,6 +43,7 @@ from vjepa_mlflow.tracking.outbox_folder import (
     holds_any,
     is_finished,
     locked,
+    name_model,
     outboxes,
     read_end,
     remove,
@@ -95,6 +96,7 @@ class Outbox:
         self._deliver = deliver
         self._changed = threading.Condition()
         self._run_id = run_id
+        name_model(folder)
         _sweep_out(folder)
         self._waiting = deque(entries(folder))
         self._refused: list[Path] = []

@@ -21,6 +21,9 @@ END = "end.json"
 MODEL, MODEL_NOTE = "model", "publication.json"
 """A model that is kept in the folder, to be logged after all entries, and what goes with it."""
 
+UNNAMED_MODEL = f"{PREFIX}{MODEL}"
+"""Such a model before what goes with it is there."""
+
 
 @dataclass(frozen=True)
 class Address:
@@ -146,12 +149,20 @@ def damage_beside(folder: Path) -> list[str]:
     return damage
 
 
+def name_model(folder: Path) -> None:
+    """Gives a model its name if what goes with it is there: whoever kept them may have been killed before."""
+    if (folder / MODEL_NOTE).exists() and not (folder / MODEL).exists():
+        with suppress(FileNotFoundError):
+            (folder / UNNAMED_MODEL).rename(folder / MODEL)
+
+
 def read_publication(folder: Path) -> dict[str, Any] | None:
     """What goes with the model that is kept in an outbox, if that is whole; None where there is no model.
 
     Raises:
         DamageError: either is damaged.
     """
+    name_model(folder)
     try:
         return read_about(folder / MODEL_NOTE, folder / MODEL)
     except FileNotFoundError:

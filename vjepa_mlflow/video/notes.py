@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vjepa_mlflow.cache import cache_folder
-from vjepa_mlflow.digest import sha256_of_text
+from vjepa_mlflow.digest import sha256, sha256_of_text
 from vjepa_mlflow.kept import keep, recall
+from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.timeline import Timeline
 
 VERSION = 3
@@ -40,6 +41,19 @@ def file_version(path: Path) -> FileVersion:
         OSError: there is no such file.
     """
     return version_of(path.stat())
+
+
+def check_content(path: Path, digest: str) -> None:
+    """Refuses a file whose content is not the one of a digest any more.
+
+    Raises:
+        VideoError: it is another one, or cannot be read.
+    """
+    try:
+        if sha256([path]) != digest:
+            raise VideoError("it has changed since it was checked")
+    except OSError as error:
+        raise VideoError(f"it cannot be read ({error.strerror})") from error
 
 
 def version_of(status: os.stat_result) -> FileVersion:

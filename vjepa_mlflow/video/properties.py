@@ -14,6 +14,7 @@ from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.error import VideoError
+from vjepa_mlflow.video.notes import check_content
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.sampling import Sampling, choose_frames
 from vjepa_mlflow.workers import WorkerPool, worker_processes
@@ -105,6 +106,7 @@ class _Measure:
     def __call__(self, file: VideoFile) -> VideoProperties | VideoError:
         try:
             properties = measure_video(file.path, self.sampling)
+            check_content(file.path, file.digest)
         except VideoError as error:
             return error
         write_note(self._note(file.digest), asdict(properties), within=self.notes)
