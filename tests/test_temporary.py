@@ -84,7 +84,11 @@ def test_in_a_process_of_ours_threads_share_one_folder_and_the_last_restores_wha
     assert lack_of_room(caught.value).startswith(f"TMPDIR={before[0]}: no room")
 
 
-def test_in_another_process_nothing_is_changed_but_that_there_is_a_folder(temporary: Path) -> None:
+def test_in_another_process_nothing_is_changed_but_that_there_is_a_folder(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_OWN, "lends", False)
+    monkeypatch.setattr(tempfile, "tempdir", None)
     before = tempfile.gettempdir(), dict(os.environ)
     with own_temporaries(), temporary_folder() as folder:
         place = own_place()

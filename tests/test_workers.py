@@ -101,7 +101,7 @@ def test_what_follows_does_not_run_far_ahead_either(tmp_path: Path) -> None:
 def test_a_worker_that_dies_is_one_clear_error_and_others_take_its_place() -> None:
     pool: WorkerPool[int, int] = WorkerPool(os._exit)  # type: ignore[arg-type]
     for _ in range(3):
-        with pytest.raises(UserError, match="a worker process died over 1: expected enough memory"):
+        with pytest.raises(UserError, match="2 worker processes died over 1: expected enough memory"):
             list(pool.map([1]))
     assert list(WorkerPool(abs).map([-1] * 9)) == [1] * 9
 

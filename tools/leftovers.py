@@ -98,6 +98,7 @@ def functions(folder: Path) -> dict[str, Callable[[], object]]:
         "run_sweep": lambda: ours.run_sweep(folder / "plan.yaml", recipe, workers=2, study=os.urandom(4).hex()),
         "evaluate": lambda: ours.evaluate(model, recipe),
         "predict": lambda: list(ours.predict(model, [data / "test"])),
+        "predict, left in the middle": lambda: next(ours.predict(model, [data])),
         "predict_to_file": lambda: ours.predict_to_file(model, [data / "test"], folder / f"{os.urandom(4).hex()}.csv"),
         "promote": lambda: ours.promote(model, alias="champion"),
         "load_model": lambda: ours.load_model(model) and None,

@@ -13,10 +13,16 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
 from vjepa_mlflow.channel import Channel
+
+SECONDS_TO_END = 4
+"""For which children may note what becomes of their work."""
+
+PAUSE = 0.01
 
 
 def main(modules: Sequence[str]) -> None:
@@ -36,9 +42,19 @@ def main(modules: Sequence[str]) -> None:
             children.add(child)
             os.close(descriptor)
             requests.send((number, child))
-    for child in children:  # of which none is anybody else's yet
-        os.kill(child, signal.SIGKILL)
+    _end(children)
+
+
+def _end(children: set[int]) -> None:
+    """Ends children, of which none is anybody else's yet, and waits for them."""
     for child in children:
+        os.kill(child, signal.SIGTERM)  # of which those that read videos die
+    deadline = time.monotonic() + SECONDS_TO_END
+    while children and time.monotonic() < deadline:
+        time.sleep(PAUSE)
+        children -= {child for child in children if os.waitpid(child, os.WNOHANG)[0]}
+    for child in children:
+        os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
 

@@ -146,6 +146,9 @@ class _Own:
                 self._end(self.folder)
 
     def _begin(self, base: Path) -> None:
+        named = os.environ.get("TMPDIR")
+        if self.lends and named and Path(named).absolute() != base.absolute():  # Python takes another one in silence
+            raise UserError(f"TMPDIR={named}: nothing can be written there: expected a folder, with room")
         if base.name.startswith(PREFIX) and base.parent.name == _root(base).name:
             base = base.parent.parent  # that of a process of ours, which has started this one
         try:
@@ -167,8 +170,9 @@ class _Own:
             _name(*self._before)
         os.close(self._descriptor)
         shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # where others have theirs
-            folder.parent.rmdir()
+        for shared in (folder.parent, Path(os.environ.get(COMPILED, folder))):
+            with suppress(OSError):  # where others have theirs, or something was compiled
+                shared.rmdir()
         self.folder = self._before = None
 
 

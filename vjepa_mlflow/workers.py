@@ -24,6 +24,9 @@ MAX_WORKERS = 32
 AHEAD = 2
 """Results for each worker that are ready, or on their way, before they are wanted."""
 
+ATTEMPTS = 2
+"""At an item over which a worker dies, as one may that was killed for memory that others took."""
+
 LEAST_APART = 1 << 16
 """Bytes of an array from which on it comes back as memory that both processes have, and not in the message."""
 
@@ -139,16 +142,20 @@ class _Workers:
         return self._threads.submit(work)
 
     def _call(self, function: Callable[[Any], Any], item: Any) -> Any:
-        try:
-            if self._of_thread.channel is None:
-                self._of_thread.channel = self.start(_serve).channel
-                self._channels.append(self._of_thread.channel)
-            return _ask(self._of_thread.channel, function, item)
-        except (EOFError, BrokenPipeError) as error:
-            self._of_thread.channel = None  # the next call gets another one
-            raise UserError(
-                f"a worker process died over {getattr(item, 'path', item)}: expected enough memory for one for each CPU"
-            ) from error
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                if self._of_thread.channel is None:
+                    self._of_thread.channel = self.start(_serve).channel
+                    self._channels.append(self._of_thread.channel)
+                return _ask(self._of_thread.channel, function, item)
+            except (EOFError, BrokenPipeError) as error:
+                self._of_thread.channel = None
+                if not left or self._ended:
+                    raise UserError(
+                        f"{ATTEMPTS} worker processes died over {getattr(item, 'path', item)}: expected enough memory "
+                        f"for one for each CPU"
+                    ) from error
+        raise AssertionError
 
     def end(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -109,10 +109,10 @@ def test_videos_are_taken_as_they_are_needed(model_uri: str, small_data: Path, m
         (folder / f"{number:03}.mp4").symlink_to(video)
     open_file = os.open
 
-    def watch(path: object, *arguments: int) -> int:
+    def watch(path: object, *arguments: int, **named: int) -> int:
         if str(path).startswith(str(folder)):
             opened.append(Path(str(path)))
-        return open_file(path, *arguments)  # type: ignore[arg-type]
+        return open_file(path, *arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "open", watch)
     rows = predict(model_uri, [folder])
