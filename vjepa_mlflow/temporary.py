@@ -27,6 +27,7 @@ ATTEMPTS = 10
 """To make a file or a folder, since others may delete everything at any time."""
 
 COMPILED = "TORCHINDUCTOR_CACHE_DIR"
+"""The variable of the environment that says where PyTorch keeps what it compiles."""
 
 
 def is_held(descriptor: int) -> bool | None:

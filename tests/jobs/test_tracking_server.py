@@ -137,8 +137,8 @@ PLANTED = "hunter2-planted"
 
 def find_planted(*folders: Path) -> list[Path]:
     """The files that hold the password: of the database, the artifacts and the cache."""
-    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
-    return [path for path in files if PLANTED.encode() in path.read_bytes()]
+    files = [Path(place) / name for folder in folders for place, _, names in os.walk(folder) for name in names]
+    return [path for path in files if path.is_file() and PLANTED.encode() in path.read_bytes()]
 
 
 def test_a_registry_that_refuses_costs_no_model(

@@ -8,7 +8,8 @@ products may be put together from TF32 ones.
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ import torch._dynamo.config as dynamo
 import torch._inductor.config as inductor
 from torch import Tensor
 from torch._inductor.runtime.cache_dir_utils import cache_dir
-from torch._inductor.utils import fresh_cache
+from torch._inductor.utils import clear_caches
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import flex_attention
@@ -24,6 +25,8 @@ from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 from vjepa_mlflow.errors import reason, remark
 from vjepa_mlflow.model.device import matmul_precision
+from vjepa_mlflow.setting import setting
+from vjepa_mlflow.temporary import COMPILED, temporary_folder
 
 MOST_SHAPES = 64
 """Shapes that a function is compiled for: windows of several sizes in a sweep, and the encoder."""
@@ -361,6 +364,21 @@ def compiled(function: Callable[..., Tensor]) -> "Compiled":
     return Compiled(function)
 
 
+@contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    """Has PyTorch find nothing in the block that was compiled before."""
+    with (
+        temporary_folder() as folder,
+        setting(COMPILED, str(folder)),
+        setting("TRITON_CACHE_DIR", str(folder / "triton")),
+    ):
+        clear_caches()
+        try:
+            yield
+        finally:
+            clear_caches()
+
+
 class Compiled:
     """A function compiled for fixed shapes; called as it is, with a remark, where this machine cannot compile.
 
@@ -402,7 +420,7 @@ class Compiled:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            with fresh_cache():
+            with _nothing_compiled():
                 result = self._compiled(*arguments)
             remark(f"{cache_dir()}: what PyTorch had compiled there cannot be used ({reason(error)}): compiled anew")
             return result

@@ -23,8 +23,8 @@ from vjepa_mlflow.errors import UserError, reason, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.patience import PATIENCE, PAUSE, SAID_AFTER
 from vjepa_mlflow.secrets import without_password
+from vjepa_mlflow.setting import setting
 from vjepa_mlflow.tracking.answers import Answer, understand
-from vjepa_mlflow.tracking.setting import setting
 
 Found = TypeVar("Found")
 

@@ -21,6 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from vjepa_mlflow.errors import UserError, one_line, reason, remark
 from vjepa_mlflow.secrets import has_password, without_password
+from vjepa_mlflow.setting import setting
 from vjepa_mlflow.temporary import lack_of_room
 from vjepa_mlflow.tracking.answers import Answer, permitted, understand
 from vjepa_mlflow.tracking.delivery import deliver
@@ -37,7 +38,6 @@ from vjepa_mlflow.tracking.outbox_folder import (
     read_end,
     remove_outbox,
 )
-from vjepa_mlflow.tracking.setting import setting
 from vjepa_mlflow.tracking.versions import library_versions
 
 FAILURE_TAG = "vjepa_mlflow.failure"

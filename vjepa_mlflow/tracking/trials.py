@@ -11,12 +11,12 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.setting import setting
 from vjepa_mlflow.tracking.answers import describe_deletion, permitted
 from vjepa_mlflow.tracking.first_answer import server
 from vjepa_mlflow.tracking.log import RunLog
 from vjepa_mlflow.tracking.outbox import UndeliveredError
 from vjepa_mlflow.tracking.run import FAILURE_TAG, open_log
-from vjepa_mlflow.tracking.setting import setting
 
 TRIAL_TAG = "vjepa_mlflow.trial"
 """The tag of a trial's run: its number."""

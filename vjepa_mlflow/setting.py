@@ -1,4 +1,4 @@
-"""MLflow's environment variables, for a while."""
+"""Variables of the environment, for a while."""
 
 import os
 from collections.abc import Iterator
