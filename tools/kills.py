@@ -220,7 +220,8 @@ def kill_trainings(folder: Path) -> Iterator[str]:
     from vjepa_mlflow import Recipe, train
     from vjepa_mlflow.tracking import RunLog, find_unfinished, run_log  # noqa: F401, which the children need
 
-    recipe = Recipe(data=str(draw_data(folder / "data")), model="tiny", device="cpu", epochs=2, learning_rate=3e-4)
+    do(lambda: draw_data(folder / "data") and None)  # in a child, since forks of who has computed cannot
+    recipe = Recipe(data=str(folder / "data"), model="tiny", device="cpu", epochs=2, learning_rate=3e-4)
 
     def job() -> None:
         with (folder / "log").open("a") as log, redirect_stdout(log), redirect_stderr(log):
