@@ -67,9 +67,9 @@ def forget_checkpoints(run_id: str, *, but: Collection[int]) -> None:
     for path in folder.glob("*"):
         if path.stem not in map(str, but):
             path.unlink(missing_ok=True)
-    with suppress(OSError):  # there is none, or it is in use
-        folder.rmdir()
-        folder.parent.rmdir()
+    for empty in (folder, folder.parent):
+        with suppress(OSError):  # there is none, or it is in use
+            empty.rmdir()
 
 
 class Workshop:
