@@ -148,7 +148,7 @@ class _Own:
 
     def _begin(self, base: Path) -> None:
         named = os.environ.get("TMPDIR")
-        if self.lends and named and Path(named).absolute() != base.absolute():  # Python takes another one in silence
+        if self.lends and named and Path(os.path.abspath(named)) != base:  # noqa: PTH100, Python took another in silence
             raise UserError(f"TMPDIR={named}: nothing can be written there: expected a folder, with room")
         if base.name.startswith(PREFIX) and base.parent.name == _root(base).name:
             base = base.parent.parent  # that of a process of ours, which has started this one
