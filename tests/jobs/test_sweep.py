@@ -322,21 +322,6 @@ def test_an_interrupted_sweep_goes_on_as_if_nothing_had_been(
     assert list(study.trials[3].intermediate_values) == [1, 2, 3, 4]
 
 
-def test_a_trial_is_saved_from_time_to_time(tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "CHECKPOINT_INTERVAL", 0)
-    saved: list[int] = []
-    really = training.Snapshot.write
-
-    def note(snapshot: training.Snapshot, path: Path) -> None:
-        if path.parent.parent.name == "trials":
-            saved.append(len(snapshot.epochs))
-        really(snapshot, path)
-
-    monkeypatch.setattr(training.Snapshot, "write", note)
-    run_sweep(write_plan(), Recipe(**{**vars(recipe), "epochs": 3}), trials=1, study="saved")
-    assert saved == [1, 2]
-
-
 def test_an_error_that_no_value_is_to_blame_for_stops_the_sweep_and_loses_nothing(
     tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,7 +336,7 @@ def test_an_error_that_no_value_is_to_blame_for_stops_the_sweep_and_loses_nothin
     assert [run.info.status for run in children(result.run_id)] == ["FINISHED"] * 2
 
 
-def test_a_trial_that_runs_out_of_memory_fails_and_the_sweep_goes_on(
+def test_a_trial_that_runs_out_of_memory_fails_and_the_sweep_goes_on_and_what_trains_is_saved(
     tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit, tries = training.fit, []
@@ -362,8 +347,18 @@ def test_a_trial_that_runs_out_of_memory_fails_and_the_sweep_goes_on(
             raise MemoryError("too much")
         return fit(*args, **kwargs)
 
+    saved: list[int] = []
+    really = training.Snapshot.write
+
+    def note(snapshot: training.Snapshot, path: Path) -> None:
+        saved.append(len(snapshot.epochs))
+        really(snapshot, path)
+
     monkeypatch.setattr(training, "fit", fit_if_it_fits)
-    result = run_sweep(write_plan(), recipe, trials=2, study="memory")
+    monkeypatch.setattr(trials, "CHECKPOINT_INTERVAL", 0)
+    monkeypatch.setattr(training.Snapshot, "write", note)
+    result = run_sweep(write_plan(), Recipe(**{**vars(recipe), "epochs": 3}), trials=2, study="memory")
+    assert saved == [1, 2]  # after each epoch of the baseline but the last
     assert len(tries) == 1 + 3
     assert capsys.readouterr().err.count("Trial 1 has run out of memory (MemoryError: too much)") == 3
     reason = "its process died 3 times, the last before its first epoch had ended (MemoryError: too much): expected"

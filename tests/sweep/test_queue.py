@@ -157,7 +157,7 @@ def test_a_process_that_is_killed_is_noticed_and_one_that_lives_is_left_alone(
     assert process.stdout.readline() == "0 0\n"
     lost: list[int] = []
     trials = [open_queue(one, plan, count=1, lost=lost) for one in urls]
-    deadline = time.monotonic() + 4
+    deadline = time.monotonic() + 3
     while time.monotonic() < deadline:  # it gives signs of life all the time
         assert [one.claim() for one in trials] == [None, None]
         time.sleep(0.2)
