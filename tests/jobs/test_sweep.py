@@ -351,7 +351,8 @@ def test_a_trial_that_runs_out_of_memory_fails_and_the_sweep_goes_on_and_what_tr
     really = training.Snapshot.write
 
     def note(snapshot: training.Snapshot, path: Path) -> None:
-        saved.append(len(snapshot.epochs))
+        if path.parent.parent.name == "trials":
+            saved.append(len(snapshot.epochs))
         really(snapshot, path)
 
     monkeypatch.setattr(training, "fit", fit_if_it_fits)
