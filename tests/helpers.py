@@ -203,3 +203,16 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
+
+
+def flip(file: Path) -> None:
+    """Changes one bit in the middle of a file."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def put_pipe(file: Path) -> None:
+    """Puts a pipe in a file's place."""
+    file.unlink()
+    os.mkfifo(file)

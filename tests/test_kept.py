@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from helpers import flip, put_pipe
 
 from vjepa_mlflow.kept import keep, read_note, recall, write_note
 
@@ -14,17 +15,6 @@ class Found(NamedTuple):
     name: str
     count: int
     seconds: float
-
-
-def flip(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-
-
-def put_pipe(file: Path) -> None:
-    file.unlink()
-    os.mkfifo(file)
 
 
 def put_folder(file: Path) -> None:

@@ -5,7 +5,7 @@ import pickle
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import accumulate, islice, pairwise
@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from vjepa_mlflow.channel import Channel, map_memory, memory_file, write
 from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.processes import ForkServer, Started
 from vjepa_mlflow.ranks import local_world_size
 
@@ -104,6 +105,27 @@ class WorkerPool(Generic[Item, Result]):
 
     def _submit(self, item: Item) -> "Future[Result]":
         return _SHARED.workers().submit(self._function, item, self._finish)
+
+
+def complete(
+    known: Sequence[Result | None], items: Sequence[Item], function: Callable[[Item], Result], *, description: str
+) -> list[Result]:
+    """What is known of items, and in place of each None what worker processes make of the item, with a progress bar.
+
+    Args:
+        known: of each item, in their order.
+        items: videos, in whatever form the function takes them.
+        function: as `WorkerPool` has it.
+        description: of the bar.
+
+    Raises:
+        UserError: a worker died.
+    """
+    missing = [item for item, result in zip(items, known, strict=True) if result is None]
+    with worker_processes():
+        pool: WorkerPool[Item, Result] = WorkerPool(function)
+        made = progress(pool.map(missing), total=len(missing), description=description, unit="video")
+        return [next(made) if result is None else result for result in known]
 
 
 class _OfThread(threading.local):

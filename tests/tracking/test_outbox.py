@@ -1,7 +1,6 @@
 """The outbox by itself, with a delivery that fails on command; and each kind of entry, delivered again and again."""
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ import mlflow
 import pandas as pd
 import pytest
 import requests
-from helpers import points, wait_until
+from helpers import flip, points, put_pipe, wait_until
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
@@ -279,12 +278,15 @@ def test_folders_of_an_older_version_are_taken_over_in_order(
     assert not root.exists()
 
 
-@pytest.mark.parametrize("mark", ["publication.json", "end.json"])
-def test_a_finished_job_waits_for_its_upload(
-    tracking: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str
-) -> None:
+@pytest.fixture
+def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an outbox that was left in the cache."""
     monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path))
-    left = leave_folder(tmp_path / "outbox" / "0123", "a", "1")
+    return leave_folder(tmp_path / "outbox" / "0123", "a", "1")
+
+
+@pytest.mark.parametrize("mark", ["publication.json", "end.json"])
+def test_a_finished_job_waits_for_its_upload(tracking: str, server: Server, left: Path, mark: str) -> None:
     (left / mark).write_text('{"status": "FINISHED", "end_time": 1}')
     assert outbox_folder.finished_outbox("0123") == left
     with open_outbox("0123", server) as box:
@@ -292,17 +294,6 @@ def test_a_finished_job_waits_for_its_upload(
         assert box.settle() is None
     assert server.taken == ["2"]
     assert left.exists()
-
-
-def flip(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-
-
-def put_pipe(file: Path) -> None:
-    file.unlink()
-    os.mkfifo(file)
 
 
 @pytest.mark.parametrize("damage", [flip, put_pipe, Path.unlink, lambda file: file.write_bytes(b"")])
@@ -352,11 +343,7 @@ def test_the_folder_says_whose_it_is_where_its_note_does_not(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["end.json", "publication.json"])
-def test_a_run_goes_on_beside_a_damaged_end(
-    tracking: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path))
-    left = leave_folder(tmp_path / "outbox" / "0123", "a", "1")
+def test_a_run_goes_on_beside_a_damaged_end(tracking: str, server: Server, left: Path, name: str) -> None:
     (left / name).write_text('{"status": "FINI')
     assert outbox_folder.finished_outbox("0123") is None
     with open_outbox("0123", server) as box:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vjepa_mlflow.kept import keep, recall
 from vjepa_mlflow.video import Sampling, VideoError, VideoFile, check_content, read_clip
-from vjepa_mlflow.workers import WorkerPool, worker_processes
+from vjepa_mlflow.workers import complete
 
 VERSION = 3
 """Of what is kept. It changes with the code that samples frames."""
@@ -31,12 +31,7 @@ def read_thumbnails(
         Of each video uint8 RGB of shape (frames, height, width, 3), or what is wrong with it.
     """
     read = _Read(sampling, kept)
-    known = [read.recall(file.digest) for file in files]
-    missing = [file for file, frames in zip(files, known, strict=True) if frames is None]
-    with worker_processes():
-        pool: WorkerPool[VideoFile, np.ndarray | VideoError] = WorkerPool(read)
-        found = pool.map(missing)
-        return [next(found) if frames is None else frames for frames in known]
+    return complete([read.recall(file.digest) for file in files], files, read, description="Reading thumbnails")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from vjepa_mlflow.video.notes import FileVersion, forget, note_of, version_of, w
 from vjepa_mlflow.video.opening import Source, open_video
 from vjepa_mlflow.video.sampling import Sampling
 from vjepa_mlflow.video.timeline import Timeline, read_timeline
-from vjepa_mlflow.workers import WorkerPool, worker_processes
+from vjepa_mlflow.workers import WorkerPool, complete, worker_processes
 
 
 class Identity(NamedTuple):
@@ -32,9 +32,7 @@ class Identity(NamedTuple):
 
 def identify_videos(paths: Sequence[Path]) -> list[Identity | VideoError]:
     """Identifies several files at once, in their order; of one that cannot be read, says what is wrong with it."""
-    with worker_processes():
-        pool: WorkerPool[Path, Identity | VideoError] = WorkerPool(_identify)
-        return list(progress(pool.map(paths), total=len(paths), description="Reading videos", unit="video"))
+    return complete([None] * len(paths), paths, _identify, description="Reading videos")
 
 
 def _identify(path: Path) -> Identity | VideoError:

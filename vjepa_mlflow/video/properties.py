@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.notes import check_content
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.sampling import Sampling, choose_frames
-from vjepa_mlflow.workers import WorkerPool, worker_processes
+from vjepa_mlflow.workers import complete
 
 VERSION = 3
 """Changes with what is measured, so that no older note is taken for it."""
@@ -90,12 +89,7 @@ def measure_videos(
     """
     measure = _Measure(sampling, notes)
     noted = [measure.noted(file.digest) for file in files]
-    missing = [file for file, known in zip(files, noted, strict=True) if known is None]
-    with worker_processes():
-        pool: WorkerPool[VideoFile, VideoProperties | VideoError] = WorkerPool(measure)
-        measured = pool.map(missing)
-        bar = progress(measured, total=len(missing), description="Measuring videos", unit="video")
-        return [next(bar) if known is None else known for known in noted]
+    return complete(noted, files, measure, description="Measuring videos")
 
 
 @dataclass(frozen=True)
