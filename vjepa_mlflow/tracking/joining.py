@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 import mlflow
@@ -114,14 +115,27 @@ class Surrounding:
 def one_at_a_time(run_id: str) -> Iterator[None]:
     """Has the processes of this machine look whether a run is free one by one, each until it says what it holds."""
     try:
-        file = (own_folder("joining") / run_id).open("a")
+        path = own_folder("joining") / run_id
+        file = _hold(path, f"Run {run_id}: another process is just joining it: waiting until it has")
     except (OSError, UserError):  # of which the outbox, for which there is no place then, will tell
         yield
         return
     with file:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # while it is held: who waits for it finds it gone, and takes another
+
+
+def _hold(path: Path, remarked: str) -> TextIO:
+    """Opens a file and locks it, as it is at this path."""
+    while True:
+        file = path.open("a")
         with suppress(OSError):  # a file system may have no locks
-            _lock(file, f"Run {run_id}: another process is just joining it: waiting until it has")
-        yield
+            _lock(file, remarked)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()
 
 
 def _lock(file: TextIO, remarked: str) -> None:
