@@ -29,33 +29,53 @@ def main(modules: Sequence[str]) -> None:
     for module in modules:
         importlib.import_module(module)
     gc.freeze()  # what all of them have, so that it stays in memory once
-    children: set[int] = set()
+    children = _Children()
     requests = Channel(socket.socket(fileno=os.dup(sys.stdin.fileno())))
     _put_nothing_in_place_of_input()
     with suppress(EOFError, BrokenPipeError):
         while True:
             number, (descriptor,) = requests.receive(descriptors=1)
-            children -= {child for child in children if os.waitpid(child, os.WNOHANG)[0]}
             child = os.fork()
             if not child:
                 _work(descriptor)
             children.add(child)
             os.close(descriptor)
             requests.send((number, child))
-    _end(children)
+    children.end()
 
 
-def _end(children: set[int]) -> None:
-    """Ends children, of which none is anybody else's yet, and waits for them."""
-    for child in children:
-        os.kill(child, signal.SIGTERM)  # of which those that read videos die
-    deadline = time.monotonic() + SECONDS_TO_END
-    while children and time.monotonic() < deadline:
-        time.sleep(PAUSE)
-        children -= {child for child in children if os.waitpid(child, os.WNOHANG)[0]}
-    for child in children:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+class _Children:
+    """Those that run, or have not been waited for yet; none stays behind as a zombie."""
+
+    def __init__(self) -> None:
+        self._running: set[int] = set()
+        signal.signal(signal.SIGCHLD, lambda *_: self._forget_the_dead())
+
+    def add(self, child: int) -> None:
+        self._running.add(child)
+        self._forget_the_dead()  # it may have ended before
+
+    def end(self) -> None:
+        """Ends them, and waits for them."""
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._send(signal.SIGTERM)  # of which those that read videos die
+        deadline = time.monotonic() + SECONDS_TO_END
+        while self._running and time.monotonic() < deadline:
+            time.sleep(PAUSE)
+            self._forget_the_dead()
+        self._send(signal.SIGKILL)
+        for child in self._running:
+            os.waitpid(child, 0)
+
+    def _send(self, number: signal.Signals) -> None:
+        for child in self._running:
+            os.kill(child, number)
+
+    def _forget_the_dead(self) -> None:
+        for child in list(self._running):
+            with suppress(ChildProcessError):  # the signal came while this was looking
+                if os.waitpid(child, os.WNOHANG)[0]:
+                    self._running.discard(child)
 
 
 def _put_nothing_in_place_of_input() -> None:
@@ -68,8 +88,10 @@ def _work(descriptor: int) -> None:
     """What a child does, to its end."""
     status = 1
     try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         channel = Channel(socket.socket(fileno=descriptor))
-        channel.receive()[0].enter()
+        if (surroundings := channel.receive()[0]) is not None:
+            surroundings.enter()
         function, arguments = channel.receive()[0]
         function(channel, *arguments)
         status = 0

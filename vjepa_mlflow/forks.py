@@ -48,6 +48,24 @@ def check_fork(job: str) -> None:
     _Process.is_fork = False
 
 
+def check_gpu(job: str) -> None:
+    """Refuses a GPU to a fork of a process that has used one.
+
+    Args:
+        job: what is to be done, as the user calls it.
+
+    Raises:
+        UserError: this is one.
+    """
+    import torch
+
+    if torch.cuda._is_in_bad_fork():
+        raise UserError(
+            f"{job}: this process was forked from one that had used a GPU, which it so cannot use: expected a new one "
+            f"(multiprocessing's spawn), a fork from before the first prediction, or device=cpu"
+        )
+
+
 def _adds_in_parallel() -> bool:
     """Tries it in a fork of this one, which can be killed."""
     import torch

@@ -17,9 +17,6 @@ from vjepa_mlflow.errors import UserError
 FROM_TERMINALS = frozenset({signal.SIGINT, signal.SIGHUP})
 """What a terminal sends to all processes that it shows: at a Ctrl-C, and when it is closed."""
 
-PRELOADED = ("torch", "vjepa_mlflow.workers", "vjepa_mlflow.video.preflight", "vjepa_mlflow.video.reader")
-"""What most processes work with."""
-
 SECONDS_TO_END = 5
 """That a server may take to end those that it has started, once it is idle."""
 
@@ -29,54 +26,73 @@ class ForkServer:
 
     Unlike those of `multiprocessing`, its children may be started by daemons, need nothing of the running script, and
     end when this is closed or the process that made it is gone. None of them hears what a terminal sends to all.
+
+    Args:
+        preloaded: modules that its children have at once.
+        environment: variables that its children, and it, have beside those of this process.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, *preloaded: str, **environment: str) -> None:
+        self._command = [sys.executable, "-m", "vjepa_mlflow.fork_server", *preloaded]
+        self._environment = environment
+        self._lock = threading.RLock()
         self._asked = 0
+        self._begin()
+
+    def _begin(self) -> None:
         self._requests, theirs = Channel.pair()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "vjepa_mlflow.fork_server", *PRELOADED],
+            self._command,
             stdin=theirs.fileno(),
-            env=importable(os.environ),
+            env=importable({**os.environ, **self._environment}),
             cwd="/",  # where no file of the user's has the name of a module
             start_new_session=True,
         )
         theirs.let_go()
 
-    def start(self, function: Callable[..., Any], *arguments: Any) -> "Started":
-        """Starts a process in the environment, the folder and with the module path of this one.
+    def start(
+        self, function: Callable[..., Any], *arguments: Any, surroundings: "Surroundings | None" = None
+    ) -> "Started":
+        """Starts a process. Where the server was killed, another one does it.
 
         Args:
             function: of a module; it is called there with its end of a channel and the arguments. When it returns,
                 the process ends, and the channel with it.
             arguments: what can be pickled.
+            surroundings: that it works in; None: those of the server, which are nobody's.
 
         Raises:
-            EOFError: the server is gone.
-            UserError: this process has no folder to work in.
+            EOFError: the server does not start.
         """
-        surroundings = Surroundings.of_this_process()
         ours, theirs = Channel.pair()
         try:
             process_id = self._ask_for_a_fork(theirs)
-        except BrokenPipeError as error:
-            raise EOFError("the server is gone") from error
         finally:
             theirs.let_go()
-        ours.send(surroundings)  # by itself, since it says where the function is
+        ours.send(surroundings)  # by itself, since they say where the function is
         ours.send((function, arguments))
         return Started(ours, process_id)
 
     def _ask_for_a_fork(self, theirs: Channel) -> int:
         """Returns the id of the process that has the other end of a channel."""
         with self._lock:
-            self._asked += 1
+            try:
+                return self._ask(theirs)
+            except EOFError:
+                self.close()
+                self._begin()
+                return self._ask(theirs)
+
+    def _ask(self, theirs: Channel) -> int:
+        self._asked += 1
+        try:
             self._requests.send(self._asked, theirs.fileno())
-            while True:
-                number, process_id = self._requests.receive()[0]
-                if number == self._asked:  # else it is what an interrupted call has asked for
-                    return int(process_id)
+        except BrokenPipeError as error:
+            raise EOFError("the server is gone") from error
+        while True:
+            number, process_id = self._requests.receive()[0]
+            if number == self._asked:  # else it is what an interrupted call has asked for
+                return int(process_id)
 
     def close(self) -> None:
         """Ends the server and all that it has started, which it waits for: nobody else may do so."""
@@ -105,6 +121,11 @@ class Surroundings:
 
     @classmethod
     def of_this_process(cls) -> "Surroundings":
+        """The environment, the folder and the module path of this one.
+
+        Raises:
+            UserError: its folder is gone.
+        """
         try:
             return cls(dict(os.environ), str(Path.cwd()), sys.path)
         except FileNotFoundError:

@@ -15,11 +15,14 @@ from vjepa_mlflow.channel import Channel, map_memory, memory_file, write
 from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.iteration import progress
-from vjepa_mlflow.processes import ForkServer, Started
+from vjepa_mlflow.processes import ForkServer, Started, Surroundings
 from vjepa_mlflow.ranks import local_world_size
 
 Item = TypeVar("Item", bound=Hashable)
 Result = TypeVar("Result")
+
+PRELOADED = ("torch", "vjepa_mlflow.workers", "vjepa_mlflow.video.preflight", "vjepa_mlflow.video.reader")
+"""What most worker processes work with."""
 
 MAX_WORKERS = 32
 AHEAD = 2
@@ -140,7 +143,7 @@ class _Workers:
     def __init__(self, count: int):
         self._lock = threading.Lock()
         self._ended = False
-        self._server = ForkServer()
+        self._server = ForkServer(*PRELOADED)
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="worker")
         self._of_thread = _OfThread()
         self._channels: list[Channel] = []
@@ -149,12 +152,7 @@ class _Workers:
         with self._lock:
             if self._ended:
                 raise EOFError("they have ended")
-            try:
-                return self._server.start(function, *arguments)
-            except EOFError:  # it was killed
-                self._server.close()
-                self._server = ForkServer()
-                return self._server.start(function, *arguments)
+            return self._server.start(function, *arguments, surroundings=Surroundings.of_this_process())
 
     def submit(self, function: Callable[[Any], Any], item: Any, finish: Callable[[Any], Any] | None) -> "Future[Any]":
         def work() -> Any:

@@ -172,7 +172,7 @@ def test_faults_of_the_model_are_not(served, clip: bytes, monkeypatch: pytest.Mo
     def broken(*_: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(served._model_impl._batcher, "submit", broken)
+    monkeypatch.setattr(served._model_impl.engine()._batcher, "submit", broken)
     with pytest.raises(MlflowException) as caught:
         served.predict(flavor.example_input(clip))
     assert caught.value.get_http_status_code() == 500

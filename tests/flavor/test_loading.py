@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from vjepa_mlflow import flavor
 from vjepa_mlflow.cli import commands, main
-from vjepa_mlflow.flavor.server import OUR_FAULT
+from vjepa_mlflow.flavor.faults import OUR_FAULT
 from vjepa_mlflow.model import load_classifier, load_processor, locate
 
 LABELS = ["left_clockwise", "right_clockwise"]

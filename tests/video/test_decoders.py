@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import signal
 import socket
 import struct
 import threading
@@ -28,15 +27,10 @@ def decoders() -> Decoders:
 
 
 def decoder_of(decoders: Decoders) -> psutil.Process:
-    (idle,) = decoders._idle.queue
-    return psutil.Process(idle._process.pid)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_one_that_has_only_just_started_is_not_interrupted(number: signal.Signals, tmp_path: Path) -> None:
-    started = Decoders(1, Sampling(16, 4), Limits())
-    decoder_of(started).send_signal(number)
-    assert started.read(write_video(tmp_path / "a.mp4"), 0.5).clip.shape == (16, 48, 64, 3)
+    """The one that has decoded."""
+    server = psutil.Process(decoders._crew._work._server._process.pid)
+    (process,) = server.children()
+    return process
 
 
 @pytest.mark.parametrize(
@@ -120,11 +114,12 @@ def bombs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     }
 
 
-def test_a_bomb_is_refused_at_once_and_takes_little_memory(bombs: dict[str, bytes], decoders: Decoders) -> None:
+def test_a_bomb_is_refused_at_once_and_takes_little_memory(bombs: dict[str, bytes], tmp_path: Path) -> None:
+    ordinary = write_video(tmp_path / "a.mp4")
     for name, content in bombs.items():
         # One process after the other: what a process took at most stands in its status.
         once = Decoders(1, Sampling(16, 4), Limits())
-        once._idle.queue[0]._wait_until_ready()
+        once.read(ordinary, 0.5)
         decoder = decoder_of(once)
         before = peak_memory(decoder), psutil.Process().memory_info().rss
         started = time.perf_counter()
@@ -188,10 +183,10 @@ def test_a_video_that_hangs_or_breaks_a_decoder_is_refused_and_the_next_one_is_r
     decoders = Decoders(1, Sampling(16, 4), Limits(max_decode_seconds=0.5))
     assert decoders.read(path, 0.5).clip.shape == (16, 48, 64, 3)
     hanging = decoder_of(decoders)
-    hanging.suspend()
+    hanging.suspend()  # which is not by whom others get a turn
     with pytest.raises(VideoError, match=r"decoding it takes too long: expected at most 0\.5 s"):
         decoders.read(path, 0.5)
-    assert not hanging.is_running()
+    wait_until(lambda: not hanging.is_running())
     assert decoders.read(path, 0.5).clip.shape == (16, 48, 64, 3)
     decoder_of(decoders).kill()
     with pytest.raises(VideoError, match="it broke the decoder"):
@@ -201,7 +196,9 @@ def test_a_video_that_hangs_or_breaks_a_decoder_is_refused_and_the_next_one_is_r
 
 def test_no_decoder_outlives_its_owner(tmp_path: Path) -> None:
     decoders = Decoders(2, Sampling(16, 4), Limits())
-    processes = [psutil.Process(one._process.pid) for one in decoders._idle.queue]
+    decoders.read(write_video(tmp_path / "a.mp4"), 0.5)
+    server = psutil.Process(decoders._crew._work._server._process.pid)
+    processes = [server, *server.children()]
     del decoders
     wait_until(lambda: not any(process.is_running() for process in processes))
 

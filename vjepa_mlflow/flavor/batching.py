@@ -1,76 +1,108 @@
 """What several callers ask for at about the same time, done at once."""
 
+import heapq
 import threading
-from collections import deque
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from vjepa_mlflow.crew import Asker
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Given = TypeVar("Given", contravariant=True)
+Made = TypeVar("Made", covariant=True)
 
 WAIT_SECONDS = 0.003
-"""That the first of several items waits for others."""
+"""That the first of several items waits for others, where others are on their way."""
 
-ROOM = 4
-"""Batches of items that wait at most. Whoever adds to them waits too."""
+
+class OfMany(Protocol[Given, Made]):
+    """A function that gives a result for each of some items.
+
+    Attributes:
+        batch_size: items that it is called with at most.
+    """
+
+    batch_size: int
+
+    def __call__(self, items: Sequence[Given], /) -> Iterable[Made]: ...
 
 
 class Batcher(Generic[Item, Result]):
     """Calls a function of many items with those that any threads submit, in a thread of its own.
 
+    Where more wait than it takes at once, those come first whose askers have had the least of processes' time.
+
     Args:
-        function: gives a result for each item. Where it raises, it is called with each item by itself.
-        size: items that it is called with at most.
+        make: makes the function, in that thread, in which alone it is used. Where the function raises, it is called
+            with each item by itself.
+        are_coming: whether other items are on their way.
+
+    Raises:
+        Exception: what `make` has raised.
     """
 
-    def __init__(self, function: Callable[[Sequence[Item]], Iterable[Result]], *, size: int):
-        self._line: _Line[tuple[Item, Future[Result]]] = _Line(size)
+    def __init__(self, make: Callable[[], OfMany[Item, Result]], *, are_coming: Callable[[], bool]):
+        self._line: _Line[Item, Result] = _Line(are_coming)
+        ready: Future[None] = Future()
         # The thread does not hold this object, which may so be forgotten while the thread waits.
-        self._thread = threading.Thread(target=_work, args=(self._line, function), daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=_work, args=(self._line, make, ready), name="batcher", daemon=True)
+        thread.start()
+        # A thread that outlives the program may crash it.
+        self.close = weakref.finalize(self, _end, self._line, thread)
+        ready.result()
 
-    def submit(self, item: Item) -> "Future[Result]":
-        """Returns a future for the item's result; waits while there is no room."""
+    def submit(self, item: Item, asker: Asker) -> "Future[Result]":
+        """Returns a future for the item's result."""
         result: Future[Result] = Future()
-        self._line.put((item, result))
+        self._line.put(_Waiting(item, asker, result))
         return result
 
-    def close(self) -> None:
-        """Ends the thread once it has done what was submitted. A thread that outlives the program may crash it."""
-        self._line.close()
-        if self._thread is not threading.current_thread():  # which may be the one to forget the last of its users
-            self._thread.join()
+
+class _Waiting(NamedTuple, Generic[Item, Result]):
+    item: Item
+    asker: Asker
+    result: "Future[Result]"
 
 
-class _Line(Generic[Item]):
+def _end(line: "_Line[Item, Result]", thread: threading.Thread) -> None:
+    """Ends the thread once it has done what was submitted."""
+    line.close()
+    if thread is not threading.current_thread():  # which may be the one to forget the last of its users
+        thread.join()
+
+
+class _Line(Generic[Item, Result]):
     """Items that wait to be taken in batches.
 
     A queue would wake the thread that takes them for each one. In a busy server, waking is what takes time.
     """
 
-    def __init__(self, size: int):
-        self._size = size
-        self._items: deque[Item] = deque()
+    def __init__(self, are_coming: Callable[[], bool]):
+        self._are_coming = are_coming
+        self.size = 1
+        self._waiting: list[_Waiting[Item, Result]] = []
         self._closed = False
-        lock = threading.Lock()
-        self._filled, self._freed = threading.Condition(lock), threading.Condition(lock)
+        self._filled = threading.Condition()
 
-    def put(self, item: Item) -> None:
-        with self._freed:
-            self._freed.wait_for(lambda: len(self._items) < ROOM * self._size)
-            self._items.append(item)
-            if len(self._items) in (1, self._size):
+    def put(self, waiting: "_Waiting[Item, Result]") -> None:
+        with self._filled:
+            self._waiting.append(waiting)
+            if len(self._waiting) in (1, self.size):
                 self._filled.notify()
 
-    def take(self) -> list[Item]:
+    def take(self) -> "list[_Waiting[Item, Result]]":
         """Waits for a first item, a little for others, and returns a batch; empty once there will be no more."""
         with self._filled:
-            self._filled.wait_for(lambda: self._items or self._closed)
-            if len(self._items) < self._size and not self._closed:
+            self._filled.wait_for(lambda: self._waiting or self._closed)
+            if len(self._waiting) < self.size and not self._closed and self._are_coming():
                 self._filled.wait(WAIT_SECONDS)
-            batch = [self._items.popleft() for _ in range(min(self._size, len(self._items)))]
-            self._freed.notify_all()
+            numbers = range(len(self._waiting))
+            chosen = heapq.nsmallest(self.size, numbers, key=lambda number: self._waiting[number].asker.seconds)
+            batch = [self._waiting[number] for number in chosen]
+            self._waiting = [self._waiting[number] for number in numbers if number not in chosen]
             return batch
 
     def close(self) -> None:
@@ -79,23 +111,29 @@ class _Line(Generic[Item]):
             self._filled.notify()
 
 
-def _work(line: "_Line[tuple[Item, Future[Result]]]", function: Callable[[Sequence[Item]], Iterable[Result]]) -> None:
+def _work(line: "_Line[Item, Result]", make: Callable[[], OfMany[Item, Result]], ready: "Future[None]") -> None:
+    try:
+        function = make()
+    except BaseException as error:
+        ready.set_exception(error)
+        return
+    line.size = function.batch_size
+    ready.set_result(None)
+    del make, ready  # which hold what only the making needs
     while batch := line.take():
         _call(function, batch)
         del batch  # which would keep the last items until the next ones come
 
 
-def _call(
-    function: Callable[[Sequence[Item]], Iterable[Result]], batch: "Sequence[tuple[Item, Future[Result]]]"
-) -> None:
+def _call(function: OfMany[Item, Result], batch: "Sequence[_Waiting[Item, Result]]") -> None:
     try:
-        results = list(function([item for item, _ in batch]))
+        results = list(function([one.item for one in batch]))
     except BaseException as error:
         if len(batch) == 1:
-            batch[0][1].set_exception(error)
+            batch[0].result.set_exception(error)
             return
         for one in batch:  # only one of them may be at fault, or all of them be too much
             _call(function, [one])
     else:
-        for (_, future), result in zip(batch, results, strict=True):
-            future.set_result(result)
+        for one, result in zip(batch, results, strict=True):
+            one.result.set_result(result)

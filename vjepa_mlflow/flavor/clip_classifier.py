@@ -45,7 +45,7 @@ class ClipClassifier:
         self.batch_size = batch_size if self._device.type == "cuda" else 1
         self._warm_up(model.config.frames_per_clip)
 
-    def __call__(self, clips: Sequence[Tensor]) -> Tensor:
+    def __call__(self, clips: Sequence[Tensor], /) -> Tensor:
         """uint8 RGB clips, each of shape (frames, height, width, 3), to probabilities of shape (clips, classes)."""
         with torch.no_grad(), cpu_threads(self._threads), matmul_precision(self._precision):
             pixels = preprocess(self._processor, clips, views=[CENTRED] * len(clips), device=self._device)

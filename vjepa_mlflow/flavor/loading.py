@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlflow.models import Model
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
@@ -141,15 +142,27 @@ def _overrides(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> "VideoClassifier":
     """Loads a saved model for serving. `mlflow.pyfunc` finds this function by its import path: a permanent contract."""
-    from vjepa_mlflow.flavor.server import guard_server
+    from vjepa_mlflow.flavor.server import is_server
     from vjepa_mlflow.flavor.spark import task_cpus
 
     config = read_config(model_config or {})
     fetched = read_saved_model(Path(path), path)
-    guard_server(max_request_bytes=config.max_request_bytes)
-    if task_cpus() is None:
-        return _make_classifier(fetched, config)
-    return _classifier_of_process(path, fetched.model_uuid, config)
+    if task_cpus() is not None:
+        return _classifier_of_process(path, fetched.model_uuid, config)
+    return _serve(fetched, config) if is_server() else _make_classifier(fetched, config)
+
+
+def _serve(fetched: FetchedModel, config: ServingConfig) -> "VideoClassifier":
+    """Makes the classifier of a server, ready to answer."""
+    from vjepa_mlflow.flavor.payloads import Payloads
+    from vjepa_mlflow.flavor.server import serve
+    from vjepa_mlflow.flavor.service import Service
+
+    signature = Model.load(fetched.folder).signature
+    payloads = Payloads(signature, max_videos=config.max_videos)  # its process imports MLflow meanwhile
+    classifier = _make_classifier(fetched, config)
+    serve(classifier, Service(classifier, payloads, config))
+    return classifier
 
 
 @functools.lru_cache(maxsize=1)

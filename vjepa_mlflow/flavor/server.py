@@ -1,162 +1,69 @@
-"""What a client of MLflow's scoring server may send, and what it reads when its request is at fault."""
+"""Where MLflow's scoring server asks this package instead of the model."""
 
-import json
-import logging
-import re
+import inspect
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
-from http import HTTPStatus
+import weakref
+from collections.abc import MutableMapping
 from typing import Any
 
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, ErrorCode
+from vjepa_mlflow.flavor.service import App, Receive, Send, Service
+from vjepa_mlflow.flavor.video_classifier import VideoClassifier
 
 SERVER_MODULE = "mlflow.pyfunc.scoring_server.app"
-OUR_FAULT = "The model failed on this request; its log says why."
-LONGEST_SENTENCE = 500
+PLACE = "/invocations"
 
-_ECHO = re.compile(r"^Failed to (?:predict data|enforce schema).*Error: ", re.DOTALL)
-_ADVICE = re.compile(r"\. IMPORTANT: The MLflow Model scoring protocol has changed.*", re.DOTALL)
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
-
-logger = logging.getLogger(__name__)
+_SERVICES: "weakref.WeakKeyDictionary[VideoClassifier, Service]" = weakref.WeakKeyDictionary()
+_APPS: "weakref.WeakKeyDictionary[Any, Service | None]" = weakref.WeakKeyDictionary()
 
 
-class PredictionError(MlflowException):
-    """One sentence for the client; a fault of the request is answered 400, one of the model 500."""
-
-    def __init__(self, sentence: str, error_code: int = INVALID_PARAMETER_VALUE):
-        super().__init__(sentence, error_code=error_code)
+def is_server() -> bool:
+    """Whether this process is MLflow's scoring server, which is just loading its model."""
+    return SERVER_MODULE in sys.modules
 
 
-def guard_server(*, max_request_bytes: int) -> None:
-    """Puts a `Guard` before the scoring server, if this process is one that is just loading its model.
+def serve(classifier: VideoClassifier, service: Service) -> None:
+    """Has the scoring server that this process is leave requests for a classifier's predictions to a service.
 
     The server makes its application once the model is loaded, and has no other place for a model to say how.
-
-    Args:
-        max_request_bytes: of a request's body.
     """
-    if SERVER_MODULE not in sys.modules:
-        return
     import fastapi
     from starlette.middleware import Middleware
 
     class GuardedApp(fastapi.FastAPI):
         def __init__(self, **options: Any):
-            super().__init__(**options, middleware=[Middleware(Guard, max_request_bytes=max_request_bytes)])
+            super().__init__(**options)
+            self.user_middleware.append(Middleware(Guard))
 
-    fastapi.FastAPI = GuardedApp  # type: ignore[misc]
+    if fastapi.FastAPI.__name__ != GuardedApp.__name__:  # as after an earlier model
+        fastapi.FastAPI = GuardedApp  # type: ignore[misc]
+    _SERVICES[classifier] = service
 
 
 class Guard:
-    """Refuses requests that are too large, and answers all faults with one sentence.
-
-    The server has no limit of its own, and refuses some requests before it calls the model. Its answers then hold stack
-    traces, the request's whole data, or are 500 for what the client did wrong.
+    """Hands requests for predictions to the service of the model that the server was made for, if that has one.
 
     Args:
-        app: the scoring server's, in ASGI.
-        max_request_bytes: of a request's body.
+        app: the server's, in ASGI. What else it is asked, it answers itself.
     """
 
-    def __init__(self, app: App, *, max_request_bytes: int):
+    def __init__(self, app: App):
         self._app = app
-        self._max_bytes = max_request_bytes
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", "/invocations"):
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        asked = scope["type"] == "http" and (scope["method"], scope["path"]) == ("POST", PLACE)
+        service = _service_of(scope["app"]) if asked else None
+        if service is None:
             await self._app(scope, receive, send)
-            return
-        body = await _read(receive, at_most=self._max_bytes)
-        if body is None:
-            await _refuse(
-                send, f"The request is too large: expected at most {self._max_bytes} bytes (max_request_bytes)."
-            )
-        elif b"content-type" not in dict(scope["headers"]):
-            await _refuse(send, "Expected a header Content-Type, such as application/json.")
         else:
-            answer = _Answer()
-            try:
-                await self._app(scope, _replay(body, receive), answer.take)
-            except (MemoryError, OSError):
-                logger.exception("A request failed")
-                await _refuse(send, OUR_FAULT, INTERNAL_ERROR)
-            except Exception as error:  # the model raises nothing but what MLflow answers, so this is from parsing
-                logger.warning("A request could not be parsed: %s", type(error).__name__)
-                await _refuse(send, "The request cannot be parsed: expected a form that MLflow's scoring server takes.")
-            else:
-                await answer.send(send)
+            await service.answer(dict(scope["headers"]), receive, send)
 
 
-async def _read(receive: Receive, *, at_most: int) -> bytes | None:
-    """Reads a request's body; None if it is larger, or the client is gone.
-
-    What is larger is taken to its end all the same, since few clients listen earlier.
-    """
-    chunks, size, more = [], 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size <= at_most:
-            chunks.append(chunk)
-        else:
-            chunks.clear()
-        more = message.get("more_body", False)
-    return b"".join(chunks) if size <= at_most else None
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return again
-
-
-class _Answer:
-    """What the server answers, held back until it is known to be fit for a client."""
-
-    def __init__(self) -> None:
-        self._messages: list[Message] = []
-
-    async def take(self, message: Message) -> None:
-        self._messages.append(message)
-
-    async def send(self, send: Send) -> None:
-        if not self._messages:  # the client is gone
-            return
-        status = self._messages[0]["status"]
-        if status < HTTPStatus.BAD_REQUEST:
-            for message in self._messages:
-                await send(message)
-            return
-        sentence = _sentence(b"".join(message.get("body", b"") for message in self._messages[1:]))
-        ours = sentence == OUR_FAULT
-        await _refuse(send, sentence, INTERNAL_ERROR if ours else INVALID_PARAMETER_VALUE)
-
-
-def _sentence(body: bytes) -> str:
-    """The first line of what is said to be wrong, without the request that it repeats and advice on MLflow 1."""
-    text = body.decode(errors="replace")
-    with suppress(ValueError, TypeError, KeyError):  # some answers are the plain sentence
-        text = json.loads(text)["message"]
-    lines = _ADVICE.sub(".", _ECHO.sub("", text)).strip().splitlines()
-    return lines[0][:LONGEST_SENTENCE] if lines else "The request cannot be served."
-
-
-async def _refuse(send: Send, sentence: str, error_code: int = INVALID_PARAMETER_VALUE) -> None:
-    error = MlflowException(sentence, error_code=error_code)
-    body = json.dumps({"error_code": ErrorCode.Name(error_code), "message": sentence}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": error.get_http_status_code(), "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _service_of(app: Any) -> Service | None:
+    """That of the model that a server was made for, which stands nowhere but in the function that answers."""
+    if app not in _APPS:
+        endpoints = [inspect.unwrap(route.endpoint) for route in app.routes if getattr(route, "path", "") == PLACE]
+        models = [inspect.getclosurevars(endpoint).nonlocals.get("model") for endpoint in endpoints]
+        made_of = [getattr(model, "_model_impl", None) for model in models]
+        services = [_SERVICES[one] for one in made_of if isinstance(one, VideoClassifier) and one in _SERVICES]
+        _APPS[app] = services[0] if services else None
+    return _APPS[app]

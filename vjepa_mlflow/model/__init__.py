@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Head,
         ParameterCounts,
         check_saved,
+        copy_to,
         count_parameters,
         drawn_anew,
         freeze_backbone,

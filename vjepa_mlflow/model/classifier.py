@@ -267,6 +267,16 @@ def _read_kept(checkpoint: Checkpoint, fit: _Fit) -> dict[str, Tensor]:
     return weights
 
 
+def copy_to(model: VJEPA2ForVideoClassification, device: torch.device) -> VJEPA2ForVideoClassification:
+    """A classifier with the same weights on a device; itself, where it is there."""
+    if model.device == device:
+        return model
+    with torch.device("meta"), quiet_transformers():
+        copy = VJEPA2ForVideoClassification(model.config)
+    copy.load_state_dict({name: tensor.to(device) for name, tensor in model.state_dict().items()}, assign=True)
+    return copy.eval()
+
+
 def freeze_backbone(model: VJEPA2ForVideoClassification) -> VJEPA2ForVideoClassification:
     """Freezes everything under `model.vjepa2`, and nothing else, as the model card does."""
     model.vjepa2.requires_grad_(False)

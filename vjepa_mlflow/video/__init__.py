@@ -6,7 +6,7 @@ from vjepa_mlflow.lazy import load_when_used
 
 if TYPE_CHECKING:
     from vjepa_mlflow.video.decode import read_clip
-    from vjepa_mlflow.video.decoders import Decoders, Reading
+    from vjepa_mlflow.video.decoders import Content, Decoders, Descriptor, Reading
     from vjepa_mlflow.video.error import VideoError
     from vjepa_mlflow.video.limits import OWN_FILES, Limits
     from vjepa_mlflow.video.notes import FileVersion, check_content, video_notes

@@ -1,7 +1,7 @@
 """Encoded video to sampled uint8 frames, with PyAV."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,14 @@ fast: encoders set key frames up to 250 frames apart."""
 
 KEYS_BEFORE = (1, 3)
 """Which key frame before a clip is sought, counted backwards: some containers only find one some way behind that."""
+
+
+Allocate = Callable[[tuple[int, ...]], np.ndarray]
+"""Makes a uint8 array of a shape, with any values."""
+
+
+def _allocate(shape: tuple[int, ...]) -> np.ndarray:
+    return np.empty(shape, np.uint8)
 
 
 class Clip(NamedTuple):
@@ -70,7 +78,14 @@ def read_clip(
     return sample_clip(source, Sampling(num_frames, stride, frames_per_second), position).frames
 
 
-def sample_clip(source: Source, sampling: Sampling, position: float, timeline: Timeline | None = None) -> Clip:
+def sample_clip(
+    source: Source,
+    sampling: Sampling,
+    position: float,
+    timeline: Timeline | None = None,
+    *,
+    allocate: Allocate = _allocate,
+) -> Clip:
     """Like `read_clip`. A lenient source's clip is placed among the frames that can be decoded.
 
     Args:
@@ -78,6 +93,7 @@ def sample_clip(source: Source, sampling: Sampling, position: float, timeline: T
         sampling: of the clip.
         position: of the clip.
         timeline: of the video, where it is known.
+        allocate: makes the array of the clip's frames; it may be called again, where the first one was too early.
 
     Raises:
         VideoError: the clip cannot be decoded, or the video is beyond its limits.
@@ -93,7 +109,7 @@ def sample_clip(source: Source, sampling: Sampling, position: float, timeline: T
     while True:
         wanted = choose_frames(timeline.seconds, sampling, position)
         try:
-            frames = _read_frames(source, timeline, wanted)
+            frames = _read_frames(source, timeline, wanted, allocate)
             break
         except _MistimedError:
             timeline = decode_timeline(source, timeline)
@@ -122,14 +138,14 @@ class _EndedError(Exception):
         self.frames, self.broken_off = frames, broken_off
 
 
-def _read_frames(source: Source, timeline: Timeline, wanted: np.ndarray) -> np.ndarray:
+def _read_frames(source: Source, timeline: Timeline, wanted: np.ndarray, allocate: Allocate) -> np.ndarray:
     """The frames with some indices, ascending, as uint8 RGB of shape (indices, height, width, 3)."""
     if wanted[0] >= SEEK_FROM and timeline.is_seekable:
         for keys_before in KEYS_BEFORE:
             with suppress(_MistimedError, _EndedError, VideoError):  # counting is what decides
                 sought = _sought(source, timeline, wanted, keys_before)
-                return _take(source, sought, wanted, _turn_of_first(source))
-    return _take(source, _counted(source, timeline), wanted)
+                return _take(source, sought, wanted, allocate, _turn_of_first(source))
+    return _take(source, _counted(source, timeline), wanted, allocate)
 
 
 def _counted(source: Source, timeline: Timeline) -> Iterator[tuple[int, VideoFrame]]:
@@ -177,21 +193,32 @@ def _sought(
 
 
 def _take(
-    source: Source, frames: Iterator[tuple[int, VideoFrame]], wanted: np.ndarray, turn: "_Turn | None" = None
+    source: Source,
+    frames: Iterator[tuple[int, VideoFrame]],
+    wanted: np.ndarray,
+    allocate: Allocate,
+    turn: "_Turn | None" = None,
 ) -> np.ndarray:
     """Picks the wanted ones of some frames; all are turned as the video's first one is, with which they begin if
     nothing is said of it."""
     reformatter = VideoReformatter()  # one for all frames: making its tables costs more than converting a frame
     numbers = wanted.tolist()
-    taken: dict[int, np.ndarray] = {}
+    clip: np.ndarray | None = None
+    filled = 0
     for index, frame in frames:
         turn = turn or _read_turn(frame)
-        if index in wanted:
-            taken[index] = _upright_rgb(frame, reformatter, turn, like=taken.get(numbers[0]))
-            source.limits.check_shape(*taken[index].shape[1::-1])
-        if index == numbers[-1]:
+        if index == numbers[filled]:
+            image = _upright_rgb(frame, reformatter, turn, like=None if clip is None else clip[0])
+            if clip is None:
+                source.limits.check_shape(*image.shape[1::-1])
+                clip = allocate((len(numbers), *image.shape))
+            while filled < len(numbers) and index == numbers[filled]:  # a short video ends in copies of its last frame
+                clip[filled] = image
+                filled += 1
+        if filled == len(numbers):
             break
-    return np.ascontiguousarray(np.stack([taken[number] for number in numbers]))
+    assert clip is not None  # the frames end in an error where the last one is not among them
+    return clip
 
 
 def _turn_of_first(source: Source) -> "_Turn":

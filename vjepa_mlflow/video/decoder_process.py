@@ -1,31 +1,32 @@
-"""The program that decodes strangers' videos: FFmpeg where it can do no harm.
-
-    python -m vjepa_mlflow.video.decoder_process < SOCKET
+"""What a process does that decodes strangers' videos: FFmpeg where it can do no harm.
 
 Whatever a file makes FFmpeg do, this process cannot open a file or a socket, since it may have no more descriptors
 than it was given; it can take only so much memory; and it is killed when it takes too long. It takes one request after
-the other from the Unix socket that is its standard input, and ends with it: JSON with the fields of `Request`, and two
-descriptors, of the video and of a file for its frames. It answers with the fields of `Answer`.
+the other from a Unix socket, and ends with it: JSON with the fields of `Request`, and two descriptors, of a file with
+the video in it and of one for its frames. It answers with the fields of `Answer`.
 """
 
-import importlib
+import ctypes
+import fcntl
+import io
 import json
+import math
+import mmap
 import os
-import pkgutil
 import resource
 import socket
-import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from io import FileIO
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import av
+import numpy as np
 
+from vjepa_mlflow.channel import Channel
+from vjepa_mlflow.crew import serve_jobs
 from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import Limits
@@ -33,9 +34,15 @@ from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.sampling import Sampling
 from vjepa_mlflow.video.timeline import read_timeline
 
+LIBC = ctypes.CDLL(None)
+LIBC.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+LIBC.mmap.restype = ctypes.c_void_p
+LIBC.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+NOWHERE = ctypes.c_void_p(-1).value
+
 LARGEST_MESSAGE = 1 << 16
-READY = b"ready"
-STATM = Path("/proc/self/statm")
+REQUESTS, MEMORY = 3, 4
+"""Descriptors that it keeps, after those for input, output and errors, and that a request's follow."""
 
 OPENING_BYTES = 96 * 2**20
 """Of memory, for looking at a file before its size of frames is known to be within its limits."""
@@ -58,11 +65,13 @@ BYTES_A_PIXEL = 6
 
 @dataclass(frozen=True)
 class Request:
-    """A clip to read, see `read_clip`."""
+    """A clip to read, see `read_clip`, of a video that is so many bytes of a file from an offset on."""
 
     sampling: Sampling
     position: float
     limits: Limits
+    offset: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -90,43 +99,51 @@ def decode_request(message: bytes) -> Request:
     fields = json.loads(message)
     limits: dict[str, Any] = fields["limits"]
     names = {name: tuple(limits[name]) for name in ("containers", "codecs")}
-    return Request(Sampling(**fields["sampling"]), fields["position"], Limits(**{**limits, **names}))
+    fields["limits"] = Limits(**{**limits, **names})
+    return Request(**{**fields, "sampling": Sampling(**fields["sampling"])})
 
 
-def main() -> None:
+def work(channel: Channel) -> None:
+    """Reads clips for a crew, until nobody asks for them any more."""
     av.logging.set_level(None)
-    _import_all_of(av)
-    with socket.socket(fileno=sys.stdin.fileno()) as requests, STATM.open("rb", buffering=0) as statm:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        most = statm.fileno() + 1 + 2  # those that are open, and those that come with a request
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        with suppress(ConnectionError):  # of a parent that is gone
-            requests.send(READY)
-            while (received := socket.recv_fds(requests, LARGEST_MESSAGE, 2))[0]:
-                message, descriptors, *_ = received
-                requests.send(encode(_answer(decode_request(message), *descriptors, statm=statm)))
+    with _alone(serve_jobs(channel)) as requests, suppress(ConnectionError):  # of a parent that is gone
+        while (received := socket.recv_fds(requests, LARGEST_MESSAGE, 2))[0]:
+            message, descriptors, *_ = received
+            requests.send(encode(_answer(decode_request(message), *descriptors)))
 
 
-def _import_all_of(package: ModuleType) -> None:
-    """PyAV imports some of its modules, which are files, when they are first needed."""
-    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+def _alone(requests: socket.socket) -> socket.socket:
+    """Gives up all but what it needs, and the right to open anything else."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    memory = os.open("/proc/self/statm", os.O_RDONLY)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    kept = {REQUESTS: requests.detach(), MEMORY: memory, 0: nothing, 1: nothing}
+    # First to where no place is, since one of them may lie in that of another.
+    apart = {place: fcntl.fcntl(descriptor, fcntl.F_DUPFD, MEMORY + 1) for place, descriptor in kept.items()}
+    for place, descriptor in apart.items():
+        os.dup2(descriptor, place)
+    os.closerange(MEMORY + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    most = MEMORY + 1 + 2  # those that come with a request
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return socket.socket(fileno=REQUESTS)
 
 
-def _answer(request: Request, video: int, frames: int, *, statm: FileIO) -> Answer:
-    with os.fdopen(video, "rb") as file, os.fdopen(frames, "wb") as output:
-        source = Source(file, request.limits, threads=THREADS, lenient=True)
-        try:
-            with _memory(_opening_bytes(request, size=os.fstat(video).st_size), statm):
-                timeline = read_timeline(source)
-            with _memory(_decoding_bytes(request), statm):
-                clip, timeline = sample_clip(source, request.sampling, request.position, timeline)
-                output.write(clip.data)
-        except VideoError as error:
-            return Answer(error=str(error))
-        except MemoryError:
-            return Answer(error="it takes too much memory to decode")
+def _answer(request: Request, video: int, frames: int) -> Answer:
+    try:
+        source = Source(cast(BinaryIO, _Part(video, request)), request.limits, threads=THREADS, lenient=True)
+        with _memory(_opening_bytes(request)):
+            timeline = read_timeline(source)
+        with _memory(_decoding_bytes(request)):
+            clip, timeline = sample_clip(
+                source, request.sampling, request.position, timeline, allocate=lambda shape: _shared(frames, shape)
+            )
+    except VideoError as error:
+        return Answer(error=str(error))
+    except MemoryError:
+        return Answer(error="it takes too much memory to decode")
+    finally:
+        os.close(video)
+        os.close(frames)
     if not timeline.is_incomplete:
         return Answer(clip.shape)
     found, announced = timeline.num_frames, timeline.num_announced
@@ -134,8 +151,50 @@ def _answer(request: Request, video: int, frames: int, *, statm: FileIO) -> Answ
     return Answer(clip.shape, warning=warning)
 
 
-def _opening_bytes(request: Request, *, size: int) -> int:
-    return OPENING_BYTES + min(INDEX_BYTES * size, FRAME_BYTES * request.limits.max_frames)
+class _Part(io.RawIOBase):
+    """The video's part of a file."""
+
+    def __init__(self, descriptor: int, request: Request):
+        self._descriptor, self._offset, self._size = descriptor, request.offset, request.size
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        part = memoryview(buffer)[: max(0, self._size - self._at)]
+        read = os.preadv(self._descriptor, [part], self._offset + self._at)
+        self._at += read
+        return read
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise OSError("before the beginning")
+        self._at = start + offset
+        return self._at
+
+
+def _shared(descriptor: int, shape: tuple[int, ...]) -> np.ndarray:
+    """An array that is the content of a file in memory, which whoever asked for it has too.
+
+    Python's own `mmap` would take another descriptor for it.
+    """
+    size = math.prod(shape)
+    os.ftruncate(descriptor, size)
+    address = LIBC.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, descriptor, 0)
+    if address == NOWHERE:
+        raise MemoryError
+    content = (ctypes.c_ubyte * size).from_address(address)
+    weakref.finalize(content, LIBC.munmap, address, size)
+    return np.frombuffer(memoryview(content), dtype=np.uint8).reshape(shape)
+
+
+def _opening_bytes(request: Request) -> int:
+    return OPENING_BYTES + min(INDEX_BYTES * request.size, FRAME_BYTES * request.limits.max_frames)
 
 
 def _decoding_bytes(request: Request) -> int:
@@ -144,16 +203,12 @@ def _decoding_bytes(request: Request) -> int:
 
 
 @contextmanager
-def _memory(more: int, statm: FileIO) -> Iterator[None]:
+def _memory(more: int) -> Iterator[None]:
     """Lets this process take so many bytes more of address space inside the block."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    taken = int(os.pread(statm.fileno(), 100, 0).split()[0]) * resource.getpagesize()
+    taken = int(os.pread(MEMORY, 100, 0).split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + more, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,20 +1,19 @@
 """Clips of videos from strangers, decoded in processes that can do no harm."""
 
-import contextlib
+import fcntl
 import json
 import os
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from queue import LifoQueue
 from typing import NamedTuple
 
 import numpy as np
 
 from vjepa_mlflow.channel import map_memory, memory_file, write
-from vjepa_mlflow.processes import deaf_to_interrupts, importable
+from vjepa_mlflow.crew import Asker, Crew, Job
+from vjepa_mlflow.processes import ForkServer
 from vjepa_mlflow.reading import open_regular
 from vjepa_mlflow.video import decoder_process
 from vjepa_mlflow.video.decoder_process import Answer, Request
@@ -22,8 +21,7 @@ from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import Limits
 from vjepa_mlflow.video.sampling import Sampling
 
-START_SECONDS = 60
-"""That a process may take to start, on a machine that is busy with other things."""
+PRELOADED = ("vjepa_mlflow.video.whole_av", decoder_process.__name__)
 
 
 class Reading(NamedTuple):
@@ -33,13 +31,29 @@ class Reading(NamedTuple):
     warning: str
 
 
+class Descriptor:
+    """One of this process's, which is closed once nobody holds this object."""
+
+    def __init__(self, number: int):
+        self.number = number
+        weakref.finalize(self, os.close, number)
+
+
+class Content(NamedTuple):
+    """The content of a stranger's file: so many bytes of a file in memory, from an offset on."""
+
+    memory: Descriptor
+    offset: int
+    size: int
+
+
 class Decoders:
-    """Reads clips in processes of their own, from any number of threads, each process one clip at a time.
+    """Reads clips in processes of their own, for any number of askers in fair turns, each process one clip at a time.
 
     A process that dies of a video, or takes too long over it, is replaced by another.
 
     Args:
-        count: how many processes.
+        count: how many processes work at once.
         sampling: of the clips.
         limits: within which the contents of strangers' files are read.
     """
@@ -48,123 +62,102 @@ class Decoders:
         self._sampling = sampling
         self._limits = limits
         self._own_limits = limits.for_own_files()
-        # The last one used is the next one used: its memory is still warm.
-        self._idle: LifoQueue[_Process] = LifoQueue()
-        for _ in range(count):
-            self._idle.put(_Process())
+        # Address space is limited, and a heap for each thread would take much of it.
+        self._crew = Crew(ForkServer(*PRELOADED, MALLOC_ARENA_MAX="1"), decoder_process.work, count=count)
+        self.serving, self.let_go, self.refuse = self._crew.serving, self._crew.let_go, self._crew.refuse
+        self.close, self.abandon = self._crew.close, self._crew.abandon
 
-    def read(self, video: Path | bytes, position: float) -> Reading:
-        """Reads a clip; waits while all processes are busy.
+    def submit(
+        self, video: Path | bytes | Content, positions: Sequence[float], asker: Asker
+    ) -> "list[Future[Reading]]":
+        """Has clips read when it is the asker's turn.
 
         Args:
             video: a file of one's own, or the content of a stranger's.
-            position: of the clip, from 0 (the video's start) to 1 (its end).
+            positions: of the clips, from 0 (the video's start) to 1 (its end).
+            asker: holds the clips until it lets them go.
+
+        Returns:
+            A future for each clip, of what is read, or of a VideoError: it is no video that can be read, or it is
+            beyond the limits.
+        """
+        limits = self._own_limits if isinstance(video, Path) else self._limits
+        try:
+            content = _open(video, limits)
+        except VideoError as error:
+            return [_failed(error) for _ in positions]
+        return [self._crew.submit(_Clip(content, self._sampling, position, limits, asker)) for position in positions]
+
+    def read(self, video: Path | bytes, position: float) -> Reading:
+        """Reads a clip; waits for its turn.
 
         Raises:
-            VideoError: it is no video that can be read, or it is beyond the limits.
-            RuntimeError: decoding cannot be done here.
+            VideoError: see `submit`.
         """
-        limits = self._limits
-        if isinstance(video, bytes):
-            limits.check_size(len(video))
-        else:
-            limits = self._own_limits
-        request = Request(self._sampling, position, limits)
-        process = self._idle.get()
-        try:
-            with _opened(video) as content, memory_file() as frames:
-                answer = process.ask(request, content, frames)
-                if answer.error:
-                    raise VideoError(answer.error)
-                return Reading(_map(frames, answer.shape), answer.warning)
-        finally:
-            self._idle.put(process)
+        asker = Asker(may_be_refused=False)
+        with self.serving(asker):
+            return self.submit(video, [position], asker)[0].result()
+
+    @property
+    def are_working(self) -> bool:
+        """Whether any clip is read just now."""
+        return self._crew.is_working
 
 
-class _Process:
-    """A process that decodes, and another one after it if it has to be ended.
-
-    It ends with this object, or with the program, since it then has nobody to listen to.
-    """
-
-    def __init__(self) -> None:
-        self._start()
-
-    def _start(self) -> None:
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, deaf_to_interrupts():
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", decoder_process.__name__],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                cwd="/",  # where no file of the user's has the name of a module
-                # Address space is limited, and a heap for each thread would take much of it.
-                env=importable({**os.environ, "MALLOC_ARENA_MAX": "1"}),
-            )
-        self._ready = False
-
-    def ask(self, request: Request, content: int, frames: int) -> Answer:
-        """Has it read a clip of the file `content` into the file `frames`, both descriptors.
-
-        Raises:
-            VideoError: the process died of it, or took too long.
-            RuntimeError: it does not start.
-        """
-        self._wait_until_ready()
-        try:
-            socket.send_fds(self._socket, [decoder_process.encode(request)], [content, frames])
-            answer = self._receive(request.limits.max_decode_seconds)
-        except TimeoutError:
-            self._start_again()
-            limit = request.limits.max_decode_seconds
-            raise VideoError(f"decoding it takes too long: expected at most {limit:g} s (max_decode_seconds)") from None
-        except OSError:
-            answer = b""
-        if not answer:
-            self._start_again()
-            raise VideoError("it broke the decoder")
-        return Answer(**json.loads(answer))
-
-    def _wait_until_ready(self) -> None:
-        if not self._ready and self._receive(START_SECONDS) != decoder_process.READY:
-            self._start_again()
-            raise RuntimeError(f"{sys.executable} -m {decoder_process.__name__} does not start")
-        self._ready = True
-
-    def _receive(self, seconds: float) -> bytes:
-        self._socket.settimeout(seconds)
-        return self._socket.recv(decoder_process.LARGEST_MESSAGE)
-
-    def _start_again(self) -> None:
-        self._end()
-        self._start()
-
-    def _end(self) -> None:
-        self._socket.close()
-        self._process.kill()
-        self._process.wait()
-
-    def __del__(self) -> None:
-        with contextlib.suppress(AttributeError):  # of one that never started
-            self._end()
-
-
-@contextlib.contextmanager
-def _opened(video: Path | bytes) -> Iterator[int]:
-    """A descriptor to read a video from."""
+def _open(video: Path | bytes | Content, limits: Limits) -> Content:
+    if isinstance(video, Content):
+        limits.check_size(video.size)
+        return video
     if isinstance(video, bytes):
+        limits.check_size(len(video))
         with memory_file() as descriptor:
             write(descriptor, [video])
-            yield descriptor
-        return
+            return Content(Descriptor(os.dup(descriptor)), 0, len(video))
     try:
-        file = open_regular(video)
+        with open_regular(video) as file:
+            return Content(Descriptor(os.dup(file.fileno())), 0, os.fstat(file.fileno()).st_size)
     except OSError as error:
         raise VideoError(f"it cannot be opened ({error.strerror})") from error
-    with file:
-        yield file.fileno()
 
 
-def _map(descriptor: int, shape: tuple[int, ...]) -> np.ndarray:
+def _failed(error: VideoError) -> "Future[Reading]":
+    future: Future[Reading] = Future()
+    future.set_exception(error)
+    return future
+
+
+class _Clip(Job[Reading]):
+    """A clip to be read."""
+
+    def __init__(self, content: Content, sampling: Sampling, position: float, limits: Limits, asker: Asker):
+        super().__init__(asker, limit=limits.max_decode_seconds)
+        self._content = content
+        self._request = Request(sampling, position, limits, content.offset, content.size)
+        self._frames: Descriptor | None = None
+
+    def begin(self) -> tuple[bytes, Sequence[int]]:
+        self._frames = Descriptor(os.memfd_create("vjepa-mlflow", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+        return decoder_process.encode(self._request), (self._content.memory.number, self._frames.number)
+
+    def finish(self, answer: bytes) -> Reading:
+        said = Answer(**json.loads(answer))
+        if said.error:
+            raise VideoError(said.error)
+        assert self._frames is not None
+        fcntl.fcntl(self._frames.number, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)  # or reading it may end this process
+        clip = _map(self._frames.number, said.shape)
+        self.asker.held += clip.nbytes
+        return Reading(clip, said.warning)
+
+    def broken(self, *, late: bool) -> VideoError:
+        if late:
+            return VideoError(f"decoding it takes too long: expected at most {self.limit:g} s (max_decode_seconds)")
+        return VideoError("it broke the decoder")
+
+    def end(self) -> None:
+        self._frames = None
+
+
+def _map(descriptor: int, shape: Sequence[int]) -> np.ndarray:
     """The file's content as an array that keeps the memory for as long as it lives, without a copy."""
     return np.frombuffer(map_memory(descriptor), dtype=np.uint8).reshape(shape)

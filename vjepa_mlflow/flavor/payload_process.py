@@ -1,0 +1,206 @@
+"""What a process does that reads the bodies of requests, with MLflow's own code, where that can hold up nobody.
+
+It takes one request after the other from a Unix socket, and ends with it: JSON with the fields of `Request`, and two
+descriptors, of a file with the body and of one for the contents of the videos in it. It answers with the fields of
+`Answer`, of which the table is in that file, too.
+"""
+
+import base64
+import binascii
+import json
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.pyfunc import _validate_prediction_input, scoring_server
+from mlflow.utils.proto_json_utils import dataframe_from_parsed_json
+
+from vjepa_mlflow.channel import Channel, write
+from vjepa_mlflow.crew import serve_jobs
+from vjepa_mlflow.flavor.contents import COLUMN, EXPECTED, check_frame, read_contents
+from vjepa_mlflow.flavor.faults import PredictionError, sentence_of
+from vjepa_mlflow.video import VideoError
+
+LARGEST_MESSAGE = 1 << 16
+STATM = Path("/proc/self/statm")
+
+LEAST_BYTES, TIMES_BODY = 1 << 30, 6
+"""Of memory, for reading a body: as much for any, and so much more for each of its bytes."""
+
+FRAMES = {scoring_server.DF_SPLIT: "split", scoring_server.DF_RECORDS: "records"}
+"""Forms of data whose base64 MLflow decodes, and what pandas calls them."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A body, of so many bytes."""
+
+    content_type: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a body holds, or what is wrong with it.
+
+    Attributes:
+        error: a sentence for the client; empty where there is none.
+        params: of the prediction.
+        table: where in the file it says in JSON, for each video, where in the file that is (offset, size), or why it is
+            not there.
+    """
+
+    error: str = ""
+    params: dict[str, Any] = field(default_factory=dict)
+    table: tuple[int, int] = (0, 0)
+
+
+def work(signature: dict[str, Any], max_videos: int, channel: Channel) -> None:
+    """Reads bodies for a crew, until nobody asks for it any more.
+
+    Args:
+        signature: of the model, as MLflow writes it.
+        max_videos: of one request.
+        channel: by which the crew is reached.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    read = _Reader(ModelSignature.from_dict(signature), max_videos)
+    with serve_jobs(channel) as requests, suppress(ConnectionError):  # of a parent that is gone
+        while (received := socket.recv_fds(requests, LARGEST_MESSAGE, 2))[0]:
+            message, descriptors, *_ = received
+            answer = read(Request(**json.loads(message)), *descriptors)
+            requests.send(json.dumps(asdict(answer)).encode())
+
+
+class _Reader:
+    def __init__(self, signature: ModelSignature, max_videos: int):
+        self._signature, self._max_videos = signature, max_videos
+
+    def __call__(self, request: Request, body: int, contents: int) -> Answer:
+        try:
+            with _memory(LEAST_BYTES + TIMES_BODY * request.size):
+                frame, params = _parse(body, request)
+                videos, params = self._check(frame, params)
+                return Answer(params=params, table=_write(videos, contents))
+        except MlflowException as error:
+            return Answer(sentence_of(error))
+        except MemoryError:
+            return Answer("The request takes too much memory to read: expected one that holds little but videos.")
+        except Exception:  # of whatever parses
+            return Answer("The request cannot be parsed: expected a form that MLflow's scoring server takes.")
+        finally:
+            os.close(body)
+            os.close(contents)
+
+    def _check(self, frame: Any, params: Any) -> tuple[list[bytes | VideoError], dict[str, Any]]:
+        """The videos, and the params with their defaults, if the model takes both."""
+        unreadable: dict[int, VideoError] = {}
+        if isinstance(frame, pd.DataFrame):
+            check_frame(frame, at_most=self._max_videos)
+            unreadable = {row: value for row, value in enumerate(frame[COLUMN]) if isinstance(value, VideoError)}
+            frame[COLUMN] = [b"" if isinstance(value, VideoError) else value for value in frame[COLUMN]]
+        frame, params = _validate_prediction_input(frame, params, self._signature.inputs, self._signature.params)
+        videos = read_contents(frame, at_most=self._max_videos)
+        return [unreadable.get(row, video) for row, video in enumerate(videos)], params or {}
+
+
+def _parse(body: int, request: Request) -> tuple[Any, Any]:
+    """Data, mostly a data frame, and params, as MLflow's scoring server reads them.
+
+    Raises:
+        MlflowException: it does not, or the body is not of the type that it is said to be.
+    """
+    kind, *parameters = (part.strip() for part in request.content_type.split(";"))
+    unknown = [one for one in parameters if one.lower().replace('"', "") != "charset=utf-8"]
+    if unknown or kind not in scoring_server.CONTENT_TYPES:
+        expected = ", ".join(scoring_server.CONTENT_TYPES)
+        raise PredictionError(f"Content-Type: {request.content_type}: expected one of {expected}, in UTF-8.")
+    content = os.pread(body, request.size, 0)
+    if kind == scoring_server.CONTENT_TYPE_PARQUET:
+        return scoring_server.parse_parquet_input(BytesIO(content)), None
+    text = _decode(content, "utf-8" if kind == scoring_server.CONTENT_TYPE_CSV else json.detect_encoding(content))
+    del content  # it may be large
+    if kind == scoring_server.CONTENT_TYPE_CSV:
+        return scoring_server.parse_csv_input(StringIO(text)), None
+    return _parse_json(text)
+
+
+def _decode(content: bytes, encoding: str) -> str:
+    try:
+        return content.decode(encoding, "surrogatepass")
+    except UnicodeDecodeError:
+        raise PredictionError("The request's body is not text in UTF-8: expected JSON or CSV.") from None
+
+
+def _parse_json(text: str) -> tuple[Any, Any]:
+    try:
+        said = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise PredictionError(f"The request's body is not JSON: {error}.") from None
+    if not isinstance(said, dict):
+        raise PredictionError(f"{scoring_server.REQUIRED_INPUT_FORMAT}.")
+    del text
+    forms = scoring_server.SUPPORTED_FORMATS & said.keys()
+    if len(forms) != 1:
+        raise PredictionError(f"{scoring_server.REQUIRED_INPUT_FORMAT}. It has {', '.join(sorted(forms)) or 'none'}.")
+    (form,) = forms
+    return _read_form(form, said[form]), said.get(scoring_server.SERVING_PARAMS_KEY)
+
+
+def _read_form(form: str, value: Any) -> Any:
+    if form in FRAMES:
+        frame = dataframe_from_parsed_json(value, pandas_orient=FRAMES[form])
+        if COLUMN in frame:
+            frame[COLUMN] = pd.Series(map(_from_base64, frame[COLUMN]), index=frame.index, dtype=object)
+        return frame
+    # MLflow would make arrays of these, whose texts all take as much memory as the longest.
+    if isinstance(value, dict):
+        return pd.DataFrame(value if any(isinstance(one, list) for one in value.values()) else [value])
+    return pd.DataFrame(value)
+
+
+def _from_base64(text: Any) -> bytes | VideoError:
+    """As MLflow decodes it, which passes over what is not in base64's alphabet; but each row by itself."""
+    if not isinstance(text, str):
+        return VideoError(f"it is of type {type(text).__name__}: {EXPECTED} in base64")
+    try:
+        return base64.decodebytes(text.encode())
+    except (binascii.Error, UnicodeEncodeError):
+        return VideoError(f"it is text that is not base64: {EXPECTED} in base64")
+
+
+def _write(videos: list[bytes | VideoError], contents: int) -> tuple[int, int]:
+    """Writes the videos' contents to a file, and where they are behind them; returns where that is."""
+    table: list[tuple[int, int] | str] = []
+    end = 0
+    for video in videos:
+        if isinstance(video, VideoError):
+            table.append(str(video))
+            continue
+        write(contents, [video])
+        table.append((end, len(video)))
+        end += len(video)
+    said = json.dumps(table).encode()
+    write(contents, [said])
+    return end, len(said)
+
+
+@contextmanager
+def _memory(more: int) -> Iterator[None]:
+    """Lets this process take so many bytes more of address space inside the block."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(STATM.read_bytes().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))

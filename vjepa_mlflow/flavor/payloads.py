@@ -1,0 +1,89 @@
+"""The bodies of requests, read in processes of their own."""
+
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import asdict
+from functools import partial
+from typing import Any, NamedTuple
+
+from mlflow.models import ModelSignature
+
+from vjepa_mlflow.crew import Asker, Crew, Job
+from vjepa_mlflow.flavor import payload_process
+from vjepa_mlflow.flavor.faults import PredictionError
+from vjepa_mlflow.flavor.payload_process import Answer, Request
+from vjepa_mlflow.processes import ForkServer
+from vjepa_mlflow.video import Content, Descriptor, VideoError
+
+SECONDS = 20.0
+"""That reading a body may take."""
+
+
+class Payload(NamedTuple):
+    """What a request holds.
+
+    Attributes:
+        videos: their contents, or why there is none.
+        params: of the prediction, as the model's signature has them.
+    """
+
+    videos: list[Content | VideoError]
+    params: dict[str, Any]
+
+
+class Payloads:
+    """Reads bodies of requests, for any number of askers in fair turns, in processes that may be killed for it.
+
+    Args:
+        signature: of the model.
+        max_videos: of one request.
+    """
+
+    def __init__(self, signature: ModelSignature, *, max_videos: int):
+        # PyArrow's threads would each take address space, which is limited.
+        server = ForkServer(payload_process.__name__, MALLOC_ARENA_MAX="1", OMP_NUM_THREADS="1")
+        work = partial(payload_process.work, signature.to_dict(), max_videos)
+        self._crew = Crew(server, work, count=1)  # it reads some hundred usual bodies a second
+        self.serving, self.refuse, self.close = self._crew.serving, self._crew.refuse, self._crew.close
+
+    def submit(self, body: Content, content_type: str, asker: Asker) -> "Future[Payload]":
+        """Has a body read when it is the asker's turn.
+
+        Returns:
+            A future of what is in it, or of a PredictionError.
+        """
+        return self._crew.submit(_Body(body, content_type, asker))
+
+
+class _Body(Job[Payload]):
+    """A body to be read."""
+
+    def __init__(self, body: Content, content_type: str, asker: Asker):
+        super().__init__(asker, limit=SECONDS)
+        self._body: Content | None = body
+        self._request = Request(content_type, body.size)
+        self._contents: Descriptor | None = None
+
+    def begin(self) -> tuple[bytes, Sequence[int]]:
+        self._contents = Descriptor(os.memfd_create("vjepa-mlflow"))
+        assert self._body is not None
+        return json.dumps(asdict(self._request)).encode(), (self._body.memory.number, self._contents.number)
+
+    def finish(self, answer: bytes) -> Payload:
+        said = Answer(**json.loads(answer))
+        if said.error:
+            raise PredictionError(said.error)
+        assert self._contents is not None
+        offset, size = said.table
+        table = json.loads(os.pread(self._contents.number, size, offset))
+        videos = [VideoError(one) if isinstance(one, str) else Content(self._contents, *one) for one in table]
+        return Payload(videos, said.params)
+
+    def broken(self, *, late: bool) -> PredictionError:
+        taken = "too long" if late else "too much"
+        return PredictionError(f"The request takes {taken} to read: expected one that holds little but videos.")
+
+    def end(self) -> None:
+        self._body = self._contents = None
