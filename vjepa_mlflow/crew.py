@@ -27,12 +27,9 @@ TURN = 0.1
 PATIENCE = 0.1
 """Seconds of what one has had that are forgotten for each that it waits: so many that want little leave it a share."""
 
-PUT_ASIDE = 4
-"""Processes that may be paused, beside as many as may work."""
-
-HEAVY, TIMES_USUAL = 0.5, 8
-"""Seconds of processes that mark an asker which is refused when there is no room for others; and that, in terms of what
-askers usually take, since where all take long nobody is to blame."""
+TIMES_USUAL = 8
+"""Times what askers usually take of processes' seconds that one has to have had to be refused where there is no room for
+others: where all take long nobody is to blame."""
 
 REMEMBERED = 50
 """Askers whose seconds say what is usual."""
@@ -111,10 +108,13 @@ class Crew:
         server: from which the processes are forked; it is closed with this.
         work: what they do, with an end of a channel: see `serve_jobs`.
         count: how many work at once.
+        places: how many there are at most, with those that are paused.
+        heavy: seconds of processes below which no asker is refused, and after which a process is not used again: what
+            has taken long has taken memory, too, of which much would stay.
     """
 
-    def __init__(self, server: ForkServer, work: Callable[[Channel], None], *, count: int):
-        self._work = _Work(server, work, count)
+    def __init__(self, server: ForkServer, work: Callable[[Channel], None], *, count: int, places: int, heavy: float):
+        self._work = _Work(server, work, count, places, heavy)
         self._thread = threading.Thread(target=self._work.run, name="crew", daemon=True)
         self._thread.start()
         # The thread does not hold this object, with which its processes go, at the latest with the program.
@@ -194,8 +194,9 @@ class _Line(NamedTuple):
 class _Work:
     """What a crew's thread does. Nothing of it is touched by other threads, but for what they `post`."""
 
-    def __init__(self, server: ForkServer, work: Callable[[Channel], None], count: int):
-        self._server, self._function, self._count = server, work, count
+    def __init__(self, server: ForkServer, work: Callable[[Channel], None], count: int, places: int, heavy: float):
+        self._server, self._function = server, work
+        self._count, self._places, self._heavy = count, places, heavy
         self._posted: deque[Callable[[], None]] = deque()
         self._wake, self._woken = socket.socketpair()
         self._woken.setblocking(False)
@@ -288,8 +289,11 @@ class _Work:
         self._count_time(time.monotonic())
         job = self._take_from(member)
         if answer and job is not None:
-            member.resume()  # it may have been paused just then
-            self._idle.append(member)
+            if job.seconds > self._heavy:
+                self._remove(member)
+            else:
+                member.resume()  # it may have been paused just then
+                self._idle.append(member)
             _settle(job, lambda: job.finish(answer))
         else:  # one that was asked nothing has nothing to say
             self._remove(member)
@@ -327,14 +331,12 @@ class _Work:
         return None
 
     def _has_room(self) -> bool:
-        return bool(self._idle) or self._size() < 2 * self._count + PUT_ASIDE
-
-    def _size(self) -> int:
-        return len(self.working) + sum(len(line.paused) for line in self._lines.values())
+        paused = sum(len(line.paused) for line in self._lines.values())
+        return len(self.working) + paused < self._places
 
     def _make_room_for(self, line: "_Line") -> bool:
         usual = statistics.median(self._usual) if self._usual else 0.0
-        most = max(HEAVY, TIMES_USUAL * usual)
+        most = max(self._heavy, TIMES_USUAL * usual)
         others = [other for other in self._lines.values() if other is not line and other.paused]
         heavy = [other for other in others if other.asker.may_be_refused and other.asker.seconds > most]
         if not heavy:

@@ -2,10 +2,12 @@
 
 import heapq
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 from vjepa_mlflow.crew import Asker
 
@@ -33,7 +35,7 @@ class OfMany(Protocol[Given, Made]):
 class Batcher(Generic[Item, Result]):
     """Calls a function of many items with those that any threads submit, in a thread of its own.
 
-    Where more wait than it takes at once, those come first whose askers have had the least of processes' time.
+    Where more wait than it takes at once, those of askers that have had more of processes' time come as much later.
 
     Args:
         make: makes the function, in that thread, in which alone it is used. Where the function raises, it is called
@@ -61,10 +63,12 @@ class Batcher(Generic[Item, Result]):
         return result
 
 
-class _Waiting(NamedTuple, Generic[Item, Result]):
+@dataclass(frozen=True, eq=False)
+class _Waiting(Generic[Item, Result]):
     item: Item
     asker: Asker
     result: "Future[Result]"
+    since: float = field(default_factory=time.monotonic)
 
 
 def _end(line: "_Line[Item, Result]", thread: threading.Thread) -> None:
@@ -99,10 +103,8 @@ class _Line(Generic[Item, Result]):
             self._filled.wait_for(lambda: self._waiting or self._closed)
             if len(self._waiting) < self.size and not self._closed and self._are_coming():
                 self._filled.wait(WAIT_SECONDS)
-            numbers = range(len(self._waiting))
-            chosen = heapq.nsmallest(self.size, numbers, key=lambda number: self._waiting[number].asker.seconds)
-            batch = [self._waiting[number] for number in chosen]
-            self._waiting = [self._waiting[number] for number in numbers if number not in chosen]
+            batch = heapq.nsmallest(self.size, self._waiting, key=lambda one: one.since + one.asker.seconds)
+            self._waiting = [one for one in self._waiting if one not in batch]
             return batch
 
     def close(self) -> None:

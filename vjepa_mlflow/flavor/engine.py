@@ -77,6 +77,7 @@ class Engine:
         make = partial(_make_clip_classifier, model, processor, config, threads=task_cpus() or thread_count())
         # What computes is made in the thread that uses it: in a fork, OpenMP's threads of older ones are gone.
         self._batcher: Batcher[Tensor, Tensor] = Batcher(make, are_coming=lambda: self._decoders.are_working)
+        self._pin = torch.cuda.is_initialized()
         self.serving = self._decoders.serving
 
     def classify(self, video: Video, num_clips: int, asker: Asker) -> "Future[Classification]":
@@ -106,7 +107,9 @@ class Engine:
     def _take_reading(self, clips: "_Clips", number: int, asker: Asker, reading: "Future[Reading]") -> None:
         try:
             clip, warning = reading.result()
-            answer = self._batcher.submit(torch.from_numpy(clip), asker)
+            frames = torch.from_numpy(clip)
+            # Here and not by the thread that computes, which is what a server waits for.
+            answer = self._batcher.submit(frames.pin_memory() if self._pin else frames, asker)
         except BaseException as error:  # nobody would hear of it here
             clips.put(number, error)
         else:
@@ -156,8 +159,9 @@ class _Clips:
 
 
 def _average(clips: "Sequence[_Clip]") -> Classification:
-    probabilities = torch.stack([clip.probabilities for clip in clips]).mean(dim=0).numpy()
-    return Classification(probabilities, warning=max(clip.warning for clip in clips))
+    probabilities = [clip.probabilities for clip in clips]
+    averaged = probabilities[0] if len(clips) == 1 else torch.stack(probabilities).mean(dim=0)
+    return Classification(averaged.numpy(), warning=max(clip.warning for clip in clips))
 
 
 def _done(found: Classification) -> "Future[Classification]":

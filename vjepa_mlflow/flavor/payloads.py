@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
@@ -17,6 +18,9 @@ from vjepa_mlflow.flavor.payload_process import Answer, Request
 from vjepa_mlflow.processes import ForkServer
 from vjepa_mlflow.video import Content, Descriptor, VideoError
 
+PLACES, HEAVY = 3, 0.5
+"""Processes, all but one of which are paused, and each of which may take much memory; and seconds: see `Crew`."""
+
 SECONDS = 20.0
 """That reading a body may take."""
 
@@ -29,7 +33,7 @@ class Payload(NamedTuple):
         params: of the prediction, as the model's signature has them.
     """
 
-    videos: list[Content | VideoError]
+    videos: deque[Content | VideoError]
     params: dict[str, Any]
 
 
@@ -45,7 +49,9 @@ class Payloads:
         # PyArrow's threads would each take address space, which is limited.
         server = ForkServer(payload_process.__name__, MALLOC_ARENA_MAX="1", OMP_NUM_THREADS="1")
         work = partial(payload_process.work, signature.to_dict(), max_videos)
-        self._crew = Crew(server, work, count=1)  # it reads some hundred usual bodies a second
+        self._crew = Crew(
+            server, work, count=1, places=PLACES, heavy=HEAVY
+        )  # one reads some hundred usual bodies a second
         self.serving, self.refuse, self.close = self._crew.serving, self._crew.refuse, self._crew.close
 
     def submit(self, body: Content, content_type: str, asker: Asker) -> "Future[Payload]":
@@ -78,8 +84,8 @@ class _Body(Job[Payload]):
         assert self._contents is not None
         offset, size = said.table
         table = json.loads(os.pread(self._contents.number, size, offset))
-        videos = [VideoError(one) if isinstance(one, str) else Content(self._contents, *one) for one in table]
-        return Payload(videos, said.params)
+        videos = (VideoError(one) if isinstance(one, str) else Content(self._contents, *one) for one in table)
+        return Payload(deque(videos), said.params)
 
     def broken(self, *, late: bool) -> PredictionError:
         taken = "too long" if late else "too much"

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from vjepa_mlflow.channel import write
 from vjepa_mlflow.crew import Asker, BusyError
 from vjepa_mlflow.flavor.config import ServingConfig
+from vjepa_mlflow.flavor.engine import Classification
 from vjepa_mlflow.flavor.faults import OUR_FAULT, PredictionError
 from vjepa_mlflow.flavor.payloads import Payloads
 from vjepa_mlflow.flavor.video_classifier import Params, VideoClassifier
@@ -137,15 +139,18 @@ class Service:
         payload = await reading
         self._room.take(asker, sum(video.size for video in payload.videos if isinstance(video, Content)))
         params = Params.read(payload.params)
-        found = [asyncio.wrap_future(self._engine.classify(video, params.num_clips, asker)) for video in payload.videos]
+        total, rows = len(payload.videos), []
+        waiting: deque[asyncio.Future[Classification]] = deque()
         try:
-            return [
-                self._classifier.checked_row(await one, number, len(found), params)
-                for number, one in enumerate(found, start=1)
-            ]
+            for number in range(1, total + 1):
+                while payload.videos and len(waiting) < self._engine.ahead:
+                    begun = self._engine.classify(payload.videos.popleft(), params.num_clips, asker)
+                    waiting.append(asyncio.wrap_future(begun))
+                rows.append(self._classifier.checked_row(await waiting.popleft(), number, total, params))
         finally:
-            for one in found:
+            for one in waiting:
                 one.cancel()
+        return rows
 
 
 class _GoneError(Exception):

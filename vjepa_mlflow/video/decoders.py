@@ -21,6 +21,9 @@ from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import Limits
 from vjepa_mlflow.video.sampling import Sampling
 
+PAUSED, HEAVY = 3, 1.0
+"""Processes that are paused, each of which may hold the frames of a large clip; and seconds: see `Crew`."""
+
 PRELOADED = ("vjepa_mlflow.video.whole_av", decoder_process.__name__)
 
 
@@ -63,7 +66,8 @@ class Decoders:
         self._limits = limits
         self._own_limits = limits.for_own_files()
         # Address space is limited, and a heap for each thread would take much of it.
-        self._crew = Crew(ForkServer(*PRELOADED, MALLOC_ARENA_MAX="1"), decoder_process.work, count=count)
+        server = ForkServer(*PRELOADED, MALLOC_ARENA_MAX="1")
+        self._crew = Crew(server, decoder_process.work, count=count, places=count + PAUSED, heavy=HEAVY)
         self.serving, self.let_go, self.refuse = self._crew.serving, self._crew.let_go, self._crew.refuse
         self.close, self.abandon = self._crew.close, self._crew.abandon
 
