@@ -1,4 +1,4 @@
-"""The data set plugin, through MLflow's own names for it."""
+"""The data set plugin, through MLflow's own names for it, and what it costs to import."""
 
 import json
 import shutil
@@ -16,6 +16,7 @@ from vjepa_mlflow import UserError
 PROGRAM = """
 import sys
 import mlflow
+import vjepa_mlflow.evaluator  # as MLflow does where models are evaluated
 
 assert not {"torch", "transformers", "av"} & set(sys.modules)
 dataset = mlflow.data.from_video_folder(sys.argv[1])
