@@ -103,6 +103,7 @@ def test_what_users_add_is_told_of_the_videos_that_can_be_read(
         ({"label": "jump"}, {}, r"targets: 1 of its classes is none of the model's: 'jump' \(v0\): expected .* 7, 10"),
         ({"video": None}, {}, "data: 6 of 6 videos cannot be read: v0: it is of type NoneType"),
         ({"video": [b""] + [None] * 5}, {"bad_videos": "report"}, "data: 6 of 6 videos cannot be read: v0: it is empt"),
+        ({"video": "clip.mp4"}, {}, "6 of 6 videos cannot be read: v0: it is text that is not base64"),
         ({}, {"bad_videos": "skip"}, "bad_videos=skip: expected one of stop, report"),
         ({}, {"num_clips": 33}, "num_clips=33: expected a whole number from 1 to 32"),
         ({}, {"num_clips": "2"}, "num_clips='2': expected a whole number"),
@@ -119,6 +120,14 @@ def test_what_cannot_be_is_refused_in_a_sentence(
         ModelEvaluation().evaluate(
             model_type="classifier", dataset=dataset, run_id="", evaluator_config=config, model=model
         )
+
+
+def test_a_signature_that_drops_its_parameters_is_refused(
+    model: mlflow.pyfunc.PyFuncModel, videos: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.metadata.signature, "params", None)
+    with pytest.raises(UserError, match="no parameter num_clips, top_k, bad_videos: expected that"):
+        evaluate(model, videos)
 
 
 def test_other_models_are_left_to_others(model: mlflow.pyfunc.PyFuncModel) -> None:

@@ -200,12 +200,23 @@ def _ask(model: PyFuncModel, videos: pd.Series, samples: Sequence[Sample], num_c
     answers = _Answers()
     at_once = min(AT_ONCE, model.model_config.get("max_videos", AT_ONCE))
     params = {"num_clips": num_clips, "top_k": ALL_CLASSES, "bad_videos": "report"}
+    _check_signature(model, params)
     for start in range(0, len(videos), at_once):
         part = videos.iloc[start : start + at_once]
         for row in model.predict(pd.DataFrame({VIDEO: part.to_numpy()}), params=params).to_dict("records"):
             answers.add(row)
         _check_labels(samples, answers.labels)
     return answers
+
+
+def _check_signature(model: PyFuncModel, params: Mapping[str, Any]) -> None:
+    """Refuses a model that was saved with another signature, without a parameter that MLflow would then drop."""
+    schema = model.metadata.get_params_schema()
+    taken = {one.name for one in schema.params} if schema else set()
+    if missing := [name for name in params if name not in taken]:
+        raise UserError(
+            f"model: its signature has no parameter {few(missing)}: expected that of vjepa_mlflow.save_model"
+        )
 
 
 def _check_labels(samples: Sequence[Sample], labels: Sequence[str]) -> None:

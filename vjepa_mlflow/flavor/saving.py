@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import yaml
@@ -69,7 +69,7 @@ def save_model(
     seen: "SeenVideos | None" = None,
     conda_env: dict[str, Any] | str | None = None,
     mlflow_model: Model | None = None,
-    signature: ModelSignature | None = None,
+    signature: "ModelSignature | Literal[False] | None" = None,
     input_example: ModelInputExample | None = None,
     pip_requirements: list[str] | str | None = None,
     extra_pip_requirements: list[str] | str | None = None,
@@ -88,7 +88,7 @@ def save_model(
         seen: the videos that it was trained, validated and tested on.
         conda_env: environment, as in every MLflow flavour; one of this and the two below may be given.
         mlflow_model: the MLflow model to add the flavour to.
-        signature: replaces `default_signature()`.
+        signature: replaces `default_signature()`; False: there is none, and MLflow drops parameters of predictions.
         input_example: a data frame with a column `video` that holds bytes.
         pip_requirements: replaces `get_default_pip_requirements()`.
         extra_pip_requirements: is added to `get_default_pip_requirements()`.
@@ -118,7 +118,8 @@ def save_model(
             (path / MODEL_CARD).write_text(model_card, encoding="utf-8")
 
         mlflow_model = mlflow_model or Model()
-        mlflow_model.signature = signature or mlflow_model.signature or default_signature()
+        if signature is not False:
+            mlflow_model.signature = signature or mlflow_model.signature or default_signature()
         if input_example is not None:
             _save_example(mlflow_model, input_example, str(path))
         if metadata is not None:
