@@ -1,6 +1,7 @@
 """`mlflow.models.evaluate` with this project's evaluator, as MLflow calls it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -12,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.data.evaluation_dataset import EvaluationDataset
 from mlflow.metrics import MetricValue
 from mlflow.models import EvaluationResult, make_metric
+from mlflow.pyfunc import _ServedPyFuncModel
 
 from vjepa_mlflow import UserError, flavor
 from vjepa_mlflow.data import draw_clip
@@ -119,6 +121,18 @@ def test_what_cannot_be_is_refused_in_a_sentence(
     with pytest.raises(UserError, match=sentence):
         ModelEvaluation().evaluate(
             model_type="classifier", dataset=dataset, run_id="", evaluator_config=config, model=model
+        )
+
+
+def test_a_model_in_another_environment_is_refused(model: mlflow.pyfunc.PyFuncModel, videos: pd.DataFrame) -> None:
+    served = _ServedPyFuncModel(model.metadata, SimpleNamespace(invoke=len), 0, "uv")
+    with pytest.raises(UserError, match="^env_manager=uv: .* labels alone.*: expected env_manager=local$"):
+        ModelEvaluation().evaluate(
+            model_type="classifier",
+            dataset=EvaluationDataset(videos, targets="label"),
+            run_id="",
+            evaluator_config={},
+            model=served,
         )
 
 
