@@ -126,7 +126,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(
 
 def test_a_model_in_another_environment_is_refused(model: mlflow.pyfunc.PyFuncModel, videos: pd.DataFrame) -> None:
     served = _ServedPyFuncModel(model.metadata, SimpleNamespace(invoke=len), 0, "uv")
-    with pytest.raises(UserError, match="^env_manager=uv: .* labels alone.*: expected env_manager=local$"):
+    with pytest.raises(UserError, match=r"^env_manager=uv: .* labels alone.*: expected env_manager=local$"):
         ModelEvaluation().evaluate(
             model_type="classifier",
             dataset=EvaluationDataset(videos, targets="label"),
