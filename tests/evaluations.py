@@ -1,12 +1,21 @@
-"""Outcomes of models that were never trained, and videos with a look of their own."""
+"""Outcomes of models that were never trained, videos with a look of their own, and the evaluator as it is installed."""
 
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import av
 import numpy as np
+from helpers import PYPROJECT
+from mlflow.models.evaluation.evaluator_registry import _model_evaluation_registry
 
 from vjepa_mlflow.evaluation import Outcomes
+
+
+def register_evaluator() -> None:
+    """As MLflow does of what is installed, whichever version of the package that is."""
+    for name, value in PYPROJECT["project"]["entry-points"]["mlflow.model_evaluator"].items():
+        _model_evaluation_registry.register(name, EntryPoint(name, value, "mlflow.model_evaluator").load())
 
 
 def random_outcomes(*, videos: int, classes: int, seed: int = 0) -> Outcomes:

@@ -1,4 +1,4 @@
-"""The data set plugin, through MLflow's own names for it."""
+"""The data set plugin, through MLflow's own names for it, and what it costs to import."""
 
 import json
 import shutil
@@ -16,6 +16,7 @@ from vjepa_mlflow import UserError
 PROGRAM = """
 import sys
 import mlflow
+import vjepa_mlflow.evaluator  # as MLflow does where models are evaluated
 
 assert not {"torch", "transformers", "av"} & set(sys.modules)
 dataset = mlflow.data.from_video_folder(sys.argv[1])
@@ -65,6 +66,21 @@ def test_the_digest_goes_by_content_and_label(small_data: Path, tmp_path: Path) 
     changed.write_bytes((copy / "test" / "right_clockwise" / "8.mp4").read_bytes())
     assert len({digest, relabelled, mlflow.data.from_video_folder(copy).digest}) == 3
     assert mlflow.data.from_video_folder(copy, name="mine", digest="abc").digest == "abc"
+
+
+def test_an_evaluation_gets_the_videos_that_it_was_made_of(small_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_data / "val", tmp_path / "set/val")
+    dataset = mlflow.data.from_video_folder(tmp_path / "set", split="val")
+    given = dataset.to_evaluation_dataset()
+    video = tmp_path / "set" / given.features_data.path[0]
+    assert (given.digest, given.features_data.video[0]) == (dataset.digest, video.read_bytes())
+    assert given.labels_data[0] == video.parent.name
+    video.write_bytes(video.read_bytes()[:-1])
+    with pytest.raises(UserError, match=f"{video.name}: it has changed since the data set was made"):
+        dataset.to_evaluation_dataset()
+    video.unlink()
+    with pytest.raises(UserError, match=f"{video.name}: it cannot be read"):
+        dataset.to_evaluation_dataset()
 
 
 def test_a_video_in_two_classes_is_refused(small_data: Path, tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.data.dataset import Dataset
 from mlflow.data.dataset_source import DatasetSource
+from mlflow.data.pyfunc_dataset_mixin import PyFuncConvertibleDatasetMixin
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow.data.evaluation_dataset import EvaluationDataset
     from mlflow.types import Schema
 
     from vjepa_mlflow.data import Sample
@@ -69,8 +71,8 @@ class VideoDatasetSource(DatasetSource):
         return cls(str(raw_source))
 
 
-class LabelledVideos(Dataset):
-    """Labelled videos, all of a source's or one set of them.
+class LabelledVideos(Dataset, PyFuncConvertibleDatasetMixin):
+    """Labelled videos, all of a source's or one set of them, which `mlflow.models.evaluate` takes.
 
     Args:
         samples: the videos, with the digests of their content.
@@ -108,6 +110,29 @@ class LabelledVideos(Dataset):
         from mlflow.types import ColSpec, DataType, Schema
 
         return Schema([ColSpec(DataType.binary, "video"), ColSpec(DataType.string, "label")])
+
+    targets = "label"
+
+    def to_evaluation_dataset(
+        self, path: str | None = None, feature_names: "list[str] | None" = None
+    ) -> "EvaluationDataset":
+        """The videos' contents beside their names, groups and labels, all of them in memory.
+
+        Raises:
+            UserError: one cannot be read any more, or is another one than before.
+        """
+        import pandas as pd
+        from mlflow.data.evaluation_dataset import EvaluationDataset
+
+        rows = [(sample.name, sample.group, sample.label, _read(sample)) for sample in self._samples]
+        return EvaluationDataset(
+            pd.DataFrame(rows, columns=["path", "group", self.targets, "video"]),
+            targets=self.targets,
+            name=self.name,
+            path=path,
+            feature_names=feature_names,
+            digest=self.digest,
+        )
 
     @property
     def profile(self) -> dict[str, Any]:
@@ -174,6 +199,22 @@ def _from_path(
     source = VideoDatasetSource(str(locate_data(str(path)).resolve()))
     check_content(str(path), videos)
     return LabelledVideos(videos, source, name or "-".join(filter(None, [path.stem, split])), digest)
+
+
+def _read(sample: "Sample") -> bytes:
+    import hashlib
+
+    from vjepa_mlflow.errors import UserError, one_line
+    from vjepa_mlflow.reading import open_regular
+
+    try:
+        with open_regular(sample.path) as file:
+            content = file.read()
+    except OSError as error:
+        raise UserError(f"{sample.path}: it cannot be read ({one_line(error)}): expected a video") from error
+    if hashlib.sha256(content).hexdigest() != sample.digest:
+        raise UserError(f"{sample.path}: it has changed since the data set was made: expected the same video")
+    return content
 
 
 def _identified(sample: "Sample", identity: "Identity | VideoError") -> "Sample":

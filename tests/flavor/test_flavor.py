@@ -58,6 +58,9 @@ def test_a_saved_model_is_self_contained_and_holds_no_pickle(saved: Path) -> Non
     } <= files
     assert not [name for name in files if Path(name).suffix in {".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc"}]
     assert [name for name in files if name.endswith(".safetensors")] == ["checkpoint/model.safetensors"]
+    weights = (saved / "checkpoint/model.safetensors").stat().st_size
+    whole = sum(path.stat().st_size for path in saved.rglob("*") if path.is_file())
+    assert weights < Model.load(saved).model_size_bytes <= whole
     configuration = yaml.safe_load((saved / "MLmodel").read_text())["flavors"]["vjepa_mlflow"]
     assert configuration == {
         "format_version": 5,
@@ -177,6 +180,41 @@ def test_faults_of_the_model_are_not(served, clip: bytes, monkeypatch: pytest.Mo
         served.predict(flavor.example_input(clip))
     assert caught.value.get_http_status_code() == 500
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("cuda:7", "this machine has 0 CUDA GPUs: expected auto or cpu"),
+        ("7", "this machine has 0 CUDA GPUs: expected auto or cpu"),
+        ("mps", "expected auto, cpu, cuda or cuda:N"),
+        ("the fast one", "expected auto, cpu, cuda or cuda:N"),
+    ],
+)
+def test_a_device_of_mlflows_that_is_not_there_is_named(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, given: str, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setenv("MLFLOW_DEFAULT_PREDICTION_DEVICE", given)
+    for load in (mlflow.pyfunc.load_model, lambda path: flavor.make_video_classifier(flavor.fetch_model(path))):
+        with pytest.raises(UserError, match=f"^MLFLOW_DEFAULT_PREDICTION_DEVICE={given}: {expected}$"):
+            load(str(saved))
+
+
+def test_mlflows_device_is_heard_where_none_is_asked_for(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr("vjepa_mlflow.flavor.video_classifier.use_device", lambda name: made.append(name) or "cpu")
+    for given, config in [("-1", {}), ("cpu", {}), ("cuda:7", {"device": "cpu"})]:
+        monkeypatch.setenv("MLFLOW_DEFAULT_PREDICTION_DEVICE", given)
+        mlflow.pyfunc.load_model(str(saved), model_config=config)
+    assert made == ["cpu"] * 3
+
+
+@pytest.mark.parametrize("name", ["pip_requirements", "extra_pip_requirements"])
+def test_two_environments_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="Only one of `conda_env`"):
+        flavor.save_model(None, None, tmp_path / "model", stride=4, conda_env={}, **{name: ["pandas"]})
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_newer_format_is_refused(saved: Path, tmp_path: Path) -> None:

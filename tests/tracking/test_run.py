@@ -1,5 +1,6 @@
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Barrier
 
@@ -45,6 +46,33 @@ def test_a_run_that_was_joined_goes_on(tracking: str) -> None:
         assert log.run_id == run.info.run_id
         assert mlflow.active_run() is not None
         assert MlflowClient().get_run(log.run_id).info.status == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("switch", "within", "asked"),
+    [(None, False, True), ("false", False, False), ("1", True, True), (None, True, False)],
+)
+def test_system_metrics_are_the_users_to_switch(
+    tracking: str, monkeypatch: pytest.MonkeyPatch, switch: str | None, within: bool, asked: bool
+) -> None:
+    if switch is not None:
+        monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", switch)
+    seen = []
+    start = mlflow.start_run
+    with start(log_system_metrics=False) if within else nullcontext():
+        monkeypatch.setattr(
+            mlflow, "start_run", lambda log_system_metrics, **given: seen.append(log_system_metrics) or start(**given)
+        )
+        for job in [JOB] * (1 + within):  # the first one joins a run of the user's, and starts none
+            with run_log(job):
+                pass
+    assert seen == [asked]
+
+
+def test_a_switch_that_mlflow_does_not_read_is_named(tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "off")
+    with pytest.raises(UserError, match=r"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING value .* but got off"), run_log(JOB):
+        pass
 
 
 def test_the_run_of_mlflow_run_is_resumed(tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,16 @@ if TYPE_CHECKING:
     from vjepa_mlflow.data.beginning import Beginning, split_rows
     from vjepa_mlflow.data.demo import draw_clip
     from vjepa_mlflow.data.listing import DEMO, locate_data, read_data, read_training_data
-    from vjepa_mlflow.data.samples import SPLITS, Listing, Sample, describe_contents, describe_samples, few, label_ids
+    from vjepa_mlflow.data.samples import (
+        SPLITS,
+        Listing,
+        Sample,
+        describe_contents,
+        describe_samples,
+        few,
+        label_ids,
+        ordered,
+    )
     from vjepa_mlflow.data.seen import SeenVideos, joint_role, read_seen
     from vjepa_mlflow.data.splits import (
         ORDER,

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,8 +92,12 @@ def label_ids(samples: Sequence[Sample], labels: Sequence[str]) -> list[int]:
 
 
 def sorted_labels(samples: Sequence[Sample]) -> list[str]:
-    """The classes in a fixed order: by number where all are numbers, otherwise by name."""
-    labels = {sample.label for sample in samples}
+    """The classes in a fixed order, see `ordered`."""
+    return ordered({sample.label for sample in samples})
+
+
+def ordered(labels: Collection[str]) -> list[str]:
+    """Classes by number where all are numbers, otherwise by name."""
     if all(label.isdecimal() for label in labels):
         return sorted(labels, key=lambda label: (int(label), label))
     return sorted(labels)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from vjepa_mlflow.evaluation.intervals import FEWEST, TOO_FEW, Estimate, estimate_means, estimate_shares, proportion
     from vjepa_mlflow.evaluation.metrics import LOWER_IS_BETTER, TITLES, ClassResult, measure, measure_classes
+    from vjepa_mlflow.evaluation.model_evaluation import ModelEvaluation
     from vjepa_mlflow.evaluation.outcomes import Outcomes
     from vjepa_mlflow.evaluation.report import render_report
     from vjepa_mlflow.evaluation.results import Evaluation, evaluate

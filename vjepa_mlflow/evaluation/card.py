@@ -25,6 +25,10 @@ UNEVEN = 3
 MISCALIBRATED = 0.05
 """Difference of mean confidence and accuracy from which on the card speaks of it."""
 
+LIBRARY = "mlflow"
+"""What loads the model. Of transformers the Hub would show `pipeline("video-classification")`, which looks for a number
+of frames that a V-JEPA 2's configuration does not have, and would spread them over the whole video."""
+
 
 @dataclass(frozen=True)
 class TrainingRecord:
@@ -127,7 +131,7 @@ def _metadata(record: TrainingRecord, evaluation: Evaluation) -> ModelCardData:
     test = record.datasets["test"]
     return ModelCardData(
         base_model=record.checkpoint.name,
-        library_name="transformers",
+        library_name=LIBRARY,
         pipeline_tag="video-classification",
         tags=["vjepa2", "mlflow", "vjepa-mlflow"],
         model_name=record.title,

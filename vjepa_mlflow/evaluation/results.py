@@ -20,7 +20,7 @@ class Evaluation:
     Attributes:
         names: the videos, as the data names them.
         outcomes: what the model said of each.
-        properties: what was measured of each.
+        properties: what was measured of each; empty where nothing was.
         metrics: of the set, by name, see `metrics.MEANINGS`.
         classes: how it does on each class, the most difficult first.
         slices: how it does on thirds of the set by each property.
@@ -98,7 +98,7 @@ class Evaluation:
             "score": float(outcomes.confidences[index]),
             "score_of_label": float(outcomes.probabilities[index, outcomes.targets[index]]),
             "correct": bool(outcomes.hits[index]),
-            **asdict(self.properties[index]),
+            **(asdict(self.properties[index]) if self.properties else {}),
         }
 
 
@@ -111,7 +111,7 @@ def evaluate(names: Sequence[str], outcomes: Outcomes, properties: Sequence[Vide
     Args:
         names: of the videos.
         outcomes: of the same videos.
-        properties: of the same videos.
+        properties: of the same videos; empty where none are measured.
     """
     columns = pd.DataFrame([asdict(measured) for measured in properties])
     return Evaluation(

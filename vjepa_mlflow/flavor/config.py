@@ -16,7 +16,7 @@ class ServingConfig:
     environment variable `MLFLOW_PYFUNC_INFERENCE_CONFIG`, which holds JSON and reaches servers and Spark's executors.
 
     Attributes:
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`; MLflow's `MLFLOW_DEFAULT_PREDICTION_DEVICE` says which is `auto`.
         precision: of the forward pass: `fp32`, `tf32` or `bf16`.
         decoders: processes that decode videos; 0: one for each CPU, of those that Spark gives a task where it is one.
         batch_size: clips of all requests in one forward pass at most, on a GPU.

@@ -4,6 +4,8 @@ import functools
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 OVERRIDES = "MLFLOW_PYFUNC_INFERENCE_CONFIG"
 """The environment variable that changes values of a `ServingConfig`, wherever a model is served."""
+
+DEFAULT_DEVICE = "MLFLOW_DEFAULT_PREDICTION_DEVICE"
+"""The environment variable that says where MLflow's flavours compute if nothing else does."""
 
 
 class LoadedModel(NamedTuple):
@@ -174,5 +179,22 @@ def _classifier_of_process(path: str, model_uuid: str | None, config: ServingCon
 def _make_classifier(fetched: FetchedModel, config: ServingConfig) -> "VideoClassifier":
     from vjepa_mlflow.flavor.video_classifier import VideoClassifier
 
+    if config.device == "auto":
+        config = replace(config, device=_default_device())
     loaded = load_fetched(fetched)
     return VideoClassifier(loaded.model, loaded.processor, sampling=loaded.sampling, config=config)
+
+
+def _default_device() -> str:
+    """What `auto` is where MLflow's variable names a device, or numbers a GPU as its flavour of transformers has it."""
+    from vjepa_mlflow.model import choose_device
+
+    given = os.environ.get(DEFAULT_DEVICE, "")
+    name = given or "auto"
+    with suppress(ValueError):
+        name = f"cuda:{number}" if (number := int(given)) >= 0 else "cpu"
+    try:
+        return str(choose_device(name))
+    except UserError as error:
+        said = str(error).removeprefix(f"device={name}: ")
+        raise UserError(f"{DEFAULT_DEVICE}={shortened(given)}: {said}") from None

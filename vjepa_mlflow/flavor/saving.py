@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import yaml
@@ -22,8 +22,9 @@ from mlflow.utils.environment import (
     _process_conda_env,
     _process_pip_requirements,
     _PythonEnv,
+    _validate_env_arguments,
 )
-from mlflow.utils.file_utils import write_to
+from mlflow.utils.file_utils import get_total_file_size, write_to
 from mlflow.utils.model_utils import _validate_and_prepare_target_save_path
 
 from vjepa_mlflow.digest import sha256
@@ -68,7 +69,7 @@ def save_model(
     seen: "SeenVideos | None" = None,
     conda_env: dict[str, Any] | str | None = None,
     mlflow_model: Model | None = None,
-    signature: ModelSignature | None = None,
+    signature: "ModelSignature | Literal[False] | None" = None,
     input_example: ModelInputExample | None = None,
     pip_requirements: list[str] | str | None = None,
     extra_pip_requirements: list[str] | str | None = None,
@@ -85,19 +86,21 @@ def save_model(
         config: how it computes where it is loaded with `mlflow.pyfunc`.
         model_card: the text of `README.md`, in Hugging Face's format.
         seen: the videos that it was trained, validated and tested on.
-        conda_env: environment, as in every MLflow flavour.
+        conda_env: environment, as in every MLflow flavour; one of this and the two below may be given.
         mlflow_model: the MLflow model to add the flavour to.
-        signature: replaces `default_signature()`.
+        signature: replaces `default_signature()`; False: there is none, and MLflow drops parameters of predictions.
         input_example: a data frame with a column `video` that holds bytes.
         pip_requirements: replaces `get_default_pip_requirements()`.
-        extra_pip_requirements: is added to them.
+        extra_pip_requirements: is added to `get_default_pip_requirements()`.
         metadata: is kept in the MLmodel file.
 
     Raises:
         UserError: the classifier could not be loaded again: its weights are not finite, or a value is out of its range.
+        ValueError: of the environment more is given than MLflow's flavours take together.
     """
     from vjepa_mlflow.model import WEIGHTS_FILE, check_finite, check_saved, quiet_transformers
 
+    _validate_env_arguments(conda_env, pip_requirements, extra_pip_requirements)
     about = f"the model for {path}"
     check_sampling(about, stride, frames_per_second)
     check_finite(about, model.state_dict())
@@ -115,7 +118,8 @@ def save_model(
             (path / MODEL_CARD).write_text(model_card, encoding="utf-8")
 
         mlflow_model = mlflow_model or Model()
-        mlflow_model.signature = signature or default_signature()
+        if signature is not False:
+            mlflow_model.signature = signature or mlflow_model.signature or default_signature()
         if input_example is not None:
             _save_example(mlflow_model, input_example, str(path))
         if metadata is not None:
@@ -137,6 +141,7 @@ def save_model(
             weights_sha256=sha256([path / CHECKPOINT_FOLDER / WEIGHTS_FILE]),
             code=CODE_FOLDER,
         )
+        mlflow_model.model_size_bytes = get_total_file_size(path)
         mlflow_model.save(str(path / MLMODEL_FILE_NAME))
         _write_environment(path, conda_env, pip_requirements, extra_pip_requirements)
 
@@ -160,7 +165,7 @@ def _write_environment(
 ) -> None:
     if conda_env is None:
         # Given and not inferred: MLflow would infer by loading the model again in another process.
-        defaults = None if pip_requirements else get_default_pip_requirements()
+        defaults = get_default_pip_requirements() if pip_requirements is None else None
         environment, requirements, constraints = _process_pip_requirements(
             defaults, pip_requirements, extra_pip_requirements
         )

@@ -6,11 +6,12 @@ from vjepa_mlflow.lazy import load_when_used
 
 if TYPE_CHECKING:
     from vjepa_mlflow.tracking.artifacts import download, list_files, read_beginning
+    from vjepa_mlflow.tracking.delivery import mark_as_table
     from vjepa_mlflow.tracking.entries import DamageError, write_about
     from vjepa_mlflow.tracking.first_answer import wake_tracking
     from vjepa_mlflow.tracking.joining import Job
     from vjepa_mlflow.tracking.launched import stay_killed
-    from vjepa_mlflow.tracking.log import RunLog
+    from vjepa_mlflow.tracking.log import RunLog, draw, table_json
     from vjepa_mlflow.tracking.outbox import UndeliveredError
     from vjepa_mlflow.tracking.outbox_folder import MODEL, MODEL_NOTE, UNNAMED_MODEL, name_model, read_publication
     from vjepa_mlflow.tracking.registry import (

@@ -89,6 +89,11 @@ def _log_files(client: MlflowClient, run_id: str, entry: Path, *, name: str, rep
 def _log_table(client: MlflowClient, run_id: str, entry: Path, *, name: str) -> None:
     """As `log_table` does, which would append to what is there."""
     _log_as(client, run_id, entry, name)
+    mark_as_table(client, run_id, name)
+
+
+def mark_as_table(client: MlflowClient, run_id: str, name: str) -> None:
+    """Has MLflow's interface show an artifact as a table."""
     tables = json.loads(client.get_run(run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
     if (table := {"path": name, "type": "table"}) not in tables:
         client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([*tables, table]))

@@ -90,7 +90,7 @@ class RunLog:
 
     def figure(self, figure: Figure, name: str, *, step: int) -> bytes:
         """Logs a figure as `name`, a PNG file, whose content is returned."""
-        png = _draw(figure)
+        png = draw(figure)
         self._put(FILES, content=png, name=name)
         self._events.add_png(name.removesuffix(".png"), png, step)
         return png
@@ -101,7 +101,7 @@ class RunLog:
 
     def data_frame(self, frame: pd.DataFrame, name: str) -> None:
         """Logs a table that MLflow's interface shows and compares, instead of an earlier one of that name."""
-        self._put(TABLE, content=frame.to_json(orient="split", index=False, double_precision=15).encode(), name=name)
+        self._put(TABLE, content=table_json(frame), name=name)
 
     def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
         """Logs rows as a CSV file."""
@@ -188,7 +188,13 @@ class RunLog:
             self._outbox.put(kind, values, content)
 
 
-def _draw(figure: Figure) -> bytes:
+def table_json(frame: pd.DataFrame) -> bytes:
+    """A table as MLflow's interface reads it."""
+    text: str = frame.to_json(orient="split", index=False, double_precision=15)
+    return text.encode()
+
+
+def draw(figure: Figure) -> bytes:
     """A figure as a PNG file, laid out and drawn once, where savefig does both twice."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)

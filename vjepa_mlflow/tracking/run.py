@@ -12,6 +12,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunTag
 from mlflow.environment_variables import (
+    MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING,
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_HTTP_REQUEST_TIMEOUT,
     MLFLOW_RUN_ID,
@@ -206,7 +207,7 @@ def _activate(**arguments: Any) -> Run:
     before = mlflow.active_run()
     try:
         with in_one_go():
-            return mlflow.start_run(**arguments, log_system_metrics=True)
+            return mlflow.start_run(**arguments, log_system_metrics=_system_metrics())
     except MlflowException as error:
         said = f"{server()}: no run can be started: {one_line(error)}"
         allowed = ": expected a user who may write to the experiment" if understand(error) is Answer.FORBIDDEN else ""
@@ -215,6 +216,24 @@ def _activate(**arguments: Any) -> Run:
         if mlflow.active_run() is not before:  # which MLflow would end as FINISHED
             _end_run(_status(interrupt))
         raise
+
+
+def _system_metrics() -> bool:
+    """Whether a run that is started here has system metrics.
+
+    MLflow's switch says so where the user has set it, and in a run of the user's own, who said it of that one; else it
+    has.
+
+    Raises:
+        UserError: the switch is none that MLflow reads.
+    """
+    switch = MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+    if mlflow.active_run() is None and not switch.is_set():
+        return True
+    try:
+        return bool(switch.get())
+    except ValueError as error:
+        raise UserError(one_line(error)) from None
 
 
 @contextmanager
