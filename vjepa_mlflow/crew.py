@@ -28,7 +28,7 @@ PATIENCE = 0.1
 """Seconds of what one has had that are forgotten for each that it waits: so many that want little leave it a share."""
 
 TIMES_USUAL = 8
-"""Times what askers usually take of processes' seconds that one has to have had to be refused where there is no room for
+"""Times what askers usually take of processes' seconds that one must have had to be refused where there is no room for
 others: where all take long nobody is to blame."""
 
 REMEMBERED = 50

@@ -77,7 +77,7 @@ class Engine:
         make = partial(_make_clip_classifier, model, processor, config, threads=task_cpus() or thread_count())
         # What computes is made in the thread that uses it: in a fork, OpenMP's threads of older ones are gone.
         self._batcher: Batcher[Tensor, Tensor] = Batcher(make, are_coming=lambda: self._decoders.are_working)
-        self._pin = torch.cuda.is_initialized()
+        self._device = choose_device(config.device)
         self.serving = self._decoders.serving
 
     def classify(self, video: Video, num_clips: int, asker: Asker) -> "Future[Classification]":
@@ -107,13 +107,19 @@ class Engine:
     def _take_reading(self, clips: "_Clips", number: int, asker: Asker, reading: "Future[Reading]") -> None:
         try:
             clip, warning = reading.result()
-            frames = torch.from_numpy(clip)
-            # Here and not by the thread that computes, which is what a server waits for.
-            answer = self._batcher.submit(frames.pin_memory() if self._pin else frames, asker)
+            answer = self._batcher.submit(self._to_hand_over(clip), asker)
         except BaseException as error:  # nobody would hear of it here
             clips.put(number, error)
         else:
             answer.add_done_callback(partial(self._take_answer, clips, number, asker, clip.nbytes, warning))
+
+    def _to_hand_over(self, clip: np.ndarray) -> Tensor:
+        """A clip as a GPU takes it without waiting: copied here, and not by the thread that all answers wait for."""
+        frames = torch.from_numpy(clip)
+        if self._device.type == "cpu":
+            return frames
+        with torch.cuda.device(self._device):
+            return frames.pin_memory()
 
     def _take_answer(
         self, clips: "_Clips", number: int, asker: Asker, size: int, warning: str, answer: "Future[Tensor]"
