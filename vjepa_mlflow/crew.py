@@ -101,8 +101,8 @@ class Crew:
     """Processes that do jobs, each one at a time, of which only so many work at once.
 
     Who has had least of their time is next. A process that works for one that has had more is paused meanwhile; so it
-    does not matter how long a job takes. An asker that has had far more than usual is refused where there is no room to
-    pause another process.
+    does not matter how long a job takes. An asker that has had far more than usual is refused where several are paused,
+    and there is no room to pause another process.
 
     Args:
         server: from which the processes are forked; it is closed with this.
@@ -339,7 +339,7 @@ class _Work:
         most = max(self._heavy, TIMES_USUAL * usual)
         others = [other for other in self._lines.values() if other is not line and other.paused]
         heavy = [other for other in others if other.asker.may_be_refused and other.asker.seconds > most]
-        if not heavy:
+        if not heavy or len(others) == 1:  # the only one that is paused is not in the way of many
             return False
         self.refuse(max(heavy, key=lambda other: other.asker.seconds).asker)
         return True

@@ -3,10 +3,16 @@
 import os
 import signal
 import sys
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
+from typing import TypeVar
 
 from vjepa_mlflow.errors import UserError
+
+Result = TypeVar("Result")
 
 SECONDS_TO_ADD = 10
 """For which it is tried whether numbers can be added up in parallel: in vain, where OpenMP waits for threads."""
@@ -46,6 +52,22 @@ def check_fork(job: str) -> None:
             f"use: expected a new one (multiprocessing's spawn), or a fork from before that"
         )
     _Process.is_fork = False
+
+
+def call_apart(function: Callable[[], Result]) -> Result:
+    """Calls a function that may compute on the CPU; in a fork in a new thread, which has other threads of OpenMP's."""
+    if not _Process.is_fork:
+        return function()
+    called: Future[Result] = Future()
+
+    def call() -> None:
+        try:
+            called.set_result(function())
+        except BaseException as error:
+            called.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    return called.result()
 
 
 def check_gpu(job: str) -> None:

@@ -43,6 +43,8 @@ def _content(value: Any) -> bytes | VideoError:
         return value
     if isinstance(value, str):
         value = value.encode(errors="replace")
+    if isinstance(value, memoryview):
+        value = bytes(value)
     if not isinstance(value, bytes | bytearray):
         return VideoError(f"it is of type {type(value).__name__}: {EXPECTED}")
     if not value:

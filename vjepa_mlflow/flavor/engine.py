@@ -73,12 +73,12 @@ class Engine:
         cpus = config.decoders or task_cpus() or usable_cpus()
         self.ahead = AHEAD * max(cpus, config.batch_size)
         self.max_videos = sys.maxsize if in_spark else config.max_videos
-        self._decoders = Decoders(cpus, sampling, config.limits.for_own_files() if in_spark else config.limits)
+        decoders = Decoders(cpus, sampling, config.limits.for_own_files() if in_spark else config.limits)
         make = partial(_make_clip_classifier, model, processor, config, threads=task_cpus() or thread_count())
         # What computes is made in the thread that uses it: in a fork, OpenMP's threads of older ones are gone.
-        self._batcher: Batcher[Tensor, Tensor] = Batcher(make, are_coming=lambda: self._decoders.are_working)
+        self._batcher: Batcher[Tensor, Tensor] = Batcher(make, are_coming=lambda: decoders.are_working)
         self._device = choose_device(config.device)
-        self.serving = self._decoders.serving
+        self._decoders, self.serving = decoders, decoders.serving
 
     def classify(self, video: Video, num_clips: int, asker: Asker) -> "Future[Classification]":
         """Begins to say what a video shows, when it is the asker's turn.

@@ -20,6 +20,7 @@ from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.config import ServingConfig, read_config
 from vjepa_mlflow.flavor.saved_format import RUNS_SCHEME, URI_SCHEMES
 from vjepa_mlflow.flavor.saved_model import EXPECTED, FetchedModel, read_saved_model
+from vjepa_mlflow.forks import call_apart
 from vjepa_mlflow.paths import shortened
 from vjepa_mlflow.temporary import lack_of_room, own_place, own_temporaries
 from vjepa_mlflow.tracking.answers import describe_deletion
@@ -181,7 +182,7 @@ def _make_classifier(fetched: FetchedModel, config: ServingConfig) -> "VideoClas
 
     if config.device == "auto":
         config = replace(config, device=_default_device())
-    loaded = load_fetched(fetched)
+    loaded = call_apart(lambda: load_fetched(fetched))
     return VideoClassifier(loaded.model, loaded.processor, sampling=loaded.sampling, config=config)
 
 

@@ -11,9 +11,10 @@ import json
 import os
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from mlflow.utils.proto_json_utils import dataframe_from_parsed_json
 
 from vjepa_mlflow.channel import Channel, write
 from vjepa_mlflow.crew import serve_jobs
+from vjepa_mlflow.errors import one_line
 from vjepa_mlflow.flavor.contents import COLUMN, EXPECTED, check_frame, read_contents
 from vjepa_mlflow.flavor.faults import PredictionError, sentence_of
 from vjepa_mlflow.video import VideoError
@@ -126,12 +128,21 @@ def _parse(body: int, request: Request) -> tuple[Any, Any]:
         raise PredictionError(f"Content-Type: {request.content_type}: expected one of {expected}, in UTF-8.")
     content = os.pread(body, request.size, 0)
     if kind == scoring_server.CONTENT_TYPE_PARQUET:
-        return scoring_server.parse_parquet_input(BytesIO(content)), None
+        return _read_table("Parquet", pd.read_parquet, BytesIO(content)), None
     text = _decode(content, "utf-8" if kind == scoring_server.CONTENT_TYPE_CSV else json.detect_encoding(content))
     del content  # it may be large
     if kind == scoring_server.CONTENT_TYPE_CSV:
-        return scoring_server.parse_csv_input(StringIO(text)), None
+        return _read_table("CSV", partial(pd.read_csv, dtype=object), StringIO(text)), None
     return _parse_json(text)
+
+
+def _read_table(kind: str, read: Callable[[Any], pd.DataFrame], content: BytesIO | StringIO) -> pd.DataFrame:
+    try:
+        return read(content)
+    except MemoryError:
+        raise
+    except Exception as error:  # each format has errors of its own
+        raise PredictionError(f"The request's body cannot be read as {kind}: {one_line(error).rstrip('.')}.") from None
 
 
 def _decode(content: bytes, encoding: str) -> str:

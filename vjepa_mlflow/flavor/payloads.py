@@ -46,12 +46,11 @@ class Payloads:
     """
 
     def __init__(self, signature: ModelSignature, *, max_videos: int):
-        # PyArrow's threads would each take address space, which is limited.
-        server = ForkServer(payload_process.__name__, MALLOC_ARENA_MAX="1", OMP_NUM_THREADS="1")
+        # Address space is limited, and these would take much of it for later.
+        apart = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
         work = partial(payload_process.work, signature.to_dict(), max_videos)
-        self._crew = Crew(
-            server, work, count=1, places=PLACES, heavy=HEAVY
-        )  # one reads some hundred usual bodies a second
+        # One at a time reads some hundred usual bodies a second.
+        self._crew = Crew(ForkServer(payload_process.__name__, **apart), work, count=1, places=PLACES, heavy=HEAVY)
         self.serving, self.refuse, self.close = self._crew.serving, self._crew.refuse, self._crew.close
 
     def submit(self, body: Content, content_type: str, asker: Asker) -> "Future[Payload]":

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
-from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow.crew import Asker
 from vjepa_mlflow.flavor.config import ServingConfig
@@ -20,7 +20,7 @@ from vjepa_mlflow.flavor.contents import read_contents
 from vjepa_mlflow.flavor.engine import Classification, Engine, Video
 from vjepa_mlflow.flavor.faults import OUR_FAULT, PredictionError
 from vjepa_mlflow.flavor.signature import BAD_VIDEOS, COLUMNS, DEFAULT_PARAMS, MAX_CLIPS, check_answers
-from vjepa_mlflow.model import choose_device, label_names
+from vjepa_mlflow.model import choose_device, from_arrays, label_names, to_arrays
 from vjepa_mlflow.video import Sampling
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,8 @@ class VideoClassifier:
             return self._engine
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, self._made_of
+        model, *others = self._made_of
+        return _again, (*to_arrays(model), *others)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "VideoClassifier":
         return self  # nothing of it ever changes
@@ -190,6 +191,10 @@ os.register_at_fork(after_in_child=_begin_all_anew)
 
 
 def _again(
-    model: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor, sampling: Sampling, config: ServingConfig
+    model_config: VJEPA2Config,
+    weights: dict[str, np.ndarray],
+    processor: VJEPA2VideoProcessor,
+    sampling: Sampling,
+    config: ServingConfig,
 ) -> VideoClassifier:
-    return VideoClassifier(model, processor, sampling=sampling, config=config)
+    return VideoClassifier(from_arrays(model_config, weights), processor, sampling=sampling, config=config)

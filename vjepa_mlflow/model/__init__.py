@@ -27,11 +27,13 @@ if TYPE_CHECKING:
         count_parameters,
         drawn_anew,
         freeze_backbone,
+        from_arrays,
         label_names,
         load_classifier,
         load_processor,
         load_trained,
         make_processor,
+        to_arrays,
     )
     from vjepa_mlflow.model.device import (
         autocast,

@@ -1,10 +1,12 @@
 """A frozen backbone and a head for new classes."""
 
 import math
-from collections.abc import Sequence, Set
+import warnings
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
@@ -271,10 +273,26 @@ def copy_to(model: VJEPA2ForVideoClassification, device: torch.device) -> VJEPA2
     """A classifier with the same weights on a device; itself, where it is there."""
     if model.device == device:
         return model
+    return _with_weights(model.config, {name: tensor.to(device) for name, tensor in model.state_dict().items()})
+
+
+def to_arrays(model: VJEPA2ForVideoClassification) -> tuple[VJEPA2Config, dict[str, np.ndarray]]:
+    """A classifier on the CPU as what any pickler takes by value; of tensors, some hand over a file descriptor."""
+    return model.config, {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
+
+
+def from_arrays(config: VJEPA2Config, weights: Mapping[str, np.ndarray]) -> VJEPA2ForVideoClassification:
+    """The classifier that `to_arrays` was given. Arrays that may only be read stay so: nothing writes to them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return _with_weights(config, {name: torch.from_numpy(array) for name, array in weights.items()})
+
+
+def _with_weights(config: VJEPA2Config, weights: Mapping[str, Tensor]) -> VJEPA2ForVideoClassification:
     with torch.device("meta"), quiet_transformers():
-        copy = VJEPA2ForVideoClassification(model.config)
-    copy.load_state_dict({name: tensor.to(device) for name, tensor in model.state_dict().items()}, assign=True)
-    return copy.eval()
+        model = VJEPA2ForVideoClassification(config)
+    model.load_state_dict(weights, assign=True)
+    return model.eval()
 
 
 def freeze_backbone(model: VJEPA2ForVideoClassification) -> VJEPA2ForVideoClassification:

@@ -21,7 +21,7 @@ from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import Limits
 from vjepa_mlflow.video.sampling import Sampling
 
-PAUSED, HEAVY = 3, 1.0
+PAUSED, HEAVY = 2, 1.0
 """Processes that are paused, each of which may hold the frames of a large clip; and seconds: see `Crew`."""
 
 PRELOADED = ("vjepa_mlflow.video.whole_av", decoder_process.__name__)
