@@ -231,10 +231,8 @@ class _Work:
             end.close()
 
     def close(self) -> None:
-        """Ends all processes; what was not done is cancelled."""
-        for line in list(self._lines.values()):
-            self._give_up(line, CancelledError)
-        for member in self._idle:
+        """Ends all processes. Nobody waits for what was not done, but threads that end with the program."""
+        for member in self._all_members():
             self._remove(member)
         self._server.close()
         self._closed = True
@@ -261,15 +259,17 @@ class _Work:
             self._give_up(line, BusyError)
 
     def abandon(self) -> None:
-        for line in self._lines.values():
-            self._idle += line.paused
-        for member in [*self._idle, *self.working]:
+        for member in self._all_members():
             member.let_go()
         for end in (self._wake, self._woken, self._selector):
             end.close()
 
     def let_go(self, asker: Asker, size: int) -> None:
         asker.held -= size
+
+    def _all_members(self) -> "list[_Member]":
+        paused = [member for line in self._lines.values() for member in line.paused]
+        return [*self._idle, *self.working, *paused]
 
     def _seconds_to_wait(self) -> float | None:
         if not self.working:

@@ -55,9 +55,7 @@ def check_fork(job: str) -> None:
 
 
 def call_apart(function: Callable[[], Result]) -> Result:
-    """Calls a function that may compute on the CPU; in a fork in a new thread, which has other threads of OpenMP's."""
-    if not _Process.is_fork:
-        return function()
+    """Calls a function that computes on the CPU in a new thread, whose threads of OpenMP's no fork had or will miss."""
     called: Future[Result] = Future()
 
     def call() -> None:

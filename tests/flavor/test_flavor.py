@@ -203,7 +203,7 @@ def test_a_device_of_mlflows_that_is_not_there_is_named(
 
 def test_mlflows_device_is_heard_where_none_is_asked_for(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    monkeypatch.setattr("vjepa_mlflow.flavor.video_classifier.use_device", lambda name: made.append(name) or "cpu")
+    monkeypatch.setattr("vjepa_mlflow.flavor.video_classifier.choose_device", made.append)
     for given, config in [("-1", {}), ("cpu", {}), ("cuda:7", {"device": "cpu"})]:
         monkeypatch.setenv("MLFLOW_DEFAULT_PREDICTION_DEVICE", given)
         mlflow.pyfunc.load_model(str(saved), model_config=config)

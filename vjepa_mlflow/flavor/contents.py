@@ -31,8 +31,8 @@ def check_frame(model_input: pd.DataFrame, *, at_most: int) -> None:
     Raises:
         PredictionError: says so.
     """
-    if COLUMN not in model_input or model_input.empty:
-        raise PredictionError("Expected at least one row with a column 'video' that holds a video file.")
+    if list(model_input.columns).count(COLUMN) != 1 or model_input.empty:
+        raise PredictionError("Expected at least one row, with one column 'video' that holds a video file.")
     if len(model_input) > at_most:
         raise PredictionError(f"The request holds {len(model_input)} videos: expected at most {at_most} (max_videos).")
 

@@ -121,8 +121,8 @@ def _parse(body: int, request: Request) -> tuple[Any, Any]:
     Raises:
         MlflowException: it does not, or the body is not of the type that it is said to be.
     """
-    kind, *parameters = (part.strip() for part in request.content_type.split(";"))
-    unknown = [one for one in parameters if one.lower().replace('"', "") != "charset=utf-8"]
+    kind, *parameters = (part.strip() for part in request.content_type.lower().replace('"', "").split(";"))
+    unknown = [one for one in parameters if one != "charset=utf-8"]
     if unknown or kind not in scoring_server.CONTENT_TYPES:
         expected = ", ".join(scoring_server.CONTENT_TYPES)
         raise PredictionError(f"Content-Type: {request.content_type}: expected one of {expected}, in UTF-8.")
@@ -136,7 +136,7 @@ def _parse(body: int, request: Request) -> tuple[Any, Any]:
     return _parse_json(text)
 
 
-def _read_table(kind: str, read: Callable[[Any], pd.DataFrame], content: BytesIO | StringIO) -> pd.DataFrame:
+def _read_table(kind: str, read: Callable[[Any], Any], content: BytesIO | StringIO) -> pd.DataFrame:
     try:
         return read(content)
     except MemoryError:

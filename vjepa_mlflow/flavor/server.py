@@ -29,13 +29,15 @@ def serve(classifier: VideoClassifier, service: Service) -> None:
     import fastapi
     from starlette.middleware import Middleware
 
-    class GuardedApp(fastapi.FastAPI):
+    plain = fastapi.FastAPI
+
+    class GuardedApp(plain):  # type: ignore[misc, valid-type]
         def __init__(self, **options: Any):
+            fastapi.FastAPI = plain  # type: ignore[misc]
             super().__init__(**options)
             self.user_middleware.append(Middleware(Guard))
 
-    if fastapi.FastAPI.__name__ != GuardedApp.__name__:  # as after an earlier model
-        fastapi.FastAPI = GuardedApp  # type: ignore[misc]
+    fastapi.FastAPI = GuardedApp  # type: ignore[misc]
     _SERVICES[classifier] = service
 
 

@@ -192,7 +192,7 @@ os.register_at_fork(after_in_child=_begin_all_anew)
 
 def _again(
     model_config: VJEPA2Config,
-    weights: dict[str, np.ndarray],
+    weights: dict[str, tuple[np.ndarray, int]],
     processor: VJEPA2VideoProcessor,
     sampling: Sampling,
     config: ServingConfig,

@@ -1,7 +1,6 @@
 """A frozen backbone and a head for new classes."""
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +23,9 @@ ACTIVATIONS = sorted(set(ACT2FN) - {"xielu"})
 
 MOST_DRAWN = 1 << 29
 """Weights that are drawn anew at most: three times those of the largest V-JEPA 2's pooler and predictor."""
+
+VECTOR = 64
+"""Bytes that a CPU works on at once, at most."""
 
 _ENCODER, _PREDICTOR, _POOLER, _CLASSIFIER = "vjepa2.encoder.", "vjepa2.predictor.", "pooler.", "classifier."
 
@@ -276,16 +278,28 @@ def copy_to(model: VJEPA2ForVideoClassification, device: torch.device) -> VJEPA2
     return _with_weights(model.config, {name: tensor.to(device) for name, tensor in model.state_dict().items()})
 
 
-def to_arrays(model: VJEPA2ForVideoClassification) -> tuple[VJEPA2Config, dict[str, np.ndarray]]:
-    """A classifier on the CPU as what any pickler takes by value; of tensors, some hand over a file descriptor."""
-    return model.config, {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
+def to_arrays(model: VJEPA2ForVideoClassification) -> tuple[VJEPA2Config, dict[str, tuple[np.ndarray, int]]]:
+    """A classifier on the CPU as what any pickler takes by value; of tensors, some hand over a file descriptor.
+
+    Returns:
+        Its configuration; and its weights by name, each with the place in a vector at which it begins in memory, on
+        which the last bits of what is computed depend.
+    """
+    weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    return model.config, {name: (tensor.numpy(), tensor.data_ptr() % VECTOR) for name, tensor in weights.items()}
 
 
-def from_arrays(config: VJEPA2Config, weights: Mapping[str, np.ndarray]) -> VJEPA2ForVideoClassification:
-    """The classifier that `to_arrays` was given. Arrays that may only be read stay so: nothing writes to them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return _with_weights(config, {name: torch.from_numpy(array) for name, array in weights.items()})
+def from_arrays(config: VJEPA2Config, weights: Mapping[str, tuple[np.ndarray, int]]) -> VJEPA2ForVideoClassification:
+    """The classifier that `to_arrays` was given, with memory of its own."""
+    return _with_weights(config, {name: torch.from_numpy(_placed(*weight)) for name, weight in weights.items()})
+
+
+def _placed(array: np.ndarray, place: int) -> np.ndarray:
+    memory = np.empty(array.nbytes + VECTOR, np.uint8)
+    begin = (place - memory.ctypes.data) % VECTOR
+    placed = memory[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+    placed[...] = array
+    return placed
 
 
 def _with_weights(config: VJEPA2Config, weights: Mapping[str, Tensor]) -> VJEPA2ForVideoClassification:
