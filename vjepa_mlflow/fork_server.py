@@ -59,6 +59,7 @@ class _Children:
         """Ends them, and waits for them."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._send(signal.SIGTERM)  # of which those that read videos die
+        self._send(signal.SIGCONT)  # those that are stopped hear of it only then
         deadline = time.monotonic() + SECONDS_TO_END
         while self._running and time.monotonic() < deadline:
             time.sleep(PAUSE)

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -15,9 +16,11 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.tracking.artifact_utils import _get_root_uri_and_artifact_path
 
+import vjepa_mlflow
 from vjepa_mlflow import video
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.config import ServingConfig, read_config
+from vjepa_mlflow.flavor.packing import CODE_FOLDER
 from vjepa_mlflow.flavor.saved_format import RUNS_SCHEME, URI_SCHEMES
 from vjepa_mlflow.flavor.saved_model import EXPECTED, FetchedModel, read_saved_model
 from vjepa_mlflow.forks import call_apart
@@ -153,9 +156,17 @@ def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> "Vide
 
     config = read_config(model_config or {})
     fetched = read_saved_model(Path(path), path)
+    _leave_out_copy(fetched.folder / CODE_FOLDER)
     if task_cpus() is not None:
         return _classifier_of_process(path, fetched.model_uuid, config)
     return _serve(fetched, config) if is_server() else _make_classifier(fetched, config)
+
+
+def _leave_out_copy(code: Path) -> None:
+    """Takes a model's copy of this package, if it is not this one, from Python's path: processes that start with that
+    path would have another package than the one that this process sends them pickled models of."""
+    if not Path(vjepa_mlflow.__file__).is_relative_to(code):
+        sys.path[:] = [place for place in sys.path if place != str(code)]
 
 
 def _serve(fetched: FetchedModel, config: ServingConfig) -> "VideoClassifier":

@@ -44,9 +44,10 @@ FRAMES = {scoring_server.DF_SPLIT: "split", scoring_server.DF_RECORDS: "records"
 
 @dataclass(frozen=True)
 class Request:
-    """A body, of so many bytes."""
+    """A body of so many bytes, and what its headers say of it."""
 
     content_type: str
+    content_encoding: str
     size: int
 
 
@@ -129,7 +130,7 @@ def _parse(body: int, request: Request) -> tuple[Any, Any]:
     content = os.pread(body, request.size, 0)
     if kind == scoring_server.CONTENT_TYPE_PARQUET:
         return _read_table("Parquet", pd.read_parquet, BytesIO(content)), None
-    text = _decode(content, "utf-8" if kind == scoring_server.CONTENT_TYPE_CSV else json.detect_encoding(content))
+    text = _decode(content, request, is_json=kind == scoring_server.CONTENT_TYPE_JSON)
     del content  # it may be large
     if kind == scoring_server.CONTENT_TYPE_CSV:
         return _read_table("CSV", partial(pd.read_csv, dtype=object), StringIO(text)), None
@@ -145,11 +146,13 @@ def _read_table(kind: str, read: Callable[[Any], Any], content: BytesIO | String
         raise PredictionError(f"The request's body cannot be read as {kind}: {one_line(error).rstrip('.')}.") from None
 
 
-def _decode(content: bytes, encoding: str) -> str:
+def _decode(content: bytes, request: Request, *, is_json: bool) -> str:
     try:
-        return content.decode(encoding, "surrogatepass")
+        return content.decode(json.detect_encoding(content) if is_json else "utf-8", "surrogatepass")
     except UnicodeDecodeError:
-        raise PredictionError("The request's body is not text in UTF-8: expected JSON or CSV.") from None
+        coded = request.content_encoding
+        about = f"Content-Encoding: {coded}" if coded else "The request's body is not text in UTF-8"
+        raise PredictionError(f"{about}: expected JSON or CSV that is not compressed.") from None
 
 
 def _parse_json(text: str) -> tuple[Any, Any]:
@@ -170,13 +173,15 @@ def _parse_json(text: str) -> tuple[Any, Any]:
 def _read_form(form: str, value: Any) -> Any:
     if form in FRAMES:
         frame = dataframe_from_parsed_json(value, pandas_orient=FRAMES[form])
-        if COLUMN in frame:
+        if list(frame.columns).count(COLUMN) == 1:
             frame[COLUMN] = pd.Series(map(_from_base64, frame[COLUMN]), index=frame.index, dtype=object)
         return frame
     # MLflow would make arrays of these, whose texts all take as much memory as the longest.
     if isinstance(value, dict):
         return pd.DataFrame(value if any(isinstance(one, list) for one in value.values()) else [value])
-    return pd.DataFrame(value)
+    if isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        return pd.DataFrame(value)
+    return pd.DataFrame({COLUMN: value if isinstance(value, list) else [value]})
 
 
 def _from_base64(text: Any) -> bytes | VideoError:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 from functools import partial
@@ -53,22 +53,27 @@ class Payloads:
         self._crew = Crew(ForkServer(payload_process.__name__, **apart), work, count=1, places=PLACES, heavy=HEAVY)
         self.serving, self.refuse, self.close = self._crew.serving, self._crew.refuse, self._crew.close
 
-    def submit(self, body: Content, content_type: str, asker: Asker) -> "Future[Payload]":
+    def submit(self, body: Content, headers: Mapping[str, str], asker: Asker) -> "Future[Payload]":
         """Has a body read when it is the asker's turn.
+
+        Args:
+            body: of a request.
+            headers: by their names in small letters; there is a `content-type`.
+            asker: for whom.
 
         Returns:
             A future of what is in it, or of a PredictionError.
         """
-        return self._crew.submit(_Body(body, content_type, asker))
+        return self._crew.submit(_Body(body, headers, asker))
 
 
 class _Body(Job[Payload]):
     """A body to be read."""
 
-    def __init__(self, body: Content, content_type: str, asker: Asker):
+    def __init__(self, body: Content, headers: Mapping[str, str], asker: Asker):
         super().__init__(asker, limit=SECONDS)
         self._body: Content | None = body
-        self._request = Request(content_type, body.size)
+        self._request = Request(headers["content-type"], headers.get("content-encoding", ""), body.size)
         self._contents: Descriptor | None = None
 
     def begin(self) -> tuple[bytes, Sequence[int]]:

@@ -57,7 +57,7 @@ class Guard:
         if service is None:
             await self._app(scope, receive, send)
         else:
-            await service.answer(dict(scope["headers"]), receive, send)
+            await service.answer(scope["headers"], receive, send)
 
 
 def _service_of(app: Any) -> Service | None:

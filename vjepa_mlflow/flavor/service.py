@@ -50,7 +50,7 @@ class Service:
         self._largest = config.max_request_bytes
         self._room = _Room(TIMES_LARGEST * config.max_request_bytes, self._refuse)
 
-    async def answer(self, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
+    async def answer(self, headers: Iterable[tuple[bytes, bytes]], receive: Receive, send: Send) -> None:
         """Takes a request and answers it, in ASGI.
 
         What a client does wrong is answered 400, with one sentence; 503 what there is no room for; and 500 a fault of
@@ -58,7 +58,7 @@ class Service:
         """
         try:
             with self._visit() as asker:
-                rows = await self._predictions(headers, receive, asker)
+                rows = await self._predictions(_texts(headers), receive, asker)
         except _GoneError:
             return
         except BusyError:
@@ -83,12 +83,12 @@ class Service:
         self._payloads.refuse(asker)
         self._engine.refuse(asker)
 
-    async def _predictions(
-        self, headers: Mapping[bytes, bytes], receive: Receive, asker: Asker
-    ) -> list[dict[str, Any]]:
+    async def _predictions(self, headers: Mapping[str, str], receive: Receive, asker: Asker) -> list[dict[str, Any]]:
         """Reads a request and does what it asks for, while its client is there."""
         body = await self._read(receive, asker)
-        work = asyncio.ensure_future(self._predict(body, _content_type(headers), asker))
+        if "content-type" not in headers:
+            raise PredictionError("Expected a header Content-Type, such as application/json.")
+        work = asyncio.ensure_future(self._predict(body, headers, asker))
         del body  # which need not be kept until there are answers
         gone = asyncio.ensure_future(_until_gone(receive))
         try:
@@ -133,8 +133,8 @@ class Service:
             raise BusyError
         return Content(memory, 0, size)
 
-    async def _predict(self, body: Content, content_type: str, asker: Asker) -> list[dict[str, Any]]:
-        reading = asyncio.wrap_future(self._payloads.submit(body, content_type, asker))
+    async def _predict(self, body: Content, headers: Mapping[str, str], asker: Asker) -> list[dict[str, Any]]:
+        reading = asyncio.wrap_future(self._payloads.submit(body, headers, asker))
         del body
         payload = await reading
         self._room.take(asker, sum(video.size for video in payload.videos if isinstance(video, Content)))
@@ -181,18 +181,9 @@ class _Room:
             self._refuse(most)
 
 
-def _content_type(headers: Mapping[bytes, bytes]) -> str:
-    """The type of a body.
-
-    Raises:
-        PredictionError: there is none, or the body is compressed.
-    """
-    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
-    if encoding.strip().lower() != "identity":
-        raise PredictionError(f"Content-Encoding: {encoding}: expected a body that is not compressed.")
-    if b"content-type" not in headers:
-        raise PredictionError("Expected a header Content-Type, such as application/json.")
-    return headers[b"content-type"].decode("latin-1")
+def _texts(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by name, the first of each."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(list(headers))}
 
 
 async def _until_gone(receive: Receive) -> None:
