@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow.errors import UserError, remark
-from vjepa_mlflow.model import CENTRED, Backbone, Head, autocast, cpu_threads, matmul_precision, preprocess
+from vjepa_mlflow.model import CENTRED, Backbone, Captured, Head, autocast, cpu_threads, matmul_precision, preprocess
 
 
 class ClipClassifier:
@@ -42,6 +42,7 @@ class ClipClassifier:
         self._threads = threads
         self._backbone = Backbone(model, precision=precision)
         self._head = Head(model).eval()
+        self._captured: dict[torch.Size, Captured] = {}
         self.batch_size = batch_size if self._device.type == "cuda" else 1
         self._warm_up(model.config.frames_per_clip)
 
@@ -55,8 +56,16 @@ class ClipClassifier:
             return logits.double().softmax(dim=-1).cpu()
 
     def _forward(self, pixels: Tensor) -> Tensor:
+        features = self._backbone(pixels)
+        if self._device.type == "cpu":
+            return self._classify(features)
+        if features.shape not in self._captured:
+            self._captured[features.shape] = Captured(self._classify, features)
+        return self._captured[features.shape](features).clone()
+
+    def _classify(self, features: Tensor) -> Tensor:
         with autocast(self._device, self._precision):
-            return self._head(self._backbone(pixels).float()).float()
+            return self._head(features.float()).float()
 
     def _warm_up(self, frames: int) -> None:
         """Does what the first batch of each size would have to wait for."""

@@ -73,11 +73,15 @@ class Engine:
         cpus = config.decoders or task_cpus() or usable_cpus()
         self.ahead = AHEAD * max(cpus, config.batch_size)
         self.max_videos = sys.maxsize if in_spark else config.max_videos
-        decoders = Decoders(cpus, sampling, config.limits.for_own_files() if in_spark else config.limits)
+        limits = config.limits.for_own_files() if in_spark else config.limits
+        device = choose_device(config.device)
+        if device.type == "cuda":
+            check_gpu("predict")
+        allocate = partial(_pinned, device) if device.type == "cuda" else None
+        decoders = Decoders(cpus, sampling, limits, allocate=allocate)
         make = partial(_make_clip_classifier, model, processor, config, threads=task_cpus() or thread_count())
         # What computes is made in the thread that uses it: in a fork, OpenMP's threads of older ones are gone.
         self._batcher: Batcher[Tensor, Tensor] = Batcher(make, are_coming=lambda: decoders.are_working)
-        self._device = choose_device(config.device)
         self._decoders, self.serving = decoders, decoders.serving
 
     def classify(self, video: Video, num_clips: int, asker: Asker) -> "Future[Classification]":
@@ -107,19 +111,11 @@ class Engine:
     def _take_reading(self, clips: "_Clips", number: int, asker: Asker, reading: "Future[Reading]") -> None:
         try:
             clip, warning = reading.result()
-            answer = self._batcher.submit(self._to_hand_over(clip), asker)
+            answer = self._batcher.submit(torch.from_numpy(clip), asker)
         except BaseException as error:  # nobody would hear of it here
             clips.put(number, error)
         else:
             answer.add_done_callback(partial(self._take_answer, clips, number, asker, clip.nbytes, warning))
-
-    def _to_hand_over(self, clip: np.ndarray) -> Tensor:
-        """A clip as a GPU takes it without waiting: copied here, and not by the thread that all answers wait for."""
-        frames = torch.from_numpy(clip)
-        if self._device.type == "cpu":
-            return frames
-        with torch.cuda.device(self._device):
-            return frames.pin_memory()
 
     def _take_answer(
         self, clips: "_Clips", number: int, asker: Asker, size: int, warning: str, answer: "Future[Tensor]"
@@ -179,8 +175,6 @@ def _done(found: Classification) -> "Future[Classification]":
 def _make_clip_classifier(
     model: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor, config: ServingConfig, *, threads: int
 ) -> ClipClassifier:
-    if choose_device(config.device).type == "cuda":
-        check_gpu("predict")
     return ClipClassifier(
         copy_to(model, use_device(config.device)),
         processor,
@@ -188,3 +182,9 @@ def _make_clip_classifier(
         batch_size=config.batch_size,
         threads=threads,
     )
+
+
+def _pinned(device: torch.device, shape: tuple[int, ...]) -> np.ndarray:
+    """Memory that a GPU takes a clip from without the thread that all answers wait for."""
+    with torch.cuda.device(device):
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
