@@ -101,8 +101,8 @@ class Crew:
     """Processes that do jobs, each one at a time, of which only so many work at once.
 
     Who has had least of their time is next. A process that works for one that has had more is paused meanwhile; so it
-    does not matter how long a job takes. An asker that has had far more than usual is refused where several are paused,
-    and there is no room to pause another process.
+    does not matter how long a job takes. Where there is no room to pause another process, and several askers have had
+    far more than usual, the one that has had most is refused.
 
     Args:
         server: from which the processes are forked; it is closed with this.
@@ -337,11 +337,11 @@ class _Work:
     def _make_room_for(self, line: "_Line") -> bool:
         usual = statistics.median(self._usual) if self._usual else 0.0
         most = max(self._heavy, TIMES_USUAL * usual)
-        others = [other for other in self._lines.values() if other is not line and other.paused]
-        heavy = [other for other in others if other.asker.may_be_refused and other.asker.seconds > most]
-        if not heavy or len(others) == 1:  # the only one that is paused is not in the way of many
+        holders = {member.job.asker for member in self._all_members() if member.job is not None} - {line.asker}
+        heavy = [asker for asker in holders if asker.may_be_refused and asker.seconds > most]
+        if len(heavy) < 2:  # one alone is paused for others, and so is not in their way
             return False
-        self.refuse(max(heavy, key=lambda other: other.asker.seconds).asker)
+        self.refuse(max(heavy, key=lambda asker: asker.seconds))
         return True
 
     def _begin(self, job: Job[Any]) -> None:
