@@ -1,12 +1,13 @@
 """Processes that really work, and are really paused."""
 
+import errno
 import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -134,6 +135,31 @@ def test_what_takes_too_long_or_kills_its_process_is_told_and_the_next_is_done(c
         with pytest.raises(EOFError):
             crew.submit(Work(one, -1.0)).result(5)
         assert crew.submit(Work(one, 0.0)).result(5)
+
+
+def test_what_comes_just_after_its_limit_is_taken_and_the_next_is_done(crew: Crew) -> None:
+    """Whether or not the thread has looked in between."""
+    one = asker()
+    with crew.serving(one):
+        for number in range(8):
+            with suppress(TimeoutError):
+                crew.submit(Work(one, 0.03 + number / 2000, limit=0.03)).result(5)
+        assert crew.submit(Work(one, 0.0)).result(5)
+
+
+def test_what_cannot_begin_is_told_and_leaves_nothing(crew: Crew) -> None:
+    class Unready(Work):
+        def begin(self) -> tuple[bytes, Sequence[int]]:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    one = asker()
+    with crew.serving(one):
+        crew.submit(Work(one, 0.0)).result(5)
+        before = len(children(crew))
+        with pytest.raises(OSError, match="Too many"):
+            crew.submit(Unready(one, 0.0)).result(5)
+        assert crew.submit(Work(one, 0.0)).result(5)
+        assert len(children(crew)) == before
 
 
 def test_what_is_left_of_an_asker_ends_with_its_block(crew: Crew) -> None:

@@ -216,19 +216,36 @@ class _Work:
 
     def run(self) -> None:
         while not self._closed:
-            for key, _ in self._selector.select(self._seconds_to_wait()):
-                if key.fileobj is self._woken:
-                    with suppress(BlockingIOError):
-                        self._woken.recv(1 << 12)
-                elif isinstance(key.data, _Member):
-                    self._hear(key.data)
-            while self._posted:
-                self._posted.popleft()()
-            now = time.monotonic()
-            self._count_time(now)
-            self._give_turns(now)
+            try:
+                self._look()
+            except Exception:  # nobody else would hear of it, and all would wait for ever
+                logger.exception("The processes are given up, and others begin")
+                self._begin_anew()
         for end in (self._wake, self._woken, self._selector):
             end.close()
+
+    def _look(self) -> None:
+        for key, _ in self._selector.select(self._seconds_to_wait()):
+            if key.fileobj is self._woken:
+                with suppress(BlockingIOError):
+                    self._woken.recv(1 << 12)
+            elif isinstance(key.data, _Member):
+                self._hear(key.data)
+        while self._posted:
+            self._posted.popleft()()
+        now = time.monotonic()
+        self._count_time(now)
+        self._give_turns(now)
+
+    def _begin_anew(self) -> None:
+        lines, members = list(self._lines.values()), self._all_members()
+        self._lines, self._idle, self.working = {}, [], []
+        for job in [*(member.job for member in members), *(job for line in lines for job in line.waiting)]:
+            if job is not None:
+                _tell(job, RuntimeError("it was given up with others"))
+        for member in members:
+            with suppress(KeyError, ValueError, OSError):  # it was gone already
+                self._remove(member)
 
     def close(self) -> None:
         """Ends all processes. Nobody waits for what was not done, but threads that end with the program."""
@@ -240,7 +257,7 @@ class _Work:
     def add(self, job: Job[Any]) -> None:
         asker = job.asker
         if asker.refused:
-            job.future.set_exception(BusyError())
+            _tell(job, BusyError())
             return
         if asker not in self._lines:
             self._lines[asker] = _Line(asker, deque(), [], [time.monotonic()])
@@ -251,7 +268,7 @@ class _Work:
             self._give_up(line, CancelledError)
             del self._lines[asker]
             if not asker.refused:
-                self._usual.append(asker.seconds)
+                self._usual.append(min(asker.seconds, self._heavy))  # or many heavy ones would be usual
 
     def refuse(self, asker: Asker) -> None:
         asker.refused = True
@@ -280,13 +297,15 @@ class _Work:
 
     def _hear(self, member: "_Member") -> None:
         """Takes an answer, or notes a death."""
+        if member.ended:  # for what was heard of another one just before
+            return
         try:
             answer = member.socket.recv(LARGEST_ANSWER)
         except BlockingIOError:
             return
         except OSError:
             answer = b""
-        self._count_time(time.monotonic())
+        member.count_time(time.monotonic())
         job = self._take_from(member)
         if answer and job is not None:
             if job.seconds > self._heavy:
@@ -310,7 +329,7 @@ class _Work:
     def _give_turns(self, now: float) -> None:
         while (line := self._next(now)) is not None:
             if len(self.working) >= self._count:
-                last = max(self.working, key=lambda member: member.job.asker.seconds if member.job else 0.0)
+                last = max(self.working, key=lambda member: member.had)
                 if not last.gives_way_to(line, now):
                     return
                 self._pause(last)
@@ -348,14 +367,14 @@ class _Work:
         if not job.future.set_running_or_notify_cancel():
             return
         try:
+            sent = job.begin()
             member = self._idle.pop() if self._idle else self._add_member()
-            member.begin(job)
-        except (OSError, EOFError, RuntimeError) as error:
+        except Exception as error:
             logger.exception("A process cannot be given work")
-            job.end()
-            job.future.set_exception(error)
+            _tell(job, error)
             return
         self.working.append(member)
+        member.begin(job, *sent)
 
     def _add_member(self) -> "_Member":
         member = _Member.start(self._server, self._function)
@@ -371,8 +390,7 @@ class _Work:
     def _give_up(self, line: "_Line", error: type[Exception]) -> None:
         """Ends all that is done for an asker."""
         for job in line.waiting:
-            if job.future.set_running_or_notify_cancel():
-                job.future.set_exception(error())
+            _tell(job, error())
         line.waiting.clear()
         for member in [*self.working, *line.paused]:
             if member.job is not None and member.job.asker is line.asker:
@@ -393,6 +411,7 @@ class _Work:
         return job
 
     def _remove(self, member: "_Member") -> None:
+        member.ended = True
         self._selector.unregister(member.socket)
         member.end()
 
@@ -403,6 +422,7 @@ class _Member:
     def __init__(self, ours: socket.socket, process: int):
         self.socket, self._process = ours, process
         self.job: Job[Any] | None = None
+        self.ended = False
         self._began = 0.0
         self._counted: float | None = None  # until when its work was counted; None: it does not work
 
@@ -417,12 +437,13 @@ class _Member:
         ours.setblocking(False)
         return cls(ours, process)
 
-    def begin(self, job: Job[Any]) -> None:
-        message, descriptors = job.begin()
+    def begin(self, job: Job[Any], message: bytes, descriptors: Sequence[int]) -> None:
         self.job = job
         self._began = self._counted = time.monotonic()
-        with suppress(OSError):  # it is dead, and will be heard of
+        try:
             socket.send_fds(self.socket, [message], descriptors)
+        except OSError:  # it is dead, or takes no such message: it will be heard of
+            self._send(signal.SIGKILL)
 
     @property
     def seconds_left(self) -> float:
@@ -434,9 +455,14 @@ class _Member:
             self.job.asker.seconds += now - self._counted
             self._counted = now
 
+    @property
+    def had(self) -> float:
+        """Seconds that the one has had that it works for."""
+        return self.job.asker.seconds if self.job is not None else 0.0
+
     def gives_way_to(self, line: _Line, now: float) -> bool:
-        had = self.job.asker.seconds if self.job is not None else 0.0
-        return now - self._began >= TURN and line.rank(now) + TURN < had
+        is_another = self.job is None or self.job.asker is not line.asker
+        return is_another and now - self._began >= TURN and line.rank(now) + TURN < self.had
 
     def pause(self) -> None:
         self._counted = None
@@ -457,6 +483,13 @@ class _Member:
     def _send(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._process, number)
+
+
+def _tell(job: Job[Any], error: BaseException) -> None:
+    """Tells whoever still waits for a job that it will not be done."""
+    if not job.future.done() and (job.future.running() or job.future.set_running_or_notify_cancel()):
+        job.future.set_exception(error)
+    job.end()
 
 
 def _settle(job: Job[Result], result: Callable[[], Result]) -> None:

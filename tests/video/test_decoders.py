@@ -188,7 +188,9 @@ def test_a_video_that_hangs_or_breaks_a_decoder_is_refused_and_the_next_one_is_r
         decoders.read(path, 0.5)
     wait_until(lambda: not hanging.is_running())
     assert decoders.read(path, 0.5).clip.shape == (16, 48, 64, 3)
-    decoder_of(decoders).kill()
+    broken = decoder_of(decoders)
+    broken.suspend()
+    threading.Timer(0.1, broken.kill).start()
     with pytest.raises(VideoError, match="it broke the decoder"):
         decoders.read(path, 0.5)
     assert decoders.read(path, 0.5).clip.shape == (16, 48, 64, 3)

@@ -97,7 +97,8 @@ class ModelEvaluation(BuiltInEvaluator):
 
     def _log(self, name: str, file: str, content: bytes, kind: type[EvaluationArtifact]) -> str:
         """Logs a file as an artifact of the run and of the result, and returns what it is called there."""
-        path = Path(self.temp_dir.path(f"{self.evaluator_config.get('metric_prefix', '')}{file}"))
+        prefix = str(self.evaluator_config.get("metric_prefix", "")).replace("/", "_")
+        path = Path(self.temp_dir.path(f"{prefix}{file}"))
         path.write_bytes(content)
         self.client.log_artifact(self.run_id, str(path))
         self.artifacts[name] = kind(uri=mlflow.get_artifact_uri(path.name))

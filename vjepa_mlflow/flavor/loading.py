@@ -177,7 +177,8 @@ def _serve(fetched: FetchedModel, config: ServingConfig) -> "VideoClassifier":
     from vjepa_mlflow.flavor.service import Service
 
     signature = Model.load(fetched.folder).signature
-    payloads = Payloads(signature, max_videos=config.max_videos)  # its process imports MLflow meanwhile
+    # Its process imports MLflow meanwhile.
+    payloads = Payloads(signature, max_videos=config.max_videos, max_bytes=config.max_request_bytes)
     classifier = _make_classifier(fetched, config)
     serve(classifier, Service(classifier, payloads, config))
     gc.freeze()  # what is there stays: looking through it again and again takes a sixth of a server's time

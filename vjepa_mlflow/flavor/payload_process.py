@@ -30,6 +30,7 @@ from vjepa_mlflow.crew import serve_jobs
 from vjepa_mlflow.errors import one_line
 from vjepa_mlflow.flavor.contents import COLUMN, EXPECTED, check_frame, read_contents
 from vjepa_mlflow.flavor.faults import PredictionError, sentence_of
+from vjepa_mlflow.flavor.params import Params
 from vjepa_mlflow.video import VideoError
 
 LARGEST_MESSAGE = 1 << 16
@@ -63,20 +64,21 @@ class Answer:
     """
 
     error: str = ""
-    params: dict[str, Any] = field(default_factory=dict)
+    params: Params = field(default_factory=Params.defaults)
     table: tuple[int, int] = (0, 0)
 
 
-def work(signature: dict[str, Any], max_videos: int, channel: Channel) -> None:
+def work(signature: dict[str, Any], max_videos: int, max_bytes: int, channel: Channel) -> None:
     """Reads bodies for a crew, until nobody asks for it any more.
 
     Args:
         signature: of the model, as MLflow writes it.
         max_videos: of one request.
+        max_bytes: of its videos.
         channel: by which the crew is reached.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    read = _Reader(ModelSignature.from_dict(signature), max_videos)
+    read = _Reader(ModelSignature.from_dict(signature), max_videos, max_bytes)
     with serve_jobs(channel) as requests, suppress(ConnectionError):  # of a parent that is gone
         while (received := socket.recv_fds(requests, LARGEST_MESSAGE, 2))[0]:
             message, descriptors, *_ = received
@@ -85,15 +87,15 @@ def work(signature: dict[str, Any], max_videos: int, channel: Channel) -> None:
 
 
 class _Reader:
-    def __init__(self, signature: ModelSignature, max_videos: int):
-        self._signature, self._max_videos = signature, max_videos
+    def __init__(self, signature: ModelSignature, max_videos: int, max_bytes: int):
+        self._signature, self._max_videos, self._max_bytes = signature, max_videos, max_bytes
 
     def __call__(self, request: Request, body: int, contents: int) -> Answer:
         try:
             with _memory(LEAST_BYTES + TIMES_BODY * request.size):
                 frame, params = _parse(body, request)
                 videos, params = self._check(frame, params)
-                return Answer(params=params, table=_write(videos, contents))
+                return Answer(params=Params.read(params), table=self._write(videos, contents))
         except MlflowException as error:
             return Answer(sentence_of(error))
         except MemoryError:
@@ -104,16 +106,36 @@ class _Reader:
             os.close(body)
             os.close(contents)
 
-    def _check(self, frame: Any, params: Any) -> tuple[list[bytes | VideoError], dict[str, Any]]:
+    def _check(self, frame: Any, params: Any) -> tuple[list[bytes | VideoError], dict[str, Any] | None]:
         """The videos, and the params with their defaults, if the model takes both."""
         unreadable: dict[int, VideoError] = {}
         if isinstance(frame, pd.DataFrame):
             check_frame(frame, at_most=self._max_videos)
             unreadable = {row: value for row, value in enumerate(frame[COLUMN]) if isinstance(value, VideoError)}
-            frame[COLUMN] = [b"" if isinstance(value, VideoError) else value for value in frame[COLUMN]]
+        if unreadable:
+            frame[COLUMN] = [b"" if row in unreadable else value for row, value in enumerate(frame[COLUMN])]
         frame, params = _validate_prediction_input(frame, params, self._signature.inputs, self._signature.params)
         videos = read_contents(frame, at_most=self._max_videos)
-        return [unreadable.get(row, video) for row, video in enumerate(videos)], params or {}
+        return [unreadable.get(row, video) for row, video in enumerate(videos)], params
+
+    def _write(self, videos: list[bytes | VideoError], contents: int) -> tuple[int, int]:
+        """Writes the videos' contents to a file, and where they are behind them; returns where that is."""
+        size = sum(len(video) for video in videos if isinstance(video, bytes))
+        if size > self._max_bytes:  # in Parquet many may be one
+            expected = f"expected at most {self._max_bytes} (max_request_bytes)"
+            raise PredictionError(f"The request's videos have {size} bytes: {expected}.")
+        table: list[tuple[int, int] | str] = []
+        end = 0
+        for video in videos:
+            if isinstance(video, VideoError):
+                table.append(str(video))
+                continue
+            write(contents, [video])
+            table.append((end, len(video)))
+            end += len(video)
+        said = json.dumps(table).encode()
+        write(contents, [said])
+        return end, len(said)
 
 
 def _parse(body: int, request: Request) -> tuple[Any, Any]:
@@ -167,7 +189,10 @@ def _parse_json(text: str) -> tuple[Any, Any]:
     if len(forms) != 1:
         raise PredictionError(f"{scoring_server.REQUIRED_INPUT_FORMAT}. It has {', '.join(sorted(forms)) or 'none'}.")
     (form,) = forms
-    return _read_form(form, said[form]), said.get(scoring_server.SERVING_PARAMS_KEY)
+    try:
+        return _read_form(form, said[form]), said.get(scoring_server.SERVING_PARAMS_KEY)
+    except ValueError as error:
+        raise PredictionError(f"{form}: {one_line(error).rstrip('.')}.") from None
 
 
 def _read_form(form: str, value: Any) -> Any:
@@ -192,22 +217,6 @@ def _from_base64(text: Any) -> bytes | VideoError:
         return base64.decodebytes(text.encode())
     except (binascii.Error, UnicodeEncodeError):
         return VideoError(f"it is text that is not base64: {EXPECTED} in base64")
-
-
-def _write(videos: list[bytes | VideoError], contents: int) -> tuple[int, int]:
-    """Writes the videos' contents to a file, and where they are behind them; returns where that is."""
-    table: list[tuple[int, int] | str] = []
-    end = 0
-    for video in videos:
-        if isinstance(video, VideoError):
-            table.append(str(video))
-            continue
-        write(contents, [video])
-        table.append((end, len(video)))
-        end += len(video)
-    said = json.dumps(table).encode()
-    write(contents, [said])
-    return end, len(said)
 
 
 @contextmanager

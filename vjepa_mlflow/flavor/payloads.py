@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mlflow.models import ModelSignature
 
 from vjepa_mlflow.crew import Asker, Crew, Job
 from vjepa_mlflow.flavor import payload_process
 from vjepa_mlflow.flavor.faults import PredictionError
+from vjepa_mlflow.flavor.params import Params
 from vjepa_mlflow.flavor.payload_process import Answer, Request
+from vjepa_mlflow.paths import shortened
 from vjepa_mlflow.processes import ForkServer
 from vjepa_mlflow.video import Content, Descriptor, VideoError
 
@@ -30,11 +32,11 @@ class Payload(NamedTuple):
 
     Attributes:
         videos: their contents, or why there is none.
-        params: of the prediction, as the model's signature has them.
+        params: of the prediction.
     """
 
     videos: deque[Content | VideoError]
-    params: dict[str, Any]
+    params: Params
 
 
 class Payloads:
@@ -43,12 +45,13 @@ class Payloads:
     Args:
         signature: of the model.
         max_videos: of one request.
+        max_bytes: of its videos.
     """
 
-    def __init__(self, signature: ModelSignature, *, max_videos: int):
+    def __init__(self, signature: ModelSignature, *, max_videos: int, max_bytes: int):
         # Address space is limited, and these would take much of it for later.
         apart = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
-        work = partial(payload_process.work, signature.to_dict(), max_videos)
+        work = partial(payload_process.work, signature.to_dict(), max_videos, max_bytes)
         # One at a time reads some hundred usual bodies a second.
         self._crew = Crew(ForkServer(payload_process.__name__, **apart), work, count=1, places=PLACES, heavy=HEAVY)
         self.serving, self.refuse, self.close = self._crew.serving, self._crew.refuse, self._crew.close
@@ -73,7 +76,8 @@ class _Body(Job[Payload]):
     def __init__(self, body: Content, headers: Mapping[str, str], asker: Asker):
         super().__init__(asker, limit=SECONDS)
         self._body: Content | None = body
-        self._request = Request(headers["content-type"], headers.get("content-encoding", ""), body.size)
+        kind, coded = (shortened(headers.get(f"content-{name}", "")) for name in ("type", "encoding"))
+        self._request = Request(kind, coded, body.size)
         self._contents: Descriptor | None = None
 
     def begin(self) -> tuple[bytes, Sequence[int]]:
@@ -89,7 +93,7 @@ class _Body(Job[Payload]):
         offset, size = said.table
         table = json.loads(os.pread(self._contents.number, size, offset))
         videos = (VideoError(one) if isinstance(one, str) else Content(self._contents, *one) for one in table)
-        return Payload(deque(videos), said.params)
+        return Payload(deque(videos), Params(*said.params))
 
     def broken(self, *, late: bool) -> PredictionError:
         taken = "too long" if late else "too much"

@@ -18,7 +18,7 @@ from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.engine import Classification
 from vjepa_mlflow.flavor.faults import OUR_FAULT, PredictionError
 from vjepa_mlflow.flavor.payloads import Payloads
-from vjepa_mlflow.flavor.video_classifier import Params, VideoClassifier
+from vjepa_mlflow.flavor.video_classifier import VideoClassifier
 from vjepa_mlflow.video import Content, Descriptor
 
 TIMES_LARGEST = 2
@@ -49,6 +49,7 @@ class Service:
         self._engine = classifier.engine()
         self._largest = config.max_request_bytes
         self._room = _Room(TIMES_LARGEST * config.max_request_bytes, self._refuse)
+        self._bodies: dict[Asker, Descriptor] = {}
 
     async def answer(self, headers: Iterable[tuple[bytes, bytes]], receive: Receive, send: Send) -> None:
         """Takes a request and answers it, in ASGI.
@@ -60,7 +61,7 @@ class Service:
             with self._visit() as asker:
                 rows = await self._predictions(_texts(headers), receive, asker)
         except _GoneError:
-            return
+            await _refuse(send, "The client is gone.")  # which nobody reads, but servers insist on an answer
         except BusyError:
             await _refuse(send, BUSY, TEMPORARILY_UNAVAILABLE)
         except PredictionError as error:
@@ -75,11 +76,17 @@ class Service:
     def _visit(self) -> Iterator[Asker]:
         """A request, with which all goes that was done for it."""
         asker = Asker(may_be_refused=True)
-        with self._room.place_for(asker), self._payloads.serving(asker), self._engine.serving(asker):
-            yield asker
+        self._bodies[asker] = Descriptor(os.memfd_create("vjepa-mlflow"))
+        try:
+            with self._room.place_for(asker), self._payloads.serving(asker), self._engine.serving(asker):
+                yield asker
+        finally:
+            self._bodies.pop(asker, None)
 
     def _refuse(self, asker: Asker) -> None:
         asker.refused = True
+        if asker in self._bodies:  # its client may send no more, and wait
+            os.ftruncate(self._bodies[asker].number, 0)
         self._payloads.refuse(asker)
         self._engine.refuse(asker)
 
@@ -110,7 +117,7 @@ class Service:
             BusyError: there is no room for it.
             _GoneError: the client is gone.
         """
-        memory = Descriptor(os.memfd_create("vjepa-mlflow"))
+        memory = self._bodies[asker]
         size, more = 0, True
         while more:
             message = await receive()
@@ -135,10 +142,10 @@ class Service:
 
     async def _predict(self, body: Content, headers: Mapping[str, str], asker: Asker) -> list[dict[str, Any]]:
         reading = asyncio.wrap_future(self._payloads.submit(body, headers, asker))
-        del body
+        del body, self._bodies[asker]
         payload = await reading
         self._room.take(asker, sum(video.size for video in payload.videos if isinstance(video, Content)))
-        params = Params.read(payload.params)
+        params = payload.params
         total, rows = len(payload.videos), []
         waiting: deque[asyncio.Future[Classification]] = deque()
         try:

@@ -7,7 +7,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,37 +19,12 @@ from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.contents import read_contents
 from vjepa_mlflow.flavor.engine import Classification, Engine, Video
 from vjepa_mlflow.flavor.faults import OUR_FAULT, PredictionError
-from vjepa_mlflow.flavor.signature import BAD_VIDEOS, COLUMNS, DEFAULT_PARAMS, MAX_CLIPS, check_answers
+from vjepa_mlflow.flavor.params import Params
+from vjepa_mlflow.flavor.signature import COLUMNS, check_answers
 from vjepa_mlflow.model import choose_device, from_arrays, label_names, to_arrays
 from vjepa_mlflow.video import Sampling
 
 logger = logging.getLogger(__name__)
-
-
-class Params(NamedTuple):
-    """Those of a prediction: see `flavor.signature.DEFAULT_PARAMS`."""
-
-    top_k: int
-    num_clips: int
-    bad_videos: str
-
-    @classmethod
-    def read(cls, given: dict[str, Any] | None) -> "Params":
-        """Those that are given, and the defaults of the others.
-
-        Raises:
-            PredictionError: one of them is out of its range.
-        """
-        values = {**DEFAULT_PARAMS, **{name: value for name, value in (given or {}).items() if value is not None}}
-        params = cls(int(values["top_k"]), int(values["num_clips"]), str(values["bad_videos"]))
-        for name in ("top_k", "num_clips"):
-            if (value := getattr(params, name)) < 1:
-                raise PredictionError(f"{name}={value}: expected a whole number of at least 1.")
-        if params.num_clips > MAX_CLIPS:
-            raise PredictionError(f"num_clips={params.num_clips}: expected at most {MAX_CLIPS}.")
-        if params.bad_videos not in BAD_VIDEOS:
-            raise PredictionError(f"bad_videos={params.bad_videos}: expected one of {', '.join(BAD_VIDEOS)}.")
-        return params
 
 
 class VideoClassifier:

@@ -139,11 +139,13 @@ class _Clip(Job[Reading]):
 
     def __init__(self, request: Request, content: Content, asker: Asker, allocate: Allocate | None):
         super().__init__(asker, limit=request.limits.max_decode_seconds)
-        self._request, self._content, self._allocate = request, content, allocate
+        self._request, self._allocate = request, allocate
+        self._content: Content | None = content
         self._frames: Descriptor | None = None
 
     def begin(self) -> tuple[bytes, Sequence[int]]:
         self._frames = Descriptor(os.memfd_create("vjepa-mlflow", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+        assert self._content is not None
         return decoder_process.encode(self._request), (self._content.memory.number, self._frames.number)
 
     def finish(self, answer: bytes) -> Reading:
@@ -165,7 +167,7 @@ class _Clip(Job[Reading]):
         return VideoError("it broke the decoder")
 
     def end(self) -> None:
-        self._frames = None
+        self._content = self._frames = None
 
 
 def _copy(descriptor: int, clip: np.ndarray) -> np.ndarray:

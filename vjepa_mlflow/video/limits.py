@@ -116,7 +116,7 @@ class Limits:
     def check_seconds(self, seconds: float) -> None:
         """Refuses a video that lasts too long."""
         if seconds > self.max_seconds:
-            raise VideoError(f"it lasts {seconds:.0f} s: expected at most {self.max_seconds:.0f} (max_seconds)")
+            raise VideoError(f"it lasts {seconds:.0f} s: expected at most {self.max_seconds:g} (max_seconds)")
 
     def check_shape(self, width: int, height: int) -> None:
         """Refuses frames that would become huge when their shorter side is resized."""
