@@ -6,8 +6,9 @@ import pytest
 
 from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.reading import NotAFileError, open_regular
-from vjepa_mlflow.video.decoders import _opened
+from vjepa_mlflow.video.decoders import _open
 from vjepa_mlflow.video.error import VideoError
+from vjepa_mlflow.video.limits import OWN_FILES
 from vjepa_mlflow.video.opening import Source, open_video
 
 
@@ -23,8 +24,8 @@ def test_what_is_no_file_is_never_waited_for(tmp_path: Path) -> None:
             open_regular(path)
         with pytest.raises(OSError, match="not a file"):
             sha256([path])
-        with pytest.raises(VideoError, match="not a file"), _opened(path):
-            pass
+        with pytest.raises(VideoError, match="not a file"):
+            _open(path, OWN_FILES)
         with pytest.raises(VideoError, match="not a file"), open_video(Source(path)):
             pass
 

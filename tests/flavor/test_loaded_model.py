@@ -30,7 +30,7 @@ from starlette.testclient import TestClient
 from vjepa_mlflow import flavor
 from vjepa_mlflow.data import draw_clip
 from vjepa_mlflow.flavor.config import ServingConfig
-from vjepa_mlflow.flavor.server import SERVER_MODULE
+from vjepa_mlflow.flavor.hosts import SERVER_MODULE
 from vjepa_mlflow.model import load_classifier, load_processor, locate
 
 LABELS = ["ape", "bee", "cat", "dog"]

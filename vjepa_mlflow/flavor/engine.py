@@ -18,7 +18,7 @@ from vjepa_mlflow.crew import Asker
 from vjepa_mlflow.flavor.batching import Batcher
 from vjepa_mlflow.flavor.clip_classifier import ClipClassifier
 from vjepa_mlflow.flavor.config import ServingConfig
-from vjepa_mlflow.flavor.spark import task_cpus
+from vjepa_mlflow.flavor.hosts import task_cpus
 from vjepa_mlflow.forks import check_gpu
 from vjepa_mlflow.model import choose_device, copy_to, use_device
 from vjepa_mlflow.video import Content, Decoders, Reading, Sampling, VideoError, clip_positions

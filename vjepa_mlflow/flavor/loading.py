@@ -19,8 +19,10 @@ from mlflow.tracking.artifact_utils import _get_root_uri_and_artifact_path
 
 import vjepa_mlflow
 from vjepa_mlflow import video
+from vjepa_mlflow.cpus import let_idle_threads_sleep
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.config import ServingConfig, read_config
+from vjepa_mlflow.flavor.hosts import is_server, task_cpus
 from vjepa_mlflow.flavor.packing import CODE_FOLDER
 from vjepa_mlflow.flavor.saved_format import RUNS_SCHEME, URI_SCHEMES
 from vjepa_mlflow.flavor.saved_model import EXPECTED, FetchedModel, read_saved_model
@@ -152,9 +154,6 @@ def _overrides(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> "VideoClassifier":
     """Loads a saved model for serving. `mlflow.pyfunc` finds this function by its import path: a permanent contract."""
-    from vjepa_mlflow.flavor.server import is_server
-    from vjepa_mlflow.flavor.spark import task_cpus
-
     config = read_config(model_config or {})
     fetched = read_saved_model(Path(path), path)
     _leave_out_copy(fetched.folder / CODE_FOLDER)
@@ -172,6 +171,7 @@ def _leave_out_copy(code: Path) -> None:
 
 def _serve(fetched: FetchedModel, config: ServingConfig) -> "VideoClassifier":
     """Makes the classifier of a server, ready to answer."""
+    let_idle_threads_sleep()  # or they keep decoders from their CPUs, and each other
     from vjepa_mlflow.flavor.payloads import Payloads
     from vjepa_mlflow.flavor.server import serve
     from vjepa_mlflow.flavor.service import Service

@@ -1,7 +1,6 @@
 """Where MLflow's scoring server asks this package instead of the model."""
 
 import inspect
-import sys
 import weakref
 from collections.abc import MutableMapping
 from typing import Any
@@ -9,16 +8,10 @@ from typing import Any
 from vjepa_mlflow.flavor.service import App, Receive, Send, Service
 from vjepa_mlflow.flavor.video_classifier import VideoClassifier
 
-SERVER_MODULE = "mlflow.pyfunc.scoring_server.app"
 PLACE = "/invocations"
 
 _SERVICES: "weakref.WeakKeyDictionary[VideoClassifier, Service]" = weakref.WeakKeyDictionary()
 _APPS: "weakref.WeakKeyDictionary[Any, Service | None]" = weakref.WeakKeyDictionary()
-
-
-def is_server() -> bool:
-    """Whether this process is MLflow's scoring server, which is just loading its model."""
-    return SERVER_MODULE in sys.modules
 
 
 def serve(classifier: VideoClassifier, service: Service) -> None:

@@ -1,6 +1,13 @@
-"""What is different inside a task of Spark's."""
+"""Whose process a model is loaded in, as far as that makes a difference. Imports nothing that takes long."""
 
 import sys
+
+SERVER_MODULE = "mlflow.pyfunc.scoring_server.app"
+
+
+def is_server() -> bool:
+    """Whether this process is MLflow's scoring server, which is just loading its model."""
+    return SERVER_MODULE in sys.modules
 
 
 def task_cpus() -> int | None:
