@@ -47,7 +47,7 @@ GOOD_SECONDS = 8.0
 """After which nobody waits any longer for a good request."""
 
 AT_ONCE = 8.0
-"""Seconds for a refusal: of eight that begin at once, each has to have had some time before it is known for one of them."""
+"""Seconds for a refusal: of eight that begin at once, all have some time before it is known which takes much."""
 
 SETTLE_SECONDS = 15.0
 """For which a server may take to be as before."""
