@@ -14,9 +14,12 @@ import psutil
 import pytest
 from helpers import wait_until
 
+from vjepa_mlflow.asking import Asker, BusyError, Job
 from vjepa_mlflow.channel import Channel
-from vjepa_mlflow.crew import MOST_HELD, Asker, BusyError, Crew, Job, serve_jobs
+from vjepa_mlflow.crew import Crew
+from vjepa_mlflow.crew_member import serve_jobs
 from vjepa_mlflow.processes import ForkServer
+from vjepa_mlflow.turns import MOST_HELD
 
 HEAVY = 0.3
 
@@ -191,11 +194,11 @@ def test_a_server_that_was_killed_is_started_again(make: Callable[[], Crew]) -> 
     crew, one = make(), asker()
     with crew.serving(one):
         first = crew.submit(Work(one, 0.0)).result(5)
-        crew._work._server._process.kill()
+        crew._turns._server._process.kill()
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: not crew._work._idle)
+        wait_until(lambda: not crew._turns._idle)
         assert crew.submit(Work(one, 0.0)).result(9) != first
 
 
 def children(crew: Crew) -> list[psutil.Process]:
-    return psutil.Process(crew._work._server._process.pid).children()
+    return psutil.Process(crew._turns._server._process.pid).children()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from helpers import wait_until
 
-from vjepa_mlflow.crew import Asker
+from vjepa_mlflow.asking import Asker
 from vjepa_mlflow.flavor.batching import Batcher
 
 

@@ -28,7 +28,7 @@ def decoders() -> Decoders:
 
 def decoder_of(decoders: Decoders) -> psutil.Process:
     """The one that has decoded."""
-    server = psutil.Process(decoders._crew._work._server._process.pid)
+    server = psutil.Process(decoders._crew._turns._server._process.pid)
     (process,) = server.children()
     return process
 
@@ -199,7 +199,7 @@ def test_a_video_that_hangs_or_breaks_a_decoder_is_refused_and_the_next_one_is_r
 def test_no_decoder_outlives_its_owner(tmp_path: Path) -> None:
     decoders = Decoders(2, Sampling(16, 4), Limits())
     decoders.read(write_video(tmp_path / "a.mp4"), 0.5)
-    server = psutil.Process(decoders._crew._work._server._process.pid)
+    server = psutil.Process(decoders._crew._turns._server._process.pid)
     processes = [server, *server.children()]
     del decoders
     wait_until(lambda: not any(process.is_running() for process in processes))

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
+from vjepa_mlflow.asking import Asker
 from vjepa_mlflow.cpus import thread_count, usable_cpus
-from vjepa_mlflow.crew import Asker
 from vjepa_mlflow.flavor.batching import Batcher
 from vjepa_mlflow.flavor.clip_classifier import ClipClassifier
 from vjepa_mlflow.flavor.config import ServingConfig

@@ -26,7 +26,7 @@ from mlflow.pyfunc import _validate_prediction_input, scoring_server
 from mlflow.utils.proto_json_utils import dataframe_from_parsed_json
 
 from vjepa_mlflow.channel import Channel, write
-from vjepa_mlflow.crew import serve_jobs
+from vjepa_mlflow.crew_member import serve_jobs
 from vjepa_mlflow.errors import one_line
 from vjepa_mlflow.flavor.contents import COLUMN, EXPECTED, check_frame, read_contents
 from vjepa_mlflow.flavor.faults import PredictionError, sentence_of

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from mlflow.models import ModelSignature
 
-from vjepa_mlflow.crew import Asker, Crew, Job
+from vjepa_mlflow.asking import Asker, Job
+from vjepa_mlflow.crew import Crew
 from vjepa_mlflow.flavor import payload_process
 from vjepa_mlflow.flavor.faults import PredictionError
 from vjepa_mlflow.flavor.params import Params

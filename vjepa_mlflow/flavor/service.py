@@ -12,8 +12,8 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE, ErrorCode
 
+from vjepa_mlflow.asking import Asker, BusyError
 from vjepa_mlflow.channel import write
-from vjepa_mlflow.crew import Asker, BusyError
 from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.engine import Classification
 from vjepa_mlflow.flavor.faults import OUR_FAULT, PredictionError

@@ -14,7 +14,7 @@ import pandas as pd
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
-from vjepa_mlflow.crew import Asker
+from vjepa_mlflow.asking import Asker
 from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.contents import read_contents
 from vjepa_mlflow.flavor.engine import Classification, Engine, Video

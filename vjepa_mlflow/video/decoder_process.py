@@ -26,7 +26,7 @@ import av
 import numpy as np
 
 from vjepa_mlflow.channel import Channel
-from vjepa_mlflow.crew import serve_jobs
+from vjepa_mlflow.crew_member import serve_jobs
 from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import Limits

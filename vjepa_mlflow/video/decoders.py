@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vjepa_mlflow.asking import Asker, Job
 from vjepa_mlflow.channel import map_memory, memory_file, write
-from vjepa_mlflow.crew import Asker, Crew, Job
+from vjepa_mlflow.crew import Crew
 from vjepa_mlflow.processes import ForkServer
 from vjepa_mlflow.reading import open_regular
 from vjepa_mlflow.video import decoder_process
