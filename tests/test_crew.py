@@ -12,29 +12,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from crew_work import work
 from helpers import wait_until
 
 from vjepa_mlflow.asking import Asker, BusyError, Job
-from vjepa_mlflow.channel import Channel
 from vjepa_mlflow.crew import Crew
-from vjepa_mlflow.crew_member import serve_jobs
 from vjepa_mlflow.processes import ForkServer
 from vjepa_mlflow.turns import MOST_HELD
 
-HEAVY = 0.3
-
-
-def work(channel: Channel) -> None:
-    """Works for so many seconds as it is told, and says which process it is; or ends, if that is less than none."""
-    with serve_jobs(channel) as jobs:
-        while message := jobs.recv(1000):
-            seconds = json.loads(message)
-            if seconds < 0:
-                os._exit(1)
-            begun = time.process_time()
-            while time.process_time() < begun + seconds:
-                pass
-            jobs.send(json.dumps(os.getpid()).encode())
+HEAVY = 0.15
 
 
 class Work(Job[int]):
@@ -62,7 +48,7 @@ def make() -> Iterator[Callable[[], Crew]]:
     crews: list[Crew] = []
 
     def crew() -> Crew:
-        server = ForkServer("test_crew", PYTHONPATH=str(Path(__file__).parent))
+        server = ForkServer("crew_work", PYTHONPATH=str(Path(__file__).parent))
         crews.append(Crew(server, work, count=1, places=3, heavy=HEAVY))
         return crews[-1]
 
@@ -86,7 +72,7 @@ def test_who_wants_little_does_not_wait_for_who_wants_much(crew: Crew) -> None:
         long = Work(heavy, 1.0)
         crew.submit(long)
         wait_until(lambda: crew.is_working)
-        time.sleep(0.2)
+        time.sleep(0.15)
         begun = time.monotonic()
         process = crew.submit(Work(light, 0.01)).result(5)
         assert time.monotonic() - begun < 0.5
