@@ -62,7 +62,7 @@ def test_the_recipe_beside_the_cards_loop_and_the_report(small_data: Path, tmp_p
     assert "times faster than 20 runs" in text
     assert "| pretrained | 0 |" in text
     assert "| 4 | even |" in text
-    assert "| 1 | 32 | 5000 | 0 |" in text
+    assert "| 1 | 32 | 2500 | 0 |" in text
     assert (tmp_path / "speed.png").stat().st_size > 10_000
 
 

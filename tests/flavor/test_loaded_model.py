@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -23,7 +22,7 @@ import mlflow.pyfunc.scoring_server
 import pandas as pd
 import psutil
 import pytest
-from helpers import environment, wait_until
+from helpers import wait_until
 from mlflow.pyfunc import PyFuncModel
 from starlette.testclient import TestClient
 
@@ -149,48 +148,29 @@ def test_two_models_are_served_in_one_process_each_within_its_own_limits(
     assert ["max_request_bytes" in sentence for sentence in refused] == [False, True]
 
 
-FORKING = """
-import os, signal, sys, threading, time
-import mlflow, pandas as pd, psutil
-video = sys.stdin.buffer.read()
-model = mlflow.pyfunc.load_model(sys.argv[1])
+def test_a_fork_predicts_and_what_it_needs_ends_with_it(model: PyFuncModel, frame: pd.DataFrame) -> None:
+    """As behind `gunicorn --preload`, whose workers may be killed."""
 
-def predict():
-    return float(model.predict(pd.DataFrame({"video": [video]}))["score"][0])
+    def predict() -> list[float]:
+        return model.predict(frame[["video"]])["score"].tolist()
 
-print(predict())
-read, write = os.pipe()
-child = os.fork()
-if not child:
-    signal.alarm(20)
-    os.write(write, repr((predict(), [one.pid for one in psutil.Process().children()])).encode())
-    time.sleep(30)
-os.close(write)
-score, decoders = eval(os.read(read, 9999))
-print(score)
-os.kill(child, 9)
-os.waitpid(child, 0)
-gone, left = psutil.wait_procs([psutil.Process(pid) for pid in decoders if psutil.pid_exists(pid)], timeout=5)
-print(len(left))
-
-def predict_at_last():
-    threading.main_thread().join()
-    print(predict())
-
-threading.Thread(target=predict_at_last).start()
-"""
-"""A child predicts, and is killed; then a thread predicts when the program itself has come to its end."""
-
-
-def test_a_fork_predicts_and_a_thread_that_goes_on_and_all_ends_by_itself(path: str, frame: pd.DataFrame) -> None:
-    """As behind `gunicorn --preload`, whose workers may be killed; and nobody closes anything."""
-    done = subprocess.run(
-        [sys.executable, "-c", FORKING, path],
-        input=frame["video"][0],
-        env=environment(),
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
-    alone = repr(float(frame["alone"][0]))
-    assert (done.returncode, done.stdout.decode().split(), done.stderr) == (0, [alone, alone, "0", alone], b"")
+    assert predict() == frame["alone"].tolist()
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        said = predict(), [one.pid for one in psutil.Process().children(recursive=True)]
+        os.write(write, json.dumps(said).encode())
+        time.sleep(30)
+        os._exit(0)
+    os.close(write)
+    try:
+        scores, processes = json.loads(os.read(read, 9999))
+    finally:
+        os.close(read)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert scores == frame["alone"].tolist()
+    assert len(processes) >= 2
+    wait_until(lambda: not any(map(psutil.pid_exists, processes)))
+    assert predict() == frame["alone"].tolist()
