@@ -30,7 +30,7 @@ PARQUET = "application/vnd.apache.parquet"
 
 
 LABELS = ["left_clockwise", "right_clockwise"]
-FUZZED = 400
+FUZZED = 250
 FAULTY_WIDTH = 72
 LIMITS = {"max_request_bytes": 4 * 2**20, "max_videos": 8}
 
