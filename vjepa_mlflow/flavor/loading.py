@@ -194,7 +194,7 @@ def _classifier_of_process(path: str, model_uuid: str | None, config: ServingCon
 def _make_classifier(fetched: FetchedModel, config: ServingConfig) -> "VideoClassifier":
     from vjepa_mlflow.flavor.video_classifier import VideoClassifier
 
-    if config.device == "auto":
+    if config.device == "auto" and os.environ.get(DEFAULT_DEVICE):  # else it is chosen where the model first works
         config = replace(config, device=_default_device())
     loaded = call_apart(lambda: load_fetched(fetched))
     return VideoClassifier(loaded.model, loaded.processor, sampling=loaded.sampling, config=config)
@@ -204,8 +204,7 @@ def _default_device() -> str:
     """What `auto` is where MLflow's variable names a device, or numbers a GPU as its flavour of transformers has it."""
     from vjepa_mlflow.model import choose_device
 
-    given = os.environ.get(DEFAULT_DEVICE, "")
-    name = given or "auto"
+    name = given = os.environ[DEFAULT_DEVICE]
     with suppress(ValueError):
         name = f"cuda:{number}" if (number := int(given)) >= 0 else "cpu"
     try:
