@@ -1,16 +1,20 @@
 """A process that works for a crew, and may be paused."""
 
 import os
+import resource
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from vjepa_mlflow.asking import Job
 from vjepa_mlflow.channel import Channel
 from vjepa_mlflow.processes import ForkServer
+
+STATM = "/proc/self/statm"
+"""Where a process reads what it takes of address space."""
 
 
 def serve_jobs(channel: Channel) -> socket.socket:
@@ -18,6 +22,23 @@ def serve_jobs(channel: Channel) -> socket.socket:
     _, (descriptor,) = channel.receive(descriptors=1)
     channel.let_go()
     return socket.socket(fileno=descriptor)
+
+
+@contextmanager
+def more_memory(more: int, statm: int) -> Iterator[None]:
+    """Lets this process take so many bytes more of address space inside the block.
+
+    Args:
+        more: bytes.
+        statm: a descriptor of `STATM`, from when it might still be opened.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(os.pread(statm, 100, 0).split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
 class Member:

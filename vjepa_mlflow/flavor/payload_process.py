@@ -11,12 +11,11 @@ import json
 import os
 import resource
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from io import BytesIO, StringIO
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -26,7 +25,7 @@ from mlflow.pyfunc import _validate_prediction_input, scoring_server
 from mlflow.utils.proto_json_utils import dataframe_from_parsed_json
 
 from vjepa_mlflow.channel import Channel, write
-from vjepa_mlflow.crew_member import serve_jobs
+from vjepa_mlflow.crew_member import STATM, more_memory, serve_jobs
 from vjepa_mlflow.errors import one_line
 from vjepa_mlflow.flavor.contents import COLUMN, EXPECTED, check_frame, read_contents
 from vjepa_mlflow.flavor.faults import PredictionError, sentence_of
@@ -34,7 +33,6 @@ from vjepa_mlflow.flavor.params import Params
 from vjepa_mlflow.video import VideoError
 
 LARGEST_MESSAGE = 1 << 16
-STATM = Path("/proc/self/statm")
 
 LEAST_BYTES, TIMES_BODY = 1 << 30, 6
 """Of memory, for reading a body: as much for any, and so much more for each of its bytes."""
@@ -89,10 +87,11 @@ def work(signature: dict[str, Any], max_videos: int, max_bytes: int, channel: Ch
 class _Reader:
     def __init__(self, signature: ModelSignature, max_videos: int, max_bytes: int):
         self._signature, self._max_videos, self._max_bytes = signature, max_videos, max_bytes
+        self._statm = os.open(STATM, os.O_RDONLY)
 
     def __call__(self, request: Request, body: int, contents: int) -> Answer:
         try:
-            with _memory(LEAST_BYTES + TIMES_BODY * request.size):
+            with more_memory(LEAST_BYTES + TIMES_BODY * request.size, self._statm):
                 frame, params = _parse(body, request)
                 videos, params = self._check(frame, params)
                 return Answer(params=Params.read(params), table=self._write(videos, contents))
@@ -107,7 +106,7 @@ class _Reader:
             os.close(contents)
 
     def _check(self, frame: Any, params: Any) -> tuple[list[bytes | VideoError], dict[str, Any] | None]:
-        """The videos, and the params with their defaults, if the model takes both."""
+        """The videos, and the params as the signature has them, if the model takes both."""
         unreadable: dict[int, VideoError] = {}
         if isinstance(frame, pd.DataFrame):
             check_frame(frame, at_most=self._max_videos)
@@ -217,15 +216,3 @@ def _from_base64(text: Any) -> bytes | VideoError:
         return base64.decodebytes(text.encode())
     except (binascii.Error, UnicodeEncodeError):
         return VideoError(f"it is text that is not base64: {EXPECTED} in base64")
-
-
-@contextmanager
-def _memory(more: int) -> Iterator[None]:
-    """Lets this process take so many bytes more of address space inside the block."""
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    taken = int(STATM.read_bytes().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (taken + more, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))

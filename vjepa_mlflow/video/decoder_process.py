@@ -16,8 +16,7 @@ import os
 import resource
 import socket
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, BinaryIO, cast
@@ -26,7 +25,7 @@ import av
 import numpy as np
 
 from vjepa_mlflow.channel import Channel
-from vjepa_mlflow.crew_member import serve_jobs
+from vjepa_mlflow.crew_member import STATM, more_memory, serve_jobs
 from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import Limits
@@ -115,7 +114,7 @@ def work(channel: Channel) -> None:
 def _alone(requests: socket.socket) -> socket.socket:
     """Gives up all but what it needs, and the right to open anything else."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    memory = os.open("/proc/self/statm", os.O_RDONLY)
+    memory = os.open(STATM, os.O_RDONLY)
     nothing = os.open(os.devnull, os.O_RDWR)
     kept = {REQUESTS: requests.detach(), MEMORY: memory, 0: nothing, 1: nothing}
     # First to where no place is, since one of them may lie in that of another.
@@ -131,9 +130,9 @@ def _alone(requests: socket.socket) -> socket.socket:
 def _answer(request: Request, video: int, frames: int) -> Answer:
     try:
         source = Source(cast(BinaryIO, _Part(video, request)), request.limits, threads=THREADS, lenient=True)
-        with _memory(_opening_bytes(request)):
+        with more_memory(_opening_bytes(request), MEMORY):
             timeline = read_timeline(source)
-        with _memory(_decoding_bytes(request)):
+        with more_memory(_decoding_bytes(request), MEMORY):
             clip, timeline = sample_clip(
                 source, request.sampling, request.position, timeline, allocate=lambda shape: _shared(frames, shape)
             )
@@ -200,15 +199,3 @@ def _opening_bytes(request: Request) -> int:
 def _decoding_bytes(request: Request) -> int:
     clip = request.sampling.num_frames * 3
     return DECODING_BYTES + request.limits.max_pixels * (2 * clip + DECODED_FRAMES * BYTES_A_PIXEL)
-
-
-@contextmanager
-def _memory(more: int) -> Iterator[None]:
-    """Lets this process take so many bytes more of address space inside the block."""
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    taken = int(os.pread(MEMORY, 100, 0).split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (taken + more, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
