@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from transformers import VJEPA2Config
 
 from vjepa_mlflow.datasets import LabelledVideos
 from vjepa_mlflow.energy import Usage
@@ -13,7 +12,7 @@ from vjepa_mlflow.evaluation.intervals import TOO_FEW, Estimate
 from vjepa_mlflow.evaluation.metrics import TITLES
 from vjepa_mlflow.evaluation.results import Evaluation
 from vjepa_mlflow.evaluation.templates import fill
-from vjepa_mlflow.model import Checkpoint, ParameterCounts
+from vjepa_mlflow.model import Architecture, Checkpoint, ParameterCounts
 from vjepa_mlflow.recipe import Recipe
 
 FEW_VIDEOS = 20
@@ -39,7 +38,7 @@ class TrainingRecord:
         developer: whose run it is.
         recipe: its values.
         checkpoint: what it started from.
-        config: of the model.
+        architecture: of the model.
         parameters: of the model.
         labels: the classes.
         datasets: the sets by split.
@@ -59,7 +58,7 @@ class TrainingRecord:
     developer: str
     recipe: Recipe
     checkpoint: Checkpoint
-    config: VJEPA2Config
+    architecture: Architecture
     parameters: ParameterCounts
     labels: list[str]
     datasets: Mapping[str, LabelledVideos]
@@ -105,8 +104,8 @@ def render_card(record: TrainingRecord, evaluation: Evaluation) -> str:
         title=record.title,
         seen_sentence=record.seen_sentence,
         summary=summarize(record, evaluation),
-        num_frames=record.config.frames_per_clip,
-        crop_size=record.config.crop_size,
+        num_frames=record.architecture.frames_per_clip,
+        crop_size=record.architecture.crop_size,
         limits=_limits(record, evaluation),
     )
     return str(ModelCard(content))

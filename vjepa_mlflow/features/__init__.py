@@ -6,6 +6,7 @@ from vjepa_mlflow.lazy import load_when_used
 
 if TYPE_CHECKING:
     from vjepa_mlflow.features.encoder import Clip, Encoder
+    from vjepa_mlflow.features.forms import choose_form
     from vjepa_mlflow.features.sets import (
         EvaluationSet,
         LabelledFeatures,

@@ -24,6 +24,11 @@ def store_folder() -> Path:
     return cache_folder() / "features"
 
 
+def entry_path(folder: Path, name: str) -> Path:
+    """The file of a clip's features in the folder of a space."""
+    return folder / name[:2] / f"{name}{SUFFIX}"
+
+
 def free_space(folder: Path) -> int:
     """Bytes free where a folder is or would be made."""
     while not is_there(folder):

@@ -2,19 +2,19 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow.data import Sample
 from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.features.transfer import preprocess_beside
 from vjepa_mlflow.iteration import batches, one_ahead
-from vjepa_mlflow.model import Backbone, is_out_of_memory, preprocess
+from vjepa_mlflow.model import Backbone, FrozenBackbone, is_out_of_memory, preprocess
 from vjepa_mlflow.video import ClipReader, ClipRequest, Sampling, VideoError, View
 
 BATCH_SIZE = 16
@@ -41,25 +41,24 @@ class Encoder:
     Features are the backbone's last hidden state: for the ViT-L 2048 tokens of 1024 values, 8 MiB in fp32. They depend
     on the clip alone: batches always have the same size, since matrix products of another size round otherwise.
 
+    Args:
+        backbone: which is loaded when the first clip is to be encoded.
+        form: of the backbone, see `FrozenBackbone.forms`.
+        sampling: of a clip.
+        precision: the recipe's.
+        notes: the folder for what is noted of video files; None for none.
+
     Attributes:
         device: where the features are.
         batch_size: clips encoded at once.
-        backbone: what encodes them.
     """
 
     def __init__(
-        self,
-        model: VJEPA2ForVideoClassification,
-        processor: VJEPA2VideoProcessor,
-        *,
-        sampling: Sampling,
-        precision: str,
-        notes: Path | None = None,
+        self, backbone: FrozenBackbone, *, form: str, sampling: Sampling, precision: str, notes: Path | None = None
     ):
-        self.device = model.device
+        self.device = backbone.device
         self.batch_size = BATCH_SIZE if self.device.type == "cuda" else 1
-        self.backbone = Backbone(model, precision=precision)
-        self._processor = processor
+        self._frozen, self._form, self._precision = backbone, form, precision
         self._reader = ClipReader(sampling, notes=notes, pin_memory=self.device.type == "cuda")
 
     def encode(self, clips: Sequence[Clip], following: Iterable[Clip] = ()) -> Iterator[Tensor | VideoError]:
@@ -82,9 +81,13 @@ class Encoder:
         encoded = (self._encode_batch(batch) for batch in batches(self._read(clips, following), self.batch_size))
         yield from chain.from_iterable(one_ahead(encoded))
 
+    @cached_property
+    def _backbone(self) -> Backbone:
+        return Backbone(self._frozen.loaded.model, precision=self._precision, form=self._form)
+
     def _prepare(self) -> None:
         with suppress(torch.OutOfMemoryError):  # then the first batch will run out of memory too, and be halved
-            self.backbone.prepare(clips=self.batch_size)
+            self._backbone.prepare(clips=self.batch_size)
 
     def _read(self, clips: Sequence[Clip], following: Iterable[Clip]) -> Iterator[ReadClip | VideoError]:
         results = self._reader.read(map(_request, clips), map(_request, following))
@@ -118,12 +121,12 @@ class Encoder:
         pixels = self._preprocess(clips)
         missing = self.batch_size - len(clips)
         padded = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1, -1)]) if missing else pixels
-        return self.backbone(padded)[: len(clips)]
+        return self._backbone(padded)[: len(clips)]
 
     def _preprocess(self, clips: Sequence[ReadClip]) -> Tensor:
         frames, views = [clip.frames for clip in clips], [clip.view for clip in clips]
         return preprocess_beside(
-            lambda: preprocess(self._processor, frames, views=views, device=self.device), self.device
+            lambda: preprocess(self._frozen.loaded.processor, frames, views=views, device=self.device), self.device
         )
 
 

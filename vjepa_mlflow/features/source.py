@@ -1,23 +1,21 @@
 """Where features come from: memory, the store, or else the encoder."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import torch
 from torch import Tensor
-from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow.data import Sample
 from vjepa_mlflow.errors import UserError, expected, remark
 from vjepa_mlflow.features.contents import free_space, store_folder
 from vjepa_mlflow.features.encoder import Clip, Encoder
+from vjepa_mlflow.features.forms import feature_space
 from vjepa_mlflow.features.memory import Budget, FeatureMemory
-from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.store import FeatureStore
 from vjepa_mlflow.features.transfer import to_device
 from vjepa_mlflow.iteration import map_ahead
-from vjepa_mlflow.model import backbone_digest, processor_digest
+from vjepa_mlflow.model import FrozenBackbone
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.video import VideoError, video_notes
 
@@ -32,9 +30,9 @@ class FeatureSource:
     in the host's memory, is what the near memory has no room for, and with `cache=disk` everything, for other runs.
 
     Args:
-        model: whose backbone encodes.
-        processor: its preprocessing.
+        backbone: what encodes.
         recipe: `precision`, `stride`, `frames_per_second`, `bad_videos`, `cache` and `cache_budget` are used.
+        form: in which the backbone encodes, see `choose_form`.
 
     Attributes:
         encoder: what encodes.
@@ -43,22 +41,16 @@ class FeatureSource:
         left_out: the videos that went bad after the check, by name, and what is wrong with them (`bad_videos=skip`).
     """
 
-    def __init__(self, model: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor, recipe: Recipe):
-        self._device = model.device
-        sampling = recipe.sampling(model.config.frames_per_clip)
-        with ThreadPoolExecutor(1) as beside:  # the encoder checks itself on the GPU meanwhile
-            digest = beside.submit(backbone_digest, model)
-            notes = video_notes(recipe.cache)
-            self.encoder = Encoder(model, processor, sampling=sampling, precision=recipe.precision, notes=notes)
-        self._space = FeatureSpace(
-            backbone=digest.result(),
-            processor=processor_digest(processor),
-            num_frames=sampling.num_frames,
-            stride=sampling.stride,
-            frames_per_second=sampling.frames_per_second,
+    def __init__(self, backbone: FrozenBackbone, recipe: Recipe, *, form: str):
+        self._device = backbone.device
+        self.encoder = Encoder(
+            backbone,
+            form=form,
+            sampling=recipe.sampling(backbone.architecture.frames_per_clip),
             precision=recipe.precision,
-            form=self.encoder.backbone.form,
+            notes=video_notes(recipe.cache),
         )
+        self._space = feature_space(backbone, recipe, form)
         host, budget = torch.device("cpu"), int(recipe.cache_budget * 2**30)
         self._near = FeatureMemory(self._device)
         self._near_budget = Budget(0 if recipe.cache == "off" else int(SHARE * _free_memory(self._device)))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vjepa_mlflow.cache import write_atomically
 from vjepa_mlflow.errors import DENIED, UserError, expected, remark
-from vjepa_mlflow.features.contents import DESCRIPTION, SUFFIX, free_space, store_folder
+from vjepa_mlflow.features.contents import DESCRIPTION, entry_path, free_space, store_folder
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.transfer import to_host, when_computed
 from vjepa_mlflow.reading import open_regular, read_bounded
@@ -157,7 +157,7 @@ class FeatureStore:
         )
 
     def _path(self, name: str) -> Path:
-        return self.folder / name[:2] / f"{name}{SUFFIX}"
+        return entry_path(self.folder, name)
 
 
 def _content(name: str, features: Tensor) -> tuple[bytes, memoryview]:

@@ -41,7 +41,7 @@ class ClipClassifier:
         self._precision = precision
         self._threads = threads
         self._backbone = Backbone(model, precision=precision)
-        self._head = Head(model).eval()
+        self._head = Head.of(model).eval()
         self._captured: dict[torch.Size, Captured] = {}
         self.batch_size = batch_size if self._device.type == "cuda" else 1
         self._warm_up(model.config.frames_per_clip)

@@ -98,8 +98,10 @@ def evaluate(
         print(memory.sentence(split, chosen), flush=True)
         log.input(videos.dataset, context=split)
 
-        source = features.FeatureSource(classifier, loaded.processor, recipe)
-        videos, outcomes = videos.predict(model.Head(classifier), source, precision=recipe.precision)
+        backbone = model.FrozenBackbone.of(classifier, loaded.processor)
+        form = features.choose_form(backbone, recipe, features.evaluation_clips(videos.samples, num_clips=num_clips))
+        source = features.FeatureSource(backbone, recipe, form=form)
+        videos, outcomes = videos.predict(model.Head.of(classifier), source, precision=recipe.precision)
         log_left_out(log, source.left_out)
         facts = {
             "Model": model_uri,

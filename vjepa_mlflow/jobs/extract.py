@@ -42,8 +42,10 @@ def extract(recipe: Recipe) -> ExtractionResult:
     listing = check_names(recipe)
     with model.cpu_threads(thread_count()), model.matmul_precision(recipe.precision):
         prepared = prepare(recipe, listing, share=share)
-        source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
-        clips = list(share.of(list(features.all_clips(prepared.dataset, recipe))))
+        wanted = list(features.all_clips(prepared.dataset, recipe))
+        form = features.choose_form(prepared.backbone, recipe, wanted)
+        source = features.FeatureSource(prepared.backbone, recipe, form=form)
+        clips = list(share.of(wanted))
         missing = source.missing(clips)
         times = encode(source, missing, again=False)
         source.check_kept()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vjepa_mlflow import evaluation, features, model, tracking, training
 from vjepa_mlflow.energy import Meter, Usage, describe_hardware
 from vjepa_mlflow.errors import printable
@@ -46,7 +48,7 @@ def finish(
     Raises:
         UndeliveredError: the tracking server, or the registry, has not taken everything.
     """
-    head = model.Head(prepared.classifier)
+    head = prepared.head
     head.load_state_dict(best.weights)
     course = Course(epochs, best_epoch=best.epoch)
     videos, outcomes = videos.predict(head, source, precision=recipe.precision)
@@ -73,8 +75,14 @@ def finish(
     log.metrics(usage.metrics(), step=step)
     record = _record(log, prepared, recipe, course, usage, trials=trials, seen=seen)
     publication = _publication(record, found, head=model.weights_digest(best.weights), step=step)
-    uri = publish(log, prepared.classifier, prepared.processor, publication, seen=prepared.seen)
+    uri = publish(log, *_trained(prepared, best), publication, seen=prepared.seen)
     return uri, found.metrics_of("test") | usage.metrics()
+
+
+def _trained(prepared: Preparation, best: training.BestHead) -> tuple[Any, Any]:
+    loaded = prepared.backbone.loaded
+    loaded.model.load_state_dict(best.weights, strict=False)
+    return loaded.model, loaded.processor
 
 
 def test_videos(prepared: Preparation, recipe: Recipe) -> LabelledSet:
@@ -108,8 +116,8 @@ def _record(
         developer=log.user,
         recipe=recipe,
         checkpoint=prepared.checkpoint,
-        config=prepared.classifier.config,
-        parameters=model.count_parameters(prepared.classifier),
+        architecture=prepared.backbone.architecture,
+        parameters=prepared.parameters,
         labels=dataset.labels,
         datasets={split: dataset_of_split(samples, recipe.data, split) for split, samples in dataset.splits.items()},
         drawn=dataset.drawn,
@@ -120,7 +128,7 @@ def _record(
         usage=usage,
         trials=trials,
         hardware=describe_hardware(),
-        device=model.describe_device(prepared.classifier.device),
+        device=model.describe_device(prepared.backbone.device),
         versions=tracking.library_versions(),
     )
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,6 +47,7 @@ class Assignment:
         study: its name.
         run_id: the MLflow run that holds the study.
         tracking_uri: MLflow's.
+        params: of that run, where the study goes on; None where it begins.
         began: what the study began with, where it goes on.
         share: this process's among those of this command.
     """
@@ -59,6 +60,7 @@ class Assignment:
     study: str
     run_id: str
     tracking_uri: str
+    params: Mapping[str, str] | None = None
     began: data.Beginning | None = None
     share: Share = field(default_factory=Share)
 
@@ -79,6 +81,8 @@ class Assignment:
 
         return Workshop(
             self.share,
+            trials=self.count,
+            params=self.params,
             began=self.began,
             drawing=None if self.began else self.drawing(),
             on_prepared=agree,

@@ -6,7 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from vjepa_mlflow import data, evaluation, flavor, model, tracking, video
 from vjepa_mlflow.energy import check_country, describe_hardware
@@ -14,9 +14,6 @@ from vjepa_mlflow.errors import UserError, printable, remark
 from vjepa_mlflow.jobs.seen import seen_by, seen_by_checkpoint
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
-
-if TYPE_CHECKING:
-    from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 SHOWN_FAULTS = 20
 APART = 1.25
@@ -36,16 +33,21 @@ class Preparation:
     Attributes:
         checkpoint: its model.
         dataset: its videos.
-        classifier: with a frozen backbone and a head for the dataset's classes.
-        processor: the model's preprocessing.
+        head: for the dataset's classes, on its device.
+        backbone: frozen, on the same device.
         seen: what the trained head will have been trained, validated and tested on, with the model before it.
     """
 
     checkpoint: model.Checkpoint
     dataset: data.VideoDataset
-    classifier: VJEPA2ForVideoClassification
-    processor: VJEPA2VideoProcessor
+    head: model.Head
+    backbone: model.FrozenBackbone
     seen: data.SeenVideos
+
+    @property
+    def parameters(self) -> model.ParameterCounts:
+        trainable = sum(parameter.numel() for parameter in self.head.parameters())
+        return model.ParameterCounts(self.backbone.known.parameters + trainable, trainable)
 
 
 class Drawing(NamedTuple):
@@ -119,12 +121,13 @@ def prepare(
     seen = data.SeenVideos.of(dataset.splits, before)
     _print_seen(dataset, before)
 
-    classifier = model.load_classifier(checkpoint, dataset.labels, seed=recipe.seed).to(device)
-    counts = model.count_parameters(classifier)
+    opened = model.open_checkpoint(checkpoint, dataset.labels, seed=recipe.seed, device=device)
+    prepared = Preparation(checkpoint, dataset, *opened, seen)
+    counts = prepared.parameters
     print(f"Parameters: {counts.total:,} in all, {counts.trainable:,} trained (the head)", flush=True)
     if drawn := model.drawn_anew(checkpoint, dataset.labels):
         print(f"Drawn anew, seed {recipe.seed}: {' and '.join(drawn)}", flush=True)
-    return Preparation(checkpoint, dataset, classifier, model.load_processor(checkpoint), seen)
+    return prepared
 
 
 def find_checkpoint(recipe: Recipe) -> tuple[model.Checkpoint, data.SeenVideos | None]:
@@ -341,14 +344,14 @@ def log_left_out(log: tracking.RunLog, left_out: Mapping[str, str]) -> None:
 
 def log_preparation(log: tracking.RunLog, prepared: Preparation, recipe: Recipe) -> None:
     """Logs the checkpoint, the device and the three sets."""
-    counts = model.count_parameters(prepared.classifier)
+    counts = prepared.parameters
     log.params(
         {
             "checkpoint": prepared.checkpoint.name,
             "checkpoint_revision": prepared.checkpoint.revision,
             "total_parameters": counts.total,
             "trainable_parameters": counts.trainable,
-            "device_name": model.describe_device(prepared.classifier.device),
+            "device_name": model.describe_device(prepared.backbone.device),
             "hardware": describe_hardware(),
         }
     )

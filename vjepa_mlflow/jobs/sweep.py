@@ -106,6 +106,7 @@ def run_sweep(
                 study=name,
                 run_id=log.run_id,
                 tracking_uri=tracking_uri,
+                params=None if is_new else dict(log.params_before),
                 began=began,
             )
             own = whole.for_process(0, workers)
@@ -210,6 +211,7 @@ class _Sweep:
         with helpers(self._whole, self._assignment.share.world_size) as team:
             bench = self._workshop.bench(self._assignment.encoded)
             log_preparation(self._log, bench.prepared, self._recipe)
+            self._log.params(bench.forms.params())
             self._workshop.encode(self._assignment.encoded)
             if self._workshop.lacks(self._assignment.encoded):
                 team.meet()

@@ -14,6 +14,7 @@ from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.jobs.at_work import at_work
 from vjepa_mlflow.jobs.checkpoints import Checkpoints
 from vjepa_mlflow.jobs.finish import finish, test_videos
+from vjepa_mlflow.jobs.forms import choose_forms
 from vjepa_mlflow.jobs.pace import note_pace
 from vjepa_mlflow.jobs.prepare import Preparation, check_names, log_faults, log_preparation, log_unused, prepare
 from vjepa_mlflow.jobs.threads import threads_of_run
@@ -74,7 +75,9 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         prepared = prepare(recipe, listing, began=began, on_faults=lambda faults: log_faults(log, faults))
         log_unused(log, listing)
         log_preparation(log, prepared, recipe)
-        source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
+        forms = choose_forms(prepared, recipe, begun=log.params_before if log.continued else None)
+        log.params(forms.params())
+        source = features.FeatureSource(prepared.backbone, recipe, form=forms.encoder_form)
         videos = test_videos(prepared, recipe)
         _ = videos.properties  # measured now, so that a bad video does not cost the trained head
         trained = _fit(
@@ -82,6 +85,7 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
             prepared,
             recipe,
             source=source,
+            head_form=forms.head_form,
             checkpoints=checkpoints,
             save_steps=save_steps,
             following=features.evaluation_clips(videos.samples),
@@ -168,6 +172,7 @@ def _fit(
     recipe: Recipe,
     *,
     source: features.FeatureSource,
+    head_form: str,
     checkpoints: Checkpoints,
     save_steps: int,
     following: list[features.Clip],
@@ -199,11 +204,11 @@ def _fit(
 
         try:
             return training.fit(
-                model.Head(prepared.classifier),
-                prepared.classifier.config,
+                prepared.head,
                 train=features.TrainingSet(source, prepared.dataset, recipe),
                 val=features.EvaluationSet.of_split(source, prepared.dataset, "val"),
                 recipe=recipe,
+                form=head_form,
                 on_epoch=on_epoch,
                 on_step=on_step,
                 following=following,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from vjepa_mlflow import data, features, model, sweep, tracking, training
 from vjepa_mlflow.cache import own_folder
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.jobs.encode import encode
+from vjepa_mlflow.jobs.forms import Forms, choose_forms
 from vjepa_mlflow.jobs.prepare import Drawing, Fault, Preparation, check_names, prepare
 from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.ranks import Share
@@ -42,12 +43,14 @@ class Bench:
         prepared: checked data and the model.
         source: of the features.
         head: the model's, which every trial trains from the same beginning.
+        forms: in which encoder and head compute.
         first_weights: that beginning.
     """
 
     prepared: Preparation
     source: features.FeatureSource
     head: model.Head
+    forms: Forms
     first_weights: dict[str, Tensor]
 
 
@@ -77,6 +80,8 @@ class Workshop:
 
     Args:
         share: this process's, of what several prepare.
+        trials: of the study.
+        params: of the study's run, where it goes on; None where it begins.
         began: what a study that goes on began with.
         drawing: how missing splits are drawn, the same for all trials, so that one validation set compares them.
         on_prepared: is given each data and model that trials are made with.
@@ -87,12 +92,15 @@ class Workshop:
         self,
         share: Share,
         *,
+        trials: int,
+        params: Mapping[str, str] | None,
         began: data.Beginning | None = None,
         drawing: Drawing | None = None,
         on_prepared: Callable[[Preparation], None] = lambda _: None,
         on_faults: Callable[[list[Fault]], None] = lambda _: None,
     ):
         self._share = share
+        self._trials, self._params = trials, params
         self._began, self._drawing = began, drawing
         self._on_prepared = on_prepared
         self._on_faults = on_faults
@@ -122,9 +130,10 @@ class Workshop:
             share=self._share,
         )
         self._on_prepared(prepared)
-        source = features.FeatureSource(prepared.classifier, prepared.processor, recipe)
-        head = model.Head(prepared.classifier)
-        return Bench(prepared, source, head, {name: value.clone() for name, value in head.state_dict().items()})
+        forms = choose_forms(prepared, recipe, trials=self._trials, begun=self._params)
+        source = features.FeatureSource(prepared.backbone, recipe, form=forms.encoder_form)
+        first_weights = {name: value.clone() for name, value in prepared.head.state_dict().items()}
+        return Bench(prepared, source, prepared.head, forms, first_weights)
 
     def lacks(self, recipe: Recipe) -> bool:
         """Whether any clip that a recipe reads is not encoded yet."""
@@ -295,10 +304,10 @@ class _Course:
         with model.matmul_precision(self._recipe.precision):
             trained = training.fit(
                 bench.head,
-                bench.prepared.classifier.config,
                 train=features.TrainingSet(bench.source, dataset, self._recipe, again=True),
                 val=features.EvaluationSet.of_split(bench.source, dataset, "val"),
                 recipe=self._recipe,
+                form=bench.forms.head_form,
                 on_epoch=self._end_epoch,
                 metric=self._runner.plan.metric,
                 resume=self._left_off(),

@@ -20,12 +20,9 @@ if TYPE_CHECKING:
         locate,
     )
     from vjepa_mlflow.model.classifier import (
-        Head,
-        ParameterCounts,
         check_saved,
         copy_to,
         count_parameters,
-        drawn_anew,
         freeze_backbone,
         from_arrays,
         label_names,
@@ -45,7 +42,18 @@ if TYPE_CHECKING:
         training_numerics,
         use_device,
     )
-    from vjepa_mlflow.model.forward import Backbone, training_head
+    from vjepa_mlflow.model.forward import (
+        EAGER,
+        LEAN,
+        TRANSFORMERS,
+        Backbone,
+        encoder_forms,
+        form_for,
+        head_forms,
+        training_head,
+    )
+    from vjepa_mlflow.model.frozen import FrozenBackbone, OpenedCheckpoint, drawn_anew, open_checkpoint
+    from vjepa_mlflow.model.head import Architecture, Head, ParameterCounts
     from vjepa_mlflow.model.identity import backbone_digest, processor_digest, weights_digest
     from vjepa_mlflow.model.preprocessing import CENTRED, preprocess
     from vjepa_mlflow.model.quiet import quiet_transformers

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.model.configuration import CONFIG_FILE, LARGEST_FILE, read_configuration
+from vjepa_mlflow.model.noted import note_of, notes_folder, state_of
 from vjepa_mlflow.paths import check_local, expand, is_file, shortened
 from vjepa_mlflow.reading import read_json
 
@@ -139,9 +141,23 @@ def from_folder(name: str, folder: Path, *, whole: bool = False, weights_sha256:
     """
     about = f"model={name}"
     choose_weights(about, folder)
-    digest = sha256(_find_weights(about, folder))
+    digest = _noted_digest(_find_weights(about, folder))
     check_digest(about, digest, weights_sha256)
     return Checkpoint(name, folder, f"sha256:{digest}", whole, weights_sha256)
+
+
+class _Digest(NamedTuple):
+    sha256: str
+
+
+def _noted_digest(files: Sequence[Path]) -> str:
+    """The SHA-256 of files' contents one after the other, read once while nothing of them changes."""
+    note = note_of("sha256", state_of(files))
+    found = read_note(note, _Digest)
+    if found is None:
+        found = _Digest(sha256(files))
+        write_note(note, found._asdict(), within=notes_folder())
+    return found.sha256
 
 
 def check_digest(about: str, found: str, noted: str | None) -> None:

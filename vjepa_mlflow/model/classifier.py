@@ -14,6 +14,7 @@ from transformers.activations import ACT2FN
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.model.checkpoint import Checkpoint, check_digest, choose_weights
 from vjepa_mlflow.model.configuration import CONFIG_FILE, Configuration, read_configuration, read_preprocessing
+from vjepa_mlflow.model.head import ParameterCounts, draw_classifier
 from vjepa_mlflow.model.quiet import quiet_transformers
 from vjepa_mlflow.model.weights import StoredWeights, check_finite, digest_weights, open_weights, read_weights
 from vjepa_mlflow.paths import shortened
@@ -28,28 +29,6 @@ VECTOR = 64
 """Bytes that a CPU works on at once, at most."""
 
 _ENCODER, _PREDICTOR, _POOLER, _CLASSIFIER = "vjepa2.encoder.", "vjepa2.predictor.", "pooler.", "classifier."
-
-
-class ParameterCounts(NamedTuple):
-    total: int
-    trainable: int
-
-
-class Head(nn.Module):
-    """The part of a classifier that is trained: its attentive pooler and linear classifier.
-
-    It shares its modules with the model that it was made from, so training it trains that model, and its state dict
-    has the same names as there.
-    """
-
-    def __init__(self, model: VJEPA2ForVideoClassification):
-        super().__init__()
-        self.pooler = model.pooler
-        self.classifier = model.classifier
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Features of shape (clips, tokens, hidden size) to logits of shape (clips, classes)."""
-        return self.classifier(self.pooler(features))
 
 
 class _Fit(NamedTuple):
@@ -92,25 +71,9 @@ def load_classifier(checkpoint: Checkpoint, labels: list[str], *, seed: int) -> 
         )
     model.config.name_or_path = str(checkpoint.folder)
     if any(name.startswith(_CLASSIFIER) for name in fit.drawn):
-        generator = torch.Generator().manual_seed(seed)
-        nn.init.normal_(model.classifier.weight, std=model.config.initializer_range, generator=generator)
-        nn.init.zeros_(model.classifier.bias)
+        drawn = draw_classifier(model.classifier, std=model.config.initializer_range, seed=seed)
+        model.load_state_dict(drawn, strict=False)
     return freeze_backbone(model)
-
-
-def drawn_anew(checkpoint: Checkpoint, labels: list[str]) -> list[str]:
-    """The parts of the head for new classes that `load_classifier` draws, or completes with what is drawn.
-
-    Raises:
-        UserError: see `load_classifier`.
-    """
-    fit = _fit(checkpoint, labels)
-    parts = []
-    for prefix in (_POOLER, _CLASSIFIER):
-        if any(name.startswith(prefix) for name in fit.drawn):
-            partly = any(name.startswith(prefix) for name in fit.kept)
-            parts.append(f"{'parts of the ' if partly else ''}{prefix.rstrip('.')}")
-    return parts
 
 
 def load_processor(checkpoint: Checkpoint) -> VJEPA2VideoProcessor:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple, NoReturn
 
 from vjepa_mlflow.errors import UserError, one_line
@@ -88,6 +89,11 @@ class Configuration:
 
     fields: Mapping[str, Any]
     labels: tuple[str, ...]
+
+    @property
+    def architecture(self) -> SimpleNamespace:
+        """The fields by the names that they have as attributes of a `VJEPA2Config`."""
+        return SimpleNamespace(**self.fields)
 
     @property
     def frames_per_clip(self) -> int:

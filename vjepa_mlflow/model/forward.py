@@ -1,27 +1,33 @@
 """Which form of the frozen encoder, and of the head in training, computes here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 from vjepa_mlflow.errors import remark
 from vjepa_mlflow.model.captured import Captured
-from vjepa_mlflow.model.classifier import Head
 from vjepa_mlflow.model.device import autocast, matmul_precision, training_numerics
+from vjepa_mlflow.model.head import Architecture, Head
 from vjepa_mlflow.model.lean import (
     Attention,
     LeanEncoder,
     LeanHead,
     Multiply,
-    flexible_attention,
     fused_attention,
     knows,
     plain_attention,
     split_linear,
 )
+
+if TYPE_CHECKING:
+    from transformers import VJEPA2ForVideoClassification
+
+LEAN, EAGER, TRANSFORMERS = "lean", "eager", "transformers"
+"""The forms: the lean one, compiled; the lean one as it is, for runs too short to win the time of compiling back; and
+transformers' own. Their values differ in the last bits."""
 
 TOLERANCE = {"fp32": 1e-4, "tf32": 0.01, "bf16": 0.05}
 """Largest difference between the lean encoder and transformers' in fp32, as a share of the features' norm. The ViT-L
@@ -43,21 +49,26 @@ are faster than one, by their makers' figures; measured on an H200. Elsewhere, a
 class Backbone:
     """The frozen encoder: pixels to features.
 
-    On a GPU it is the lean one, if that agrees with transformers' on this checkpoint, and in `fp32` if the GPU's TF32
-    products are fast; otherwise it is transformers'.
+    Args:
+        model: on its device.
+        precision: the recipe's.
+        form: one of those that `encoder_forms` gives for the model; None for the fastest one that agrees with
+            transformers'.
 
     Attributes:
         dtype: of the features: bfloat16 for `bf16`, otherwise float32.
-        form: `lean` or `transformers`.
+        form: as above.
     """
 
-    def __init__(self, model: VJEPA2ForVideoClassification, *, precision: str):
+    def __init__(self, model: "VJEPA2ForVideoClassification", *, precision: str, form: str | None = None):
         self._model = model
         self._precision = precision
-        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self._lean = self._make_lean() if _gains(model.device, precision) else None
+        self.dtype = features_dtype(precision)
+        self.form = form or fastest_form(model, precision)
+        self._lean = None if self.form == TRANSFORMERS else _lean_encoder(model, precision)
+        if self._lean is not None and self.form == LEAN:
+            self._lean.compile()
         self._captured: dict[torch.Size, Captured] = {}
-        self.form = "transformers" if self._lean is None else "lean"
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -82,25 +93,61 @@ class Backbone:
             hidden = self._model.vjepa2(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state
         return hidden.to(self.dtype)
 
-    def _make_lean(self) -> LeanEncoder | None:
-        if not knows(self._model.config):
-            remark("The fast encoder does not know this checkpoint's configuration: transformers' is used")
-            return None
-        attend, multiply = _FASTEST[self._precision]
-        lean = LeanEncoder(self._model, dtype=self.dtype, attend=attend, multiply=multiply)
-        difference, tolerance = compare_encoders(self._model, lean), TOLERANCE[self._precision]
-        if not difference <= tolerance:
-            remark(
-                f"The fast encoder's features are {difference:.3%} off transformers' on this checkpoint (expected at "
-                f"most {tolerance:.3%}): transformers' is used"
-            )
-            return None
-        lean.compile()
-        return lean
+
+def features_dtype(precision: str) -> torch.dtype:
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def fastest_form(model: "VJEPA2ForVideoClassification", precision: str) -> str:
+    """The form that is fastest in the long run, of those that agree with transformers' on this checkpoint."""
+    form = encoder_forms(model.config, model.device, precision)[0]
+    return TRANSFORMERS if form != TRANSFORMERS and not agrees(model, precision) else form
+
+
+def encoder_forms(architecture: Architecture, device: torch.device, precision: str) -> list[str]:
+    """The forms of an encoder that a device has a use for, the one that is fastest in the long run first.
+
+    On a GPU they are the lean ones, in `fp32` if the GPU's TF32 products are fast, where they know the configuration;
+    otherwise it is transformers'.
+    """
+    if not _gains(device, precision):
+        return [TRANSFORMERS]
+    if not knows(architecture):
+        remark("The fast encoder does not know this checkpoint's configuration: transformers' is used")
+        return [TRANSFORMERS]
+    return [LEAN, EAGER]
+
+
+def form_for(forms: Sequence[str], clips: int, *, compiling_pays: int) -> str:
+    """The form that so many clips take least time in.
+
+    Args:
+        forms: there are, the one that is fastest in the long run first.
+        clips: that go through it.
+        compiling_pays: how many it takes to win the time of compiling back.
+    """
+    return EAGER if EAGER in forms and clips < compiling_pays else forms[0]
+
+
+def agrees(model: "VJEPA2ForVideoClassification", precision: str) -> bool:
+    """Whether the lean encoder's features of a clip are transformers', but for rounding; told where they are not."""
+    difference, tolerance = compare_encoders(model, _lean_encoder(model, precision)), TOLERANCE[precision]
+    if difference <= tolerance:
+        return True
+    remark(
+        f"The fast encoder's features are {difference:.3%} off transformers' on this checkpoint (expected at most "
+        f"{tolerance:.3%}): transformers' is used"
+    )
+    return False
+
+
+def _lean_encoder(model: "VJEPA2ForVideoClassification", precision: str) -> LeanEncoder:
+    attend, multiply = _FASTEST[precision]
+    return LeanEncoder(model, dtype=features_dtype(precision), attend=attend, multiply=multiply)
 
 
 @torch.no_grad()
-def compare_encoders(model: VJEPA2ForVideoClassification, encode: Callable[[Tensor], Tensor]) -> float:
+def compare_encoders(model: "VJEPA2ForVideoClassification", encode: Callable[[Tensor], Tensor]) -> float:
     """How far an encoder's features of one random clip are from those of transformers in fp32.
 
     Returns:
@@ -113,7 +160,7 @@ def compare_encoders(model: VJEPA2ForVideoClassification, encode: Callable[[Tens
     return ((found - expected).norm() / expected.norm()).item()
 
 
-def _random_pixels(model: VJEPA2ForVideoClassification, clips: int) -> Tensor:
+def _random_pixels(model: "VJEPA2ForVideoClassification", clips: int) -> Tensor:
     config = model.config
     shape = (clips, config.frames_per_clip, config.in_chans, config.crop_size, config.crop_size)
     return torch.randn(shape, device=model.device, generator=torch.Generator(model.device).manual_seed(0))
@@ -126,27 +173,39 @@ def _gains(device: torch.device, precision: str) -> bool:
     return precision != "fp32" or torch.cuda.get_device_capability(device) in _FAST_TF32
 
 
-def training_head(head: Head, config: VJEPA2Config, *, precision: str) -> Callable[[Tensor], Tensor]:
+def head_forms(head: Head) -> list[str]:
+    """The forms of a head in training that its device has a use for, the one that is fastest in the long run first."""
+    is_lean = next(head.parameters()).is_cuda and knows(head.architecture)
+    return [LEAN, EAGER] if is_lean else [TRANSFORMERS]
+
+
+def training_head(head: Head, *, precision: str, form: str) -> Callable[[Tensor], Tensor]:
     """The head's forward pass for training, from features to fp32 logits; its gradients are the same every time.
 
-    On a GPU it is the lean one; on the CPU, and where that does not know the configuration, transformers'.
+    Args:
+        head: on its device.
+        precision: the recipe's.
+        form: one of `head_forms`.
     """
-    if next(head.parameters()).device.type == "cpu" or not knows(config):
-        return _TransformersHead(head, precision)
-    attend, dtype = plain_attention, torch.float32
-    if precision == "bf16":
-        attend, dtype = (flexible_attention if _flexible(config) else plain_attention), torch.bfloat16
-    lean = LeanHead(head, config, dtype=dtype, attend=attend)
+    if form == TRANSFORMERS:
+        return _WholeHead(head, precision)
+    if form == EAGER:
+        return LeanHead(head, dtype=features_dtype(precision), attend=plain_attention)
+    lean = LeanHead(head, dtype=features_dtype(precision), attend=_compiled_attention(head.architecture, precision))
     lean.compile()
     return lean
 
 
-def _flexible(config: VJEPA2Config) -> bool:
-    """Whether FlexAttention has kernels for heads of this size."""
-    return config.hidden_size // config.num_attention_heads in (16, 32, 64, 128)
+def _compiled_attention(architecture: Architecture, precision: str) -> Attention:
+    from vjepa_mlflow.model.compiled import flexible_attention
+
+    has_kernel = architecture.hidden_size // architecture.num_attention_heads in (16, 32, 64, 128)
+    return flexible_attention if precision == "bf16" and has_kernel else plain_attention
 
 
-class _TransformersHead:
+class _WholeHead:
+    """The head as transformers computes it."""
+
     def __init__(self, head: Head, precision: str):
         self._head = head
         self._precision = precision

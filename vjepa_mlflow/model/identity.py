@@ -3,12 +3,15 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow.iteration import map_ahead
+
+if TYPE_CHECKING:
+    from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 _BLOCK = 1 << 22
 """Bytes brought from a GPU at once: page-locked memory takes long to allocate."""
@@ -41,7 +44,7 @@ _PREPROCESSING = (
 )
 
 
-def backbone_digest(model: VJEPA2ForVideoClassification) -> str:
+def backbone_digest(model: "VJEPA2ForVideoClassification") -> str:
     """SHA-256 of the encoder's weights and of what its configuration says about it, hexadecimal.
 
     Models that were trained from the same checkpoint have the same one: the head is not part of it.
@@ -69,7 +72,7 @@ def _on_the_host(block: Tensor) -> Tensor:
     return torch.empty_like(block, device="cpu", pin_memory=True).copy_(block) if block.is_cuda else block
 
 
-def processor_digest(processor: VJEPA2VideoProcessor) -> str:
+def processor_digest(processor: "VJEPA2VideoProcessor") -> str:
     """SHA-256 of the preprocessing's values, hexadecimal."""
     values = processor.to_dict()
     return hashlib.sha256(

@@ -2,34 +2,23 @@
 
 The checkpoint's own weights, and the function that transformers computes with them. What differs: the rotary tables are
 computed once, in fp32 (transformers computes the angles in the activations' own format); the residual stream stays
-fp32; query, key and value are one product; everything between the products is compiled into a few kernels; fp32
+fp32; query, key and value are one product; everything between the products may be compiled into a few kernels; fp32
 products may be put together from TF32 ones.
 """
 
-import functools
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-import torch._dynamo.config as dynamo
-import torch._inductor.config as inductor
 from torch import Tensor
-from torch._inductor.runtime.cache_dir_utils import cache_dir
-from torch._inductor.utils import clear_caches
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.attention.flex_attention import flex_attention
-from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
-from vjepa_mlflow.errors import reason, remark
 from vjepa_mlflow.model.device import matmul_precision
-from vjepa_mlflow.setting import setting
-from vjepa_mlflow.temporary import COMPILED, temporary_folder
+from vjepa_mlflow.model.head import Architecture, Head
 
-MOST_SHAPES = 64
-"""Shapes that a function is compiled for: windows of several sizes in a sweep, and the encoder."""
+if TYPE_CHECKING:
+    from transformers import VJEPA2ForVideoClassification
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries, keys and values of shape (clips, heads, tokens, head size) to values of the same shape."""
@@ -95,7 +84,7 @@ class Sizes(NamedTuple):
     multiply: Multiply
 
 
-def knows(config: VJEPA2Config) -> bool:
+def knows(config: Architecture) -> bool:
     """Whether a model of this configuration computes what this module computes."""
     return (
         config.hidden_act == "gelu"
@@ -172,7 +161,7 @@ def _rotate(heads: Tensor, rotary: Rotary) -> Tensor:
     return (exact * rotary.cos[:, None] + swapped * rotary.sin[:, None]).to(heads.dtype)
 
 
-def make_rotary(config: VJEPA2Config, device: torch.device) -> Rotary:
+def make_rotary(config: Architecture, device: torch.device) -> Rotary:
     """The tables of a configuration's position encoding: a third of each head for time, height and width each.
 
     As in transformers' `VJEPA2RopeAttention`, the frequencies of a third are repeated as a whole and not pairwise.
@@ -203,7 +192,7 @@ class LeanEncoder:
 
     def __init__(
         self,
-        model: VJEPA2ForVideoClassification,
+        model: "VJEPA2ForVideoClassification",
         *,
         dtype: torch.dtype,
         attend: Attention,
@@ -221,6 +210,8 @@ class LeanEncoder:
         self._block: Callable[..., Tensor] = block
 
     def compile(self) -> None:
+        from vjepa_mlflow.model.compiled import compiled
+
         self._embed, self._block = compiled(embed), compiled(block)
 
     @torch.no_grad()
@@ -238,18 +229,20 @@ class LeanHead:
 
     Args:
         head: pooler and classifier.
-        config: their model's.
         dtype: of the products.
-        attend: one whose gradients are the same every time: `plain_attention` or `flexible_attention`.
+        attend: one whose gradients are the same every time: `plain_attention` or `compiled.flexible_attention`.
     """
 
-    def __init__(self, head: Layer, config: VJEPA2Config, *, dtype: torch.dtype, attend: Attention):
+    def __init__(self, head: Head, *, dtype: torch.dtype, attend: Attention):
+        config = head.architecture
         self._head = head
         self._sizes = Sizes(config.num_attention_heads, config.layer_norm_eps, dtype, attend, F.linear)
         self._block: Callable[..., Tensor] = block
         self._pool: Callable[..., Tensor] = pool
 
     def compile(self) -> None:
+        from vjepa_mlflow.model.compiled import compiled
+
         self._block, self._pool = compiled(block), compiled(pool)
 
     def __call__(self, features: Tensor) -> Tensor:
@@ -346,81 +339,3 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention written out. It keeps the scores, and its gradients are the same every time."""
     scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
     return scores.softmax(dim=-1) @ value
-
-
-def flexible_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """PyTorch's FlexAttention: a fused kernel whose gradients, unlike the others', are the same every time.
-
-    It is one only where it is compiled; elsewhere this is `plain_attention`.
-    """
-    if not torch.compiler.is_compiling():
-        return plain_attention(query, key, value)
-    return flex_attention(query, key, value)
-
-
-@functools.cache
-def compiled(function: Callable[..., Tensor]) -> "Compiled":
-    """One compiled form of a function in a process, since compiling takes seconds."""
-    return Compiled(function)
-
-
-@contextmanager
-def _nothing_compiled() -> Iterator[None]:
-    """Has PyTorch find nothing in the block that was compiled before."""
-    with (
-        temporary_folder() as folder,
-        setting(COMPILED, str(folder)),
-        setting("TRITON_CACHE_DIR", str(folder / "triton")),
-    ):
-        clear_caches()
-        try:
-            yield
-        finally:
-            clear_caches()
-
-
-class Compiled:
-    """A function compiled for fixed shapes; called as it is, with a remark, where this machine cannot compile.
-
-    Its first argument is the one whose shape changes, its last the `Sizes`.
-    """
-
-    def __init__(self, function: Callable[..., Tensor]):
-        self._function = function
-        # Without benchmarks, which may choose other kernels, and so other roundings, the next time.
-        dynamo.recompile_limit = max(dynamo.recompile_limit, MOST_SHAPES)
-        options: dict[str, Any] = {"deterministic": True} if hasattr(inductor, "deterministic") else {}
-        self._compiled = torch.compile(function, dynamic=False, fullgraph=True, options=options)
-        self._works: dict[tuple[object, ...], bool] = {}
-
-    def __call__(self, hidden: Tensor, *arguments: Any) -> Tensor:
-        shape = (hidden.shape, hidden.device, hidden.requires_grad, torch.is_grad_enabled(), arguments[-1])
-        if shape not in self._works:
-            return self._first_call(shape, hidden, *arguments)
-        return (self._compiled if self._works[shape] else self._function)(hidden, *arguments)
-
-    def _first_call(self, shape: tuple[object, ...], *arguments: Any) -> Tensor:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                result = self._compile(*arguments)
-            self._works[shape] = True
-            return result
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # of many kinds: no C compiler, no Triton, a release that fails on this function
-            remark(f"Not compiled, and so slower: {reason(error)}")
-            self._works[shape] = False
-        return self._function(*arguments)
-
-    def _compile(self, *arguments: Any) -> Tensor:
-        """Compiles and calls it; without what was compiled before, where that is of no use."""
-        try:
-            return self._compiled(*arguments)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            with _nothing_compiled():
-                result = self._compiled(*arguments)
-            remark(f"{cache_dir()}: what PyTorch had compiled there cannot be used ({reason(error)}): compiled anew")
-            return result

@@ -1,12 +1,15 @@
 """Frames to what the backbone takes, by the checkpoint's own video processor."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import VJEPA2VideoProcessor
 
 from vjepa_mlflow.video import View
+
+if TYPE_CHECKING:
+    from transformers import VJEPA2VideoProcessor
 
 CENTRED = View()
 
@@ -15,7 +18,7 @@ PIXELS_AT_ONCE = 1 << 25
 
 
 def preprocess(
-    processor: VJEPA2VideoProcessor, clips: Sequence[Tensor], *, views: Sequence[View], device: torch.device
+    processor: "VJEPA2VideoProcessor", clips: Sequence[Tensor], *, views: Sequence[View], device: torch.device
 ) -> Tensor:
     """Resizes, crops and normalises clips on `device`. A clip's result is the same whichever clips go with it.
 
@@ -51,7 +54,7 @@ def _groups(indices: Sequence[int], sizes: Sequence[int]) -> Iterator[list[int]]
         yield group
 
 
-def _process(processor: VJEPA2VideoProcessor, videos: list[Tensor], *, whole: bool) -> list[Tensor]:
+def _process(processor: "VJEPA2VideoProcessor", videos: list[Tensor], *, whole: bool) -> list[Tensor]:
     return processor(videos=videos, **({"do_center_crop": False} if whole else {}))["pixel_values_videos"]
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import VJEPA2Config
 
 from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.features import LabelledFeatures
@@ -24,8 +23,8 @@ class WindowGradient:
 
     Args:
         head: whose gradient is wanted.
-        config: its model's.
         precision: the recipe's.
+        form: of the head, see `training_head`.
         window_size: clips of a full window.
         class_weights: of shape (classes,), on the head's device.
     """
@@ -33,14 +32,14 @@ class WindowGradient:
     def __init__(
         self,
         head: Head,
-        config: VJEPA2Config,
         *,
         precision: str,
+        form: str,
         window_size: int,
         class_weights: Tensor,
     ):
         self._head = head
-        self._forward = training_head(head, config, precision=precision)
+        self._forward = training_head(head, precision=precision, form=form)
         self._class_weights = class_weights
         self._at_once = min(window_size, AT_ONCE)
         self._captured: Captured | None = None

@@ -6,17 +6,20 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from transformers import VJEPA2Config, get_scheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features import Clip, EvaluationSet, TrainingSet
 from vjepa_mlflow.iteration import batches, progress
-from vjepa_mlflow.model import Head, is_out_of_memory
+from vjepa_mlflow.model import Head, form_for, head_forms, is_out_of_memory
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.training.gradient import WindowGradient
 from vjepa_mlflow.training.metrics import classification_metrics
 from vjepa_mlflow.training.predictions import gather, predict
 from vjepa_mlflow.training.state import Snapshot, TrainingState
+
+COMPILING_PAYS = {"fp32": 20_000, "tf32": 20_000, "bf16": 20_000}
+"""Training clips of the ViT-L for which compiling the head takes as long as it saves."""
 
 
 class DivergedError(UserError):
@@ -33,11 +36,11 @@ class DivergedError(UserError):
 
 def fit(
     head: Head,
-    config: VJEPA2Config,
     *,
     train: TrainingSet,
     val: EvaluationSet,
     recipe: Recipe,
+    form: str,
     on_epoch: Callable[[TrainingState], None],
     on_step: Callable[[TrainingState], None] = lambda _: None,
     following: Sequence[Clip] = (),
@@ -52,10 +55,10 @@ def fit(
 
     Args:
         head: trained in place, on its own device.
-        config: of the model it belongs to.
         train: the training features.
         val: the validation features.
         recipe: the values of the run.
+        form: in which the head is trained, see `choose_head_form`.
         on_epoch: called after each epoch with the state of things; what it raises ends the training.
         on_step: likewise, after each step and before each batch of the validation: wherever training can be resumed.
         following: the clips that will be wanted after training, see `FeatureSource.read`.
@@ -70,7 +73,7 @@ def fit(
     window_size = recipe.gradient_accumulation_steps * recipe.batch_size
     class_weights = _class_weights(train.labels, recipe.class_weights).to(device)
     gradient = WindowGradient(
-        head, config, precision=recipe.precision, window_size=window_size, class_weights=class_weights
+        head, precision=recipe.precision, form=form, window_size=window_size, class_weights=class_weights
     )
     state = _begin(head, recipe, steps=recipe.epochs * math.ceil(len(train) / window_size))
     optimizer, scheduler = state.optimizer, state.scheduler
@@ -127,16 +130,39 @@ def fit(
     return state
 
 
+def choose_head_form(head: Head, recipe: Recipe, *, clips: int, begun: str | None = None) -> str:
+    """The form in which a head is trained, see `model.head_forms`; heads differ in their last bits from form to form.
+
+    Args:
+        head: on its device.
+        recipe: of the run.
+        clips: that it is trained on, over all epochs and trials.
+        begun: the form in which the run began, where it goes on.
+    """
+    forms = head_forms(head)
+    return begun if begun in forms else form_for(forms, clips, compiling_pays=COMPILING_PAYS[recipe.precision])
+
+
 def _begin(head: Head, recipe: Recipe, *, steps: int) -> TrainingState:
     try:
         optimizer = _adam(head, recipe.learning_rate)
-        scheduler = get_scheduler(recipe.scheduler, optimizer, num_warmup_steps=0, num_training_steps=steps)
+        scheduler = LambdaLR(optimizer, _course(recipe.scheduler, steps))
         return TrainingState(head, optimizer, scheduler)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         device = next(head.parameters()).device
         raise UserError(f"device={device}: its memory is too small to train the head: expected more") from None
+
+
+def _course(scheduler: str, steps: int) -> Callable[[int], float]:
+    """What the learning rate is multiplied with at each step, as by transformers' `get_scheduler` without a warm-up."""
+    courses: dict[str, Callable[[int], float]] = {
+        "constant": lambda _: 1.0,
+        "linear": lambda step: max(0.0, (steps - step) / max(1, steps)),
+        "cosine": lambda step: max(0.0, 0.5 * (1.0 + math.cos(math.pi * (step / max(1, steps))))),
+    }
+    return courses[scheduler]
 
 
 def _adam(head: Head, learning_rate: float) -> torch.optim.Adam:

@@ -1,0 +1,57 @@
+"""In which form a run's clips are encoded: the one that the store has them in, or else the one that takes less time."""
+
+from collections.abc import Sequence
+
+from vjepa_mlflow.features.contents import entry_path, store_folder
+from vjepa_mlflow.features.encoder import Clip
+from vjepa_mlflow.features.names import FeatureSpace
+from vjepa_mlflow.model import FrozenBackbone, form_for
+from vjepa_mlflow.recipe import Recipe
+
+LOOKED_FOR = 1000
+"""Clips that are looked for in the store, spread over all: a look takes some microseconds."""
+
+COMPILING_PAYS = {"fp32": 1500, "tf32": 1500, "bf16": 4000}
+"""Clips of the ViT-L for which compiling the encoder takes as long as it saves."""
+
+
+def feature_space(backbone: FrozenBackbone, recipe: Recipe, form: str) -> FeatureSpace:
+    """What the features of a recipe's clips depend on, in a form of the backbone."""
+    sampling = recipe.sampling(backbone.architecture.frames_per_clip)
+    return FeatureSpace(
+        backbone=backbone.known.backbone,
+        processor=backbone.known.processor,
+        num_frames=sampling.num_frames,
+        stride=sampling.stride,
+        frames_per_second=sampling.frames_per_second,
+        precision=recipe.precision,
+        form=form,
+    )
+
+
+def choose_form(backbone: FrozenBackbone, recipe: Recipe, clips: Sequence[Clip], *, begun: str | None = None) -> str:
+    """The form in which a run's clips are encoded, see `FrozenBackbone.forms`.
+
+    A clip's features differ in their last bits from form to form. So nothing is encoded again because a run is shorter
+    or longer than an earlier one.
+
+    Args:
+        backbone: what encodes.
+        recipe: of the run.
+        clips: that it reads.
+        begun: the form in which the run began, where it goes on.
+    """
+    forms = backbone.forms(recipe.precision)
+    if begun in forms:
+        return begun
+    if recipe.cache == "disk" and len(forms) > 1:
+        looked_for = clips[:: max(1, len(clips) // LOOKED_FOR)]
+        kept = {form: _count_kept(feature_space(backbone, recipe, form), looked_for) for form in forms}
+        if any(kept.values()):
+            return max(forms, key=lambda form: kept[form])
+    return form_for(forms, len(clips), compiling_pays=COMPILING_PAYS[recipe.precision])
+
+
+def _count_kept(space: FeatureSpace, clips: Sequence[Clip]) -> int:
+    folder = store_folder() / space.name
+    return sum(entry_path(folder, space.entry(clip)).exists() for clip in clips) if folder.is_dir() else 0

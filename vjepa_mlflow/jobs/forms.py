@@ -1,0 +1,47 @@
+"""In which form a run's encoder and head compute: compiled only where that takes less time in all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from vjepa_mlflow import features, model, training
+from vjepa_mlflow.jobs.prepare import Preparation
+from vjepa_mlflow.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Forms:
+    """As a run's parameters name them.
+
+    Attributes:
+        encoder_form: see `features.choose_form`.
+        head_form: see `training.choose_head_form`.
+    """
+
+    encoder_form: str
+    head_form: str
+
+    def params(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def choose_forms(
+    prepared: Preparation, recipe: Recipe, *, trials: int = 1, begun: Mapping[str, str] | None = None
+) -> Forms:
+    """Chooses the forms by how much there is to compute, or keeps those that a run or study began with.
+
+    Args:
+        prepared: what is trained.
+        recipe: of the run, or of the trials.
+        trials: so many heads are trained.
+        begun: the parameters of the run that goes on; None where none does.
+    """
+    # Before there were others, all computed in the form that is fastest in the long run.
+    kept = {} if begun is None else {"encoder_form": model.LEAN, "head_form": model.LEAN, **begun}
+    clips = list(features.all_clips(prepared.dataset, recipe))
+    trained = trials * recipe.epochs * len(prepared.dataset.splits["train"])
+    return Forms(
+        features.choose_form(prepared.backbone, recipe, clips, begun=kept.get("encoder_form")),
+        training.choose_head_form(prepared.head, recipe, clips=trained, begun=kept.get("head_form")),
+    )

@@ -1,0 +1,104 @@
+"""PyTorch's compiler: kernels that join what lies between matrix products, for runs long enough to win its time back.
+
+Importing it takes seconds and compiling some more, so nothing is imported from here by a run that is shorter.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch._dynamo.config as dynamo
+import torch._inductor.config as inductor
+from torch import Tensor
+from torch._inductor.runtime.cache_dir_utils import cache_dir
+from torch._inductor.utils import clear_caches
+from torch.nn.attention.flex_attention import flex_attention
+
+from vjepa_mlflow.errors import reason, remark
+from vjepa_mlflow.model.lean import plain_attention
+from vjepa_mlflow.setting import setting
+from vjepa_mlflow.temporary import COMPILED, temporary_folder
+
+MOST_SHAPES = 64
+"""Shapes that a function is compiled for: windows of several sizes in a sweep, and the encoder."""
+
+
+def flexible_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """PyTorch's FlexAttention: a fused kernel whose gradients, unlike the others', are the same every time.
+
+    It is one only where it is compiled; elsewhere this is `plain_attention`.
+    """
+    if not torch.compiler.is_compiling():
+        return plain_attention(query, key, value)
+    return flex_attention(query, key, value)
+
+
+@functools.cache
+def compiled(function: Callable[..., Tensor]) -> "Compiled":
+    """One compiled form of a function in a process, since compiling takes seconds."""
+    return Compiled(function)
+
+
+@contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    """Has PyTorch find nothing in the block that was compiled before."""
+    with (
+        temporary_folder() as folder,
+        setting(COMPILED, str(folder)),
+        setting("TRITON_CACHE_DIR", str(folder / "triton")),
+    ):
+        clear_caches()
+        try:
+            yield
+        finally:
+            clear_caches()
+
+
+class Compiled:
+    """A function compiled for fixed shapes; called as it is, with a remark, where this machine cannot compile.
+
+    Its first argument is the one whose shape changes, its last the `Sizes`.
+    """
+
+    def __init__(self, function: Callable[..., Tensor]):
+        self._function = function
+        # Without benchmarks, which may choose other kernels, and so other roundings, the next time.
+        dynamo.recompile_limit = max(dynamo.recompile_limit, MOST_SHAPES)
+        options: dict[str, Any] = {"deterministic": True} if hasattr(inductor, "deterministic") else {}
+        self._compiled = torch.compile(function, dynamic=False, fullgraph=True, options=options)
+        self._works: dict[tuple[object, ...], bool] = {}
+
+    def __call__(self, hidden: Tensor, *arguments: Any) -> Tensor:
+        shape = (hidden.shape, hidden.device, hidden.requires_grad, torch.is_grad_enabled(), arguments[-1])
+        if shape not in self._works:
+            return self._first_call(shape, hidden, *arguments)
+        return (self._compiled if self._works[shape] else self._function)(hidden, *arguments)
+
+    def _first_call(self, shape: tuple[object, ...], *arguments: Any) -> Tensor:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                result = self._compile(*arguments)
+            self._works[shape] = True
+            return result
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of many kinds: no C compiler, no Triton, a release that fails on this function
+            remark(f"Not compiled, and so slower: {reason(error)}")
+            self._works[shape] = False
+        return self._function(*arguments)
+
+    def _compile(self, *arguments: Any) -> Tensor:
+        """Compiles and calls it; without what was compiled before, where that is of no use."""
+        try:
+            return self._compiled(*arguments)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            with _nothing_compiled():
+                result = self._compiled(*arguments)
+            remark(f"{cache_dir()}: what PyTorch had compiled there cannot be used ({reason(error)}): compiled anew")
+            return result

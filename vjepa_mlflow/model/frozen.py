@@ -1,0 +1,219 @@
+"""A checkpoint as a head to train and a frozen backbone, which is loaded only where something is to be encoded.
+
+What a checkpoint's files hold is looked at once, as a whole, and noted by what the files are. Where all features are
+there, the head's weights are all that is read of it again, and transformers is not imported.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.kept import read_note, write_note
+from vjepa_mlflow.model.checkpoint import Checkpoint, choose_weights
+from vjepa_mlflow.model.configuration import CONFIG_FILE, PROCESSOR_FILE, read_configuration
+from vjepa_mlflow.model.forward import EAGER, TRANSFORMERS, agrees, encoder_forms
+from vjepa_mlflow.model.head import Architecture, Head, draw_classifier
+from vjepa_mlflow.model.noted import note_of, notes_folder, state_of
+from vjepa_mlflow.model.weights import StoredWeights, check_finite, open_weights, read_weights
+
+if TYPE_CHECKING:
+    from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+
+_CLASSIFIER = frozenset({"classifier.weight", "classifier.bias"})
+
+
+class Loaded(NamedTuple):
+    """A model on its device, whose backbone encodes, and its preprocessing."""
+
+    model: "VJEPA2ForVideoClassification"
+    processor: "VJEPA2VideoProcessor"
+
+
+class KnownBackbone(NamedTuple):
+    """What is noted of a checkpoint that was loaded and found to be whole.
+
+    Attributes:
+        backbone: see `backbone_digest`.
+        processor: see `processor_digest`.
+        parameters: of the backbone.
+    """
+
+    backbone: str
+    processor: str
+    parameters: int
+
+
+class _Agreement(NamedTuple):
+    """Whether the lean encoder computes what transformers' does: `yes` or `no`."""
+
+    answer: str
+
+
+class FrozenBackbone:
+    """The frozen encoder of a model, known by its digests before it is loaded.
+
+    Args:
+        architecture: of the model.
+        device: where it computes.
+        known: what is known of it.
+        load: makes it.
+
+    Attributes:
+        architecture: as above.
+        device: as above.
+        known: as above.
+    """
+
+    def __init__(
+        self, architecture: Architecture, device: torch.device, known: KnownBackbone, load: Callable[[], Loaded]
+    ):
+        self.architecture = architecture
+        self.device = device
+        self.known = known
+        self._load = load
+
+    @classmethod
+    def of(cls, model: "VJEPA2ForVideoClassification", processor: "VJEPA2VideoProcessor") -> "FrozenBackbone":
+        """That of a model on its device."""
+        loaded = Loaded(model, processor)
+        return cls(model.config, model.device, _know(loaded), lambda: loaded)
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        """The model, loaded when it is first asked for."""
+        return self._load()
+
+    def forms(self, precision: str) -> list[str]:
+        """The forms in which it may encode here, the one that is fastest in the long run first: see `encoder_forms`."""
+        forms = encoder_forms(self.architecture, self.device, precision)
+        return [TRANSFORMERS] if EAGER in forms and not self._agrees(precision) else forms
+
+    def _agrees(self, precision: str) -> bool:
+        """Whether the lean encoder's features are transformers' here, looked at once for a GPU and these versions."""
+        versions = torch.__version__, version("transformers")
+        note = note_of("agreement", self.known.backbone, precision, torch.cuda.get_device_name(self.device), *versions)
+        found = read_note(note, _Agreement)
+        if found is None or found.answer != "yes":  # a disagreement is told each time
+            found = _Agreement("yes" if agrees(self.loaded.model, precision) else "no")
+            write_note(note, found._asdict(), within=notes_folder())
+        return found.answer == "yes"
+
+
+class OpenedCheckpoint(NamedTuple):
+    """What training takes of a checkpoint.
+
+    Attributes:
+        head: for the classes, on its device.
+        backbone: frozen.
+    """
+
+    head: Head
+    backbone: FrozenBackbone
+
+
+def open_checkpoint(checkpoint: Checkpoint, labels: list[str], *, seed: int, device: torch.device) -> OpenedCheckpoint:
+    """Opens a checkpoint for new classes. All weights are those that `load_classifier` gives.
+
+    Raises:
+        UserError: see `load_classifier`.
+    """
+    note = _note_of_files(checkpoint)
+    known = read_note(note, KnownBackbone)
+    head = None if known is None else _read_head(checkpoint, labels, seed)
+
+    def load() -> Loaded:
+        from vjepa_mlflow.model.classifier import load_classifier, load_processor
+
+        return Loaded(load_classifier(checkpoint, labels, seed=seed).to(device), load_processor(checkpoint))
+
+    def load_what_is_known() -> Loaded:
+        loaded = load()
+        if _note_of_files(checkpoint) != note:
+            raise UserError(f"{checkpoint.about}: its files were changed meanwhile: expected them to stay as they are")
+        return loaded
+
+    if known is not None and head is not None:
+        architecture = read_configuration(checkpoint.about, checkpoint.folder).architecture
+        backbone = FrozenBackbone(architecture, device, known, load_what_is_known)
+        return OpenedCheckpoint(head.to(device), backbone)
+    loaded = load()
+    backbone = FrozenBackbone.of(*loaded)
+    write_note(note, backbone.known._asdict(), within=notes_folder())
+    return OpenedCheckpoint(Head.of(loaded.model), backbone)
+
+
+def _know(loaded: Loaded) -> KnownBackbone:
+    from vjepa_mlflow.model.identity import backbone_digest, processor_digest
+
+    model = loaded.model
+    parameters = sum(weight.numel() for weight in model.vjepa2.parameters())
+    return KnownBackbone(backbone_digest(model), processor_digest(loaded.processor), parameters)
+
+
+def drawn_anew(checkpoint: Checkpoint, labels: Sequence[str]) -> list[str]:
+    """The parts of the head for new classes that are drawn, or completed with what is drawn.
+
+    Raises:
+        UserError: the checkpoint's files cannot be read.
+    """
+    parts = _parts_of_head(checkpoint, labels)
+    found = []
+    for part in ("pooler", "classifier"):
+        if any(name.startswith(part) for name in parts.drawn):
+            partly = any(name.startswith(part) for name in parts.kept)
+            found.append(f"{'parts of the ' if partly else ''}{part}")
+    return found
+
+
+class _PartsOfHead(NamedTuple):
+    """A head without weights, and which of them a checkpoint has.
+
+    Attributes:
+        head: on the meta device.
+        stored: the checkpoint's weights.
+        kept: the names of those that the head takes.
+        drawn: the names of those that are drawn.
+    """
+
+    head: Head
+    stored: StoredWeights
+    kept: frozenset[str]
+    drawn: frozenset[str]
+
+
+def _parts_of_head(checkpoint: Checkpoint, labels: Sequence[str]) -> _PartsOfHead:
+    configuration = read_configuration(checkpoint.about, checkpoint.folder)
+    stored = open_weights(checkpoint.about, choose_weights(checkpoint.about, checkpoint.folder))
+    with torch.device("meta"):
+        head = Head(configuration.architecture, len(labels))
+    shapes = {name: tuple(weight.shape) for name, weight in head.state_dict().items()}
+    kept = {name for name, shape in shapes.items() if stored.shapes.get(name) == shape}
+    if list(labels) != list(configuration.labels) or not kept >= _CLASSIFIER:
+        kept -= _CLASSIFIER
+    return _PartsOfHead(head, stored, frozenset(kept), frozenset(shapes.keys() - kept))
+
+
+def _read_head(checkpoint: Checkpoint, labels: Sequence[str], seed: int) -> Head | None:
+    """The head of a checkpoint that is known to be whole; None where transformers is to draw more than a classifier."""
+    head, stored, kept, drawn = _parts_of_head(checkpoint, labels)
+    if drawn - _CLASSIFIER:
+        return None
+    weights = read_weights(stored, kept)
+    check_finite(checkpoint.about, weights)
+    if drawn:
+        weights |= draw_classifier(head.classifier, std=head.architecture.initializer_range, seed=seed)
+    # Copies: values of a file lie in memory as they lie there, and the last bits of what is computed depend on that.
+    head.load_state_dict({name: weight.clone() for name, weight in weights.items()}, assign=True)
+    return head
+
+
+def _note_of_files(checkpoint: Checkpoint) -> Path:
+    """Where it is noted that files of this state are those of a whole checkpoint."""
+    folder = checkpoint.folder.resolve()
+    files = [*choose_weights(checkpoint.about, folder), folder / CONFIG_FILE, folder / PROCESSOR_FILE]
+    return note_of("whole", version("transformers"), checkpoint.weights_sha256, state_of(files))
