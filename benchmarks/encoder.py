@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from benchmarks import common
 from vjepa_mlflow.features import LabelledFeatures
-from vjepa_mlflow.model import Backbone, Head, autocast, matmul_precision, use_device
+from vjepa_mlflow.model import Backbone, Head, autocast, head_forms, matmul_precision, use_device
 from vjepa_mlflow.model.lean import fused_attention
 from vjepa_mlflow.recipe import PRECISIONS
 from vjepa_mlflow.training.gradient import WindowGradient
@@ -100,9 +100,8 @@ def ceiling(model, clips: int) -> dict[str, float]:
 
 def heads(model, precisions, windows):
     """One optimizer step of the head on features that are on the device, feeding and Adam included."""
-    config = model.config
-    head = Head(model)
-    shape = (model.vjepa2.encoder.embeddings.num_patches(config), config.hidden_size)
+    head = Head.of(model)
+    shape = (model.vjepa2.encoder.embeddings.num_patches(model.config), model.config.hidden_size)
     for precision in precisions:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         clips = [
@@ -113,8 +112,8 @@ def heads(model, precisions, windows):
             with matmul_precision(precision):
                 gradient = WindowGradient(
                     head,
-                    config,
                     precision=precision,
+                    form=head_forms(head)[0],
                     window_size=window,
                     class_weights=torch.ones(4, device=model.device),
                 )

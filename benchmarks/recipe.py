@@ -32,7 +32,15 @@ from vjepa_mlflow.features import (
     training_clips,
     training_order,
 )
-from vjepa_mlflow.model import Checkpoint, Head, load_processor, matmul_precision, use_device
+from vjepa_mlflow.model import (
+    Checkpoint,
+    FrozenBackbone,
+    Head,
+    head_forms,
+    load_processor,
+    matmul_precision,
+    use_device,
+)
 from vjepa_mlflow.recipe import PRECISIONS, Recipe
 from vjepa_mlflow.training import TrainingState, classification_metrics, fit, predict
 
@@ -109,7 +117,7 @@ class Benchmark:
         self.dataset, self.recipe, self.device = dataset, recipe, device
         self.model, self.processor = common.load(checkpoint, dataset.labels, device)
         self.cpu_processor = load_processor(checkpoint)
-        self.head = Head(self.model)
+        self.head = Head.of(self.model)
         self.first = {name: value.clone() for name, value in self.head.state_dict().items()}
         self.train_clips = len(dataset.splits["train"]) * recipe.epochs
 
@@ -170,8 +178,13 @@ class Benchmark:
                 yield Run(name, recipe.precision, took, self.train_clips, common.peak_memory(), metrics, extra)
                 extra = {}
 
+    def _source(self, recipe: Recipe) -> FeatureSource:
+        """In the form that is fastest in the long run."""
+        backbone = FrozenBackbone.of(self.model, self.processor)
+        return FeatureSource(backbone, recipe, form=backbone.forms(recipe.precision)[0])
+
     def _train(self, recipe: Recipe) -> dict[str, object]:
-        source = FeatureSource(self.model, self.processor, recipe)
+        source = self._source(recipe)
         test = EvaluationSet.of_split(source, self.dataset, "test")
         trained = self._fit(recipe, source, following=test.clips)
         self.head.load_state_dict(trained.best.weights)
@@ -189,10 +202,10 @@ class Benchmark:
         self.head.load_state_dict(self.first)
         return fit(
             self.head,
-            self.model.config,
             train=TrainingSet(source, self.dataset, recipe, again=again),
             val=EvaluationSet.of_split(source, self.dataset, "val"),
             recipe=recipe,
+            form=head_forms(self.head)[0],
             on_epoch=lambda _: None,
             following=following,
         )
@@ -207,7 +220,7 @@ class Benchmark:
         common.synchronize()
         started = time.perf_counter()
         with temporary_cache():
-            source = FeatureSource(self.model, self.processor, recipe)
+            source = self._source(recipe)
             for rate in np.geomspace(1e-6, 1e-2, measured):
                 trained = self._fit(replace(recipe, learning_rate=float(rate)), source, again=True)
                 accuracies.append(trained.best.metrics["val_accuracy"])
@@ -225,7 +238,7 @@ class Benchmark:
 
     def _encode(self, recipe: Recipe, duration: float) -> Run:
         """Files to features and nothing else, in the steady state: with workers running, nothing kept."""
-        source = FeatureSource(self.model, self.processor, replace(recipe, cache="off"))
+        source = self._source(replace(recipe, cache="off"))
         samples = self.dataset.splits["train"]
         read(source, training_clips(samples, recipe, 1))
         pace = common.seconds(lambda: read(source, training_clips(samples, recipe, 2)))

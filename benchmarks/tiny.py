@@ -30,6 +30,7 @@ from vjepa_mlflow.model import (
     CENTRED,
     TINY_FOLDER,
     Checkpoint,
+    FrozenBackbone,
     choose_device,
     from_folder,
     label_names,
@@ -118,7 +119,9 @@ def probe(checkpoint: Checkpoint, data: str, dataset: VideoDataset) -> dict[str,
     """Fits a linear classifier to the mean-pooled features of all videos of a data set."""
     model, processor = load_trained(checkpoint.folder), load_processor(checkpoint)
     samples = [sample for split in dataset.splits.values() for sample in split]
-    encoder = Encoder(model, processor, sampling=Sampling(model.config.frames_per_clip, STRIDE), precision="fp32")
+    sampling = Sampling(model.config.frames_per_clip, STRIDE)
+    backbone = FrozenBackbone.of(model, processor)
+    encoder = Encoder(backbone, form=backbone.forms("fp32")[0], sampling=sampling, precision="fp32")
     pooled = torch.stack([features.mean(0) for features in encoder.encode(evaluation_clips(samples))])
     measured = {
         "data": Path(data).name,

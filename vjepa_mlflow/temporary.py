@@ -26,9 +26,6 @@ DAY = 24 * 3600
 ATTEMPTS = 10
 """To make a file or a folder, since others may delete everything at any time."""
 
-COMPILED = "TORCHINDUCTOR_CACHE_DIR"
-"""The variable of the environment that says where PyTorch keeps what it compiles."""
-
 
 def is_held(descriptor: int) -> bool | None:
     """Takes the lock of an open file or folder, and tells whether somebody else holds it; None where there are none."""
@@ -161,8 +158,6 @@ class _Own:
             ) from error
         self.base = base
         if self.lends:
-            # What PyTorch compiles for a GPU stays where it is by itself: it serves the next process too.
-            os.environ.setdefault(COMPILED, str(base / f"torchinductor_{_user()}"))
             self._before = tempfile.tempdir, os.environ.get("TMPDIR")
             _name(str(self.folder), str(self.folder))
 
@@ -171,9 +166,8 @@ class _Own:
             _name(*self._before)
         os.close(self._descriptor)
         shutil.rmtree(folder, ignore_errors=True)
-        for shared in (folder.parent, Path(os.environ.get(COMPILED, folder))):
-            with suppress(OSError):  # where others have theirs, or something was compiled
-                shared.rmdir()
+        with suppress(OSError):  # where others have theirs
+            folder.parent.rmdir()
         self.folder = self._before = None
 
 

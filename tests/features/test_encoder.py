@@ -7,13 +7,18 @@ from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow.data import VideoDataset
 from vjepa_mlflow.features import Clip, Encoder
-from vjepa_mlflow.model import CENTRED, load_processor, locate, preprocess
+from vjepa_mlflow.model import CENTRED, FrozenBackbone, load_processor, locate, preprocess
 from vjepa_mlflow.video import Sampling, VideoError, View, read_clip
+
+
+def make_encoder(model: VJEPA2ForVideoClassification, *, precision: str) -> Encoder:
+    backbone = FrozenBackbone.of(model, load_processor(locate("tiny")))
+    return Encoder(backbone, form="transformers", sampling=Sampling(16, 4), precision=precision)
 
 
 @pytest.fixture(scope="module")
 def encoder(model: VJEPA2ForVideoClassification) -> Encoder:
-    return Encoder(model, load_processor(locate("tiny")), sampling=Sampling(16, 4), precision="fp32")
+    return make_encoder(model, precision="fp32")
 
 
 def test_features_are_the_backbones_last_hidden_state(
@@ -47,7 +52,7 @@ def test_nothing_is_asked_of_the_workers_for_no_clips(encoder: Encoder) -> None:
 
 
 def test_bf16_features_are_bf16(dataset: VideoDataset, model: VJEPA2ForVideoClassification) -> None:
-    encoder = Encoder(model, load_processor(locate("tiny")), sampling=Sampling(16, 4), precision="bf16")
+    encoder = make_encoder(model, precision="bf16")
     (features,) = encoder.encode([Clip(dataset.splits["val"][0], CENTRED)])
     assert features.dtype == torch.bfloat16
 

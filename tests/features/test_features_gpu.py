@@ -13,7 +13,15 @@ from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 from vjepa_mlflow import Recipe, extract
 from vjepa_mlflow.data import VideoDataset
 from vjepa_mlflow.features import Clip, Encoder
-from vjepa_mlflow.model import CENTRED, Backbone, from_folder, load_classifier, load_processor, matmul_precision
+from vjepa_mlflow.model import (
+    CENTRED,
+    Backbone,
+    FrozenBackbone,
+    from_folder,
+    load_classifier,
+    load_processor,
+    matmul_precision,
+)
 from vjepa_mlflow.model.forward import compare_encoders
 from vjepa_mlflow.recipe import PRECISIONS
 from vjepa_mlflow.video import Sampling, View
@@ -54,6 +62,11 @@ def large(vit_large: Path) -> VJEPA2ForVideoClassification:
 @pytest.fixture(scope="module")
 def processor(vit_large: Path) -> VJEPA2VideoProcessor:
     return load_processor(from_folder("large", vit_large))
+
+
+def make_encoder(model: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor, *, precision: str) -> Encoder:
+    backbone = FrozenBackbone.of(model, processor)
+    return Encoder(backbone, form="lean", sampling=Sampling(16, 4), precision=precision)
 
 
 @pytest.fixture
@@ -98,7 +111,7 @@ def test_an_encoder_that_does_not_agree_falls_back_and_says_so(
 def test_a_clips_features_do_not_depend_on_the_others(
     large: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor, clips: list[Clip]
 ) -> None:
-    encoder = Encoder(large, processor, sampling=Sampling(16, 4), precision="bf16")
+    encoder = make_encoder(large, processor, precision="bf16")
     together = list(encoder.encode(clips))
     backwards = list(encoder.encode(clips[::-1]))[::-1]
     alone = next(encoder.encode(clips[3:4]))
@@ -110,9 +123,9 @@ def test_when_memory_runs_out_the_batch_is_halved(
     vit_short: Path, processor: VJEPA2VideoProcessor, clips: list[Clip], capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = load_classifier(from_folder("short", vit_short), ["a", "b"], seed=0).to("cuda:0")
-    whole = Encoder(short, processor, sampling=Sampling(16, 4), precision="fp32")
+    whole = make_encoder(short, processor, precision="fp32")
     expected, enough = gpu_memory_needed(lambda: list(whole.encode(clips)))
-    encoder = Encoder(short, processor, sampling=Sampling(16, 4), precision="fp32")
+    encoder = make_encoder(short, processor, precision="fp32")
     with gpu_memory_left(0.6 * enough):
         features = list(encoder.encode(clips))
     assert encoder.batch_size < whole.batch_size

@@ -339,8 +339,14 @@ def test_where_the_loss_is_no_number_any_more_the_best_head_is_kept(recipe: Reci
                 heads[0].classifier.bias.data.fill_(float("nan"))
 
         heads: list[job.model.Head] = []
-        make = job.model.Head
-        patch.setattr(job.model, "Head", lambda classifier: heads.append(make(classifier)) or heads[-1])
+        opened = job.prepare
+
+        def keep_head(*arguments: Any, **options: Any) -> job.Preparation:
+            prepared = opened(*arguments, **options)
+            heads.append(prepared.head)
+            return prepared
+
+        patch.setattr(job, "prepare", keep_head)
         patch.setattr(job, "_print_epoch", spoil_head)
         with pytest.raises(UserError, match=r"loss became nan in epoch 3 .*the artifact head\.safetensors"):
             train(recipe)

@@ -110,7 +110,7 @@ def test_head_on_features_equals_the_whole_model(checkpoint: Checkpoint) -> None
     pixels = torch.randn(2, 16, 3, 64, 64)
     with torch.no_grad():
         features = model.vjepa2(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state
-        assert torch.equal(Head(model)(features), model(pixel_values_videos=pixels).logits)
+        assert torch.equal(Head.of(model)(features), model(pixel_values_videos=pixels).logits)
 
 
 def test_counts_are_those_of_the_cards_model() -> None:
@@ -285,7 +285,7 @@ def test_base_weights_that_are_no_numbers_are_refused_where_they_are_used(
     put(copied, stored)
     base = from_folder("base", copied)
     if not refused:
-        assert all(weight.isfinite().all() for weight in Head(load_classifier(base, LABELS, seed=0)).parameters())
+        assert all(weight.isfinite().all() for weight in Head.of(load_classifier(base, LABELS, seed=0)).parameters())
         return
     with pytest.raises(UserError, match=f"model=base: {name} holds values that are no numbers: expected finite"):
         load_classifier(base, LABELS, seed=0)

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
-from vjepa_mlflow.model import Backbone, Head, lean, load_classifier, locate, training_head
+from vjepa_mlflow.model import Backbone, Head, head_forms, lean, load_classifier, locate, training_head
+from vjepa_mlflow.model.compiled import Compiled
 from vjepa_mlflow.model.forward import TOLERANCE, compare_encoders
 from vjepa_mlflow.model.lean import LeanEncoder, LeanHead, fused_attention, knows, plain_attention, split_linear
 
@@ -70,10 +71,10 @@ def gradients(head: Head, logits: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
 def test_the_lean_head_is_transformers_head_and_so_are_its_gradients(dtype: torch.dtype, tolerance: float) -> None:
     model = make_model()
-    head = Head(model)
+    head = Head.of(model)
     features = torch.randn(3, 36, 64)
     expected = head(features)
-    logits = LeanHead(head, model.config, dtype=dtype, attend=plain_attention)(features)
+    logits = LeanHead(head, dtype=dtype, attend=plain_attention)(features)
     assert (logits - expected).norm() < tolerance * expected.norm()
     wanted, found = gradients(head, expected), gradients(head, logits)
     blind = "pooler.cross_attention_layer.cross_attn.k_proj.bias"  # softmax forgets it: its gradient is zero
@@ -88,7 +89,7 @@ def test_features_that_are_kept_are_not_touched() -> None:
     model = make_model()
     features = torch.randn(2, 36, 64)
     before = features.clone()
-    LeanHead(Head(model), model.config, dtype=torch.float32, attend=plain_attention)(features).sum().backward()
+    LeanHead(Head.of(model), dtype=torch.float32, attend=plain_attention)(features).sum().backward()
     assert torch.equal(features, before)
     assert not features.requires_grad
     assert features.grad is None
@@ -109,14 +110,16 @@ def test_configurations_that_compute_something_else_are_not_known(changes: dict[
 def test_on_the_cpu_transformers_computes(precision: str) -> None:
     model = load_classifier(locate("tiny"), ["a", "b"], seed=0)
     assert Backbone(model, precision=precision).form == "transformers"
-    assert not isinstance(training_head(Head(model), model.config, precision=precision), LeanHead)
+    head = Head.of(model)
+    assert head_forms(head) == ["transformers"]
+    assert not isinstance(training_head(head, precision=precision, form="transformers"), LeanHead)
 
 
 def test_where_nothing_compiles_functions_are_called_as_they_are(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
-    function = lean.Compiled(lambda hidden, _: hidden + 1)
+    function = Compiled(lambda hidden, _: hidden + 1)
     for _ in range(2):
         assert function(torch.ones(2), "sizes").tolist() == [2, 2]
     assert capsys.readouterr().err.splitlines() == ["Not compiled, and so slower: no C compiler"]

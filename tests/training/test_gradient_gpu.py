@@ -14,7 +14,7 @@ from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow import Recipe, UserError
 from vjepa_mlflow.features import Clip, LabelledFeatures
-from vjepa_mlflow.model import Head, from_folder, load_classifier, matmul_precision
+from vjepa_mlflow.model import LEAN, Head, from_folder, load_classifier, matmul_precision
 from vjepa_mlflow.training import fit
 from vjepa_mlflow.training.gradient import WindowGradient
 
@@ -33,7 +33,7 @@ def large(vit_large: Path) -> VJEPA2ForVideoClassification:
 @pytest.fixture(scope="module")
 def reference(large: VJEPA2ForVideoClassification) -> Head:
     """The same head, with gradients of its own."""
-    return copy.deepcopy(Head(large))
+    return copy.deepcopy(Head.of(large))
 
 
 def make_window(count: int, dtype: torch.dtype) -> list[LabelledFeatures]:
@@ -59,11 +59,13 @@ class Window:
         return iter(self._kept)
 
 
-def make_gradient(model: VJEPA2ForVideoClassification, precision: str, window_size: int) -> WindowGradient:
+def make_gradient(
+    model: VJEPA2ForVideoClassification, precision: str, window_size: int, form: str = LEAN
+) -> WindowGradient:
     return WindowGradient(
-        Head(model),
-        model.config,
+        Head.of(model),
         precision=precision,
+        form=form,
         window_size=window_size,
         class_weights=torch.tensor([1.0, 2.0, 3.0], device=DEVICE),
     )
@@ -79,7 +81,7 @@ def check_gradients(
         logits = reference(torch.stack([clip.features.float() for clip in window]))
         F.cross_entropy(logits, labels, weight=torch.tensor([1.0, 2.0, 3.0], device=DEVICE)).backward()
     expected = {name: parameter.grad for name, parameter in reference.named_parameters()}
-    for name, parameter in Head(model).named_parameters():
+    for name, parameter in Head.of(model).named_parameters():
         if "k_proj.bias" not in name:  # which softmax forgets
             error = (parameter.grad - expected[name]).norm()
             assert error < tolerance * expected[name].norm(), (len(window), name)
@@ -106,9 +108,9 @@ def test_whatever_memory_is_left_a_training_ends_or_says_that_it_is_too_small(
     clips: Any = Window(make_window(20, torch.float32))
 
     def ends_with(left: float) -> bool:
-        head = copy.deepcopy(Head(large))
+        head = copy.deepcopy(Head.of(large))
         with gpu_memory_left(left), suppress(UserError):
-            fit(head, large.config, train=clips, val=clips, recipe=recipe, on_epoch=lambda _: None)
+            fit(head, train=clips, val=clips, recipe=recipe, form=LEAN, on_epoch=lambda _: None)
             return True
         return False
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from helpers import EPOCH_METRICS, without_times
 from torch import Tensor
-from transformers import VJEPA2Config, VJEPA2ForVideoClassification
+from transformers import VJEPA2Config, VJEPA2ForVideoClassification, get_scheduler
 
 from vjepa_mlflow import Recipe, UserError
 from vjepa_mlflow.features import Clip, LabelledFeatures
-from vjepa_mlflow.model import Head, freeze_backbone
+from vjepa_mlflow.model import TRANSFORMERS, Head, freeze_backbone
+from vjepa_mlflow.recipe import SCHEDULERS
 from vjepa_mlflow.training import (
     DIRECTIONS,
     BestHead,
@@ -101,11 +102,11 @@ def run(
     model: VJEPA2ForVideoClassification, train: Clips, val: Clips, **recipe: object
 ) -> tuple[BestHead, list[dict[str, float]]]:
     trained = fit(
-        Head(model),
-        model.config,
+        Head.of(model),
         train=Training(train),  # type: ignore[arg-type]
         val=Evaluation(val),  # type: ignore[arg-type]
         recipe=Recipe(**recipe),  # type: ignore[arg-type]
+        form=TRANSFORMERS,
         on_epoch=lambda _: None,
     )
     return trained.best, trained.epochs
@@ -136,7 +137,7 @@ def card_loop(
 
 
 def head_weights(model: VJEPA2ForVideoClassification) -> dict[str, Tensor]:
-    return Head(model).state_dict()
+    return Head.of(model).state_dict()
 
 
 @pytest.mark.parametrize("learning_rate", [1e-5, 1e-3])
@@ -223,8 +224,8 @@ def test_the_best_head_is_a_copy_that_later_epochs_leave_alone() -> None:
     best, _ = run(model, clips, shuffled, epochs=8, learning_rate=3e-3)
     assert best.epoch < 8
     assert not torch.equal(best.weights["classifier.weight"], model.classifier.weight)
-    Head(model).load_state_dict(best.weights)
-    predictions = predict(Head(model), Evaluation(shuffled), precision="fp32", name="again")  # type: ignore[arg-type]
+    Head.of(model).load_state_dict(best.weights)
+    predictions = predict(Head.of(model), Evaluation(shuffled), precision="fp32", name="again")  # type: ignore[arg-type]
     accuracy = (predictions.logits.argmax(1) == predictions.labels).float().mean().item()
     assert accuracy == pytest.approx(best.metrics["val_accuracy"])
 
@@ -251,10 +252,10 @@ def test_training_that_is_resumed_ends_with_the_same_bits(
     def train(at_step: Callable[[TrainingState], None], resume: Snapshot | None = None) -> TrainingState:
         model = tiny_model(attention_probs_dropout_prob=0.1)
         clips = Clips(model)
-        sets: Any = {"train": Training(clips), "val": Evaluation(clips)}
+        sets: Any = {"train": Training(clips), "val": Evaluation(clips), "form": TRANSFORMERS}
         torch.manual_seed(5)
         calls: Any = {"on_epoch": at_step, "on_step": at_step}
-        return fit(Head(model), model.config, **sets, recipe=recipe, resume=resume, **calls)
+        return fit(Head.of(model), **sets, recipe=recipe, resume=resume, **calls)
 
     def stop(state: TrainingState) -> None:
         if (len(state.epochs), state.begun.windows, state.steps) == (epochs, windows, steps):
@@ -281,30 +282,26 @@ def test_training_that_is_resumed_ends_with_the_same_bits(
 def test_a_state_that_was_tampered_with_is_refused(tmp_path: Path, place: float) -> None:
     model = tiny_model()
     clips = Clips(model)
-    sets: Any = {"train": Training(clips), "val": Evaluation(clips)}
+    sets: Any = {"train": Training(clips), "val": Evaluation(clips), "form": TRANSFORMERS}
     path = tmp_path / "state.safetensors"
     recipe = Recipe(epochs=1)
-    fit(Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda state: state.snapshot().write(path))
+    fit(Head.of(model), **sets, recipe=recipe, on_epoch=lambda state: state.snapshot().write(path))
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=rf"^{path}: (was changed after it was written|cannot be read)"):
-        fit(Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda _: None, resume=read_snapshot(path))
+        fit(Head.of(model), **sets, recipe=recipe, on_epoch=lambda _: None, resume=read_snapshot(path))
 
 
 def test_patience_holds_over_a_resumption(tmp_path: Path) -> None:
     model = tiny_model()
     clips, wrong = Clips(model), Clips(model)
     wrong.labels = [(label + 1) % CLASSES for label in wrong.labels]
-    sets: Any = {"train": Training(clips), "val": Evaluation(wrong)}
+    sets: Any = {"train": Training(clips), "val": Evaluation(wrong), "form": TRANSFORMERS}
     recipe = Recipe(epochs=30, learning_rate=3e-3, patience=2)
     state = tmp_path / "state.safetensors"
-    whole = fit(
-        Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda training: training.snapshot().write(state)
-    )
-    resumed = fit(
-        Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda _: None, resume=read_snapshot(state)
-    )
+    whole = fit(Head.of(model), **sets, recipe=recipe, on_epoch=lambda training: training.snapshot().write(state))
+    resumed = fit(Head.of(model), **sets, recipe=recipe, on_epoch=lambda _: None, resume=read_snapshot(state))
     assert len(resumed.epochs) == len(whole.epochs) == whole.best.epoch + 2
 
 
@@ -320,10 +317,8 @@ def test_a_state_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | N
 def test_the_best_head_is_kept_with_the_metrics_of_every_epoch(tmp_path: Path) -> None:
     model = tiny_model()
     clips = Clips(model)
-    sets: Any = {"train": Training(clips), "val": Evaluation(clips)}
-    trained = fit(
-        Head(model), model.config, **sets, recipe=Recipe(epochs=3, learning_rate=1e-3), on_epoch=lambda _: None
-    )
+    sets: Any = {"train": Training(clips), "val": Evaluation(clips), "form": TRANSFORMERS}
+    trained = fit(Head.of(model), **sets, recipe=Recipe(epochs=3, learning_rate=1e-3), on_epoch=lambda _: None)
     trained.save_best(tmp_path / "head.safetensors")
     best, epochs = load_best(tmp_path / "head.safetensors")
     assert (best.epoch, best.metrics, epochs) == (trained.best.epoch, trained.best.metrics, trained.epochs)
@@ -335,9 +330,9 @@ def test_the_best_epoch_is_the_best_by_the_metric_that_is_asked_for(metric: str)
     model = tiny_model()
     clips, shuffled = Clips(model), Clips(model)
     shuffled.labels = [(label + index % 2) % CLASSES for index, label in enumerate(shuffled.labels)]
-    sets: Any = {"train": Training(clips), "val": Evaluation(shuffled)}
+    sets: Any = {"train": Training(clips), "val": Evaluation(shuffled), "form": TRANSFORMERS}
     recipe = Recipe(epochs=6, learning_rate=3e-3)
-    trained = fit(Head(model), model.config, **sets, recipe=recipe, on_epoch=lambda _: None, metric=metric)
+    trained = fit(Head.of(model), **sets, recipe=recipe, on_epoch=lambda _: None, metric=metric)
     values = [metrics[metric] for metrics in trained.epochs]
     wanted = max(values) if DIRECTIONS[metric] == "maximize" else min(values)
     assert trained.best.metrics[metric] == wanted
@@ -350,19 +345,19 @@ def test_every_named_metric_is_there() -> None:
     assert metrics["learning_rate"] == 1e-5
 
 
-@pytest.mark.parametrize(
-    ("scheduler", "expected"), [("constant", [8e-4, 8e-4]), ("linear", [5e-4, 1e-4]), ("cosine", None)]
-)
-def test_schedulers_are_those_of_transformers(scheduler: str, expected: list[float] | None) -> None:
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_schedulers_are_those_of_transformers_to_the_bit(scheduler: str) -> None:
+    steps = 2 * 3
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=8e-4)
+    theirs = get_scheduler(scheduler, optimizer, num_warmup_steps=0, num_training_steps=steps)
+    expected = []
+    for _ in range(steps):
+        expected += theirs.get_last_lr()
+        optimizer.step()
+        theirs.step()
     model = tiny_model()
-    count, rate = (12, 6e-4) if scheduler == "linear" else (12, 8e-4)
-    _, epochs = run(model, Clips(model, count), Clips(model), epochs=2, learning_rate=rate, scheduler=scheduler)
-    rates = [metrics["learning_rate"] for metrics in epochs]
-    if expected is None:  # the last of 6 steps: after 5 of them
-        expected = [rate * (1 + math.cos(math.pi * step / 6)) / 2 for step in (2, 5)]
-    if scheduler == "linear":
-        expected = [rate * (1 - step / 6) for step in (2, 5)]
-    assert rates == pytest.approx(expected)
+    _, epochs = run(model, Clips(model, 12), Clips(model), epochs=2, learning_rate=8e-4, scheduler=scheduler)
+    assert [metrics["learning_rate"] for metrics in epochs] == [expected[2], expected[5]]
 
 
 def test_balanced_class_weights_are_scikit_learns() -> None:
@@ -381,7 +376,7 @@ def test_class_weights_weigh_the_loss_of_a_window() -> None:
     clips = Clips(plain, count=4)
     clips.labels = [0, 0, 1, 2]
     run(weighted, clips, clips, epochs=1, learning_rate=1e-3, class_weights="balanced")
-    optimizer = torch.optim.Adam(Head(plain).parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(Head.of(plain).parameters(), lr=1e-3)
     weight = torch.tensor([4 / 6, 4 / 3, 4 / 3])
     logits = plain(pixel_values_videos=clips.pixels).logits
     torch.nn.functional.cross_entropy(logits, torch.tensor(clips.labels), weight=weight).backward()
@@ -426,12 +421,12 @@ class Narrow(torch.nn.Module):
 def test_validation_takes_as_many_clips_at_once_as_fit() -> None:
     model = tiny_model()
     clips: Any = Evaluation(Clips(model))
-    expected = predict(Head(model), clips, precision="fp32", name="whole")
-    found = predict(Narrow(Head(model), 3), clips, precision="fp32", name="parts")  # type: ignore[arg-type]
+    expected = predict(Head.of(model), clips, precision="fp32", name="whole")
+    found = predict(Narrow(Head.of(model), 3), clips, precision="fp32", name="parts")  # type: ignore[arg-type]
     assert torch.equal(found.labels, expected.labels)
     assert torch.allclose(found.logits, expected.logits, atol=1e-6)
     with pytest.raises(UserError, match=r"^device=cpu: its memory is too small for the head with one clip at once"):
-        predict(Narrow(Head(model), 0), clips, precision="fp32", name="none")  # type: ignore[arg-type]
+        predict(Narrow(Head.of(model), 0), clips, precision="fp32", name="none")  # type: ignore[arg-type]
 
 
 def test_memory_that_is_too_small_for_the_optimizer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,11 +21,12 @@ config = VJEPA2Config(
     crop_size=32, patch_size=16, frames_per_clip=4, hidden_size=64, num_attention_heads=2, num_hidden_layers=1,
     num_pooler_layers=3, pred_hidden_size=24, pred_num_attention_heads=2, pred_num_hidden_layers=1, num_labels=3,
 )
-head = Head(VJEPA2ForVideoClassification(config))
+head = Head.of(VJEPA2ForVideoClassification(config))
 window = [LabelledFeatures(torch.randn(1024, 64), number % 3) for number in range(16)]
 
 def gradient(clips):
-    pass_ = WindowGradient(head, config, precision="fp32", window_size=len(clips), class_weights=torch.ones(3))
+    sizes = {"window_size": len(clips), "class_weights": torch.ones(3)}
+    pass_ = WindowGradient(head, precision="fp32", form="transformers", **sizes)
     head.zero_grad()
     pass_.compute(clips)
     return [parameter.grad.clone() for parameter in head.parameters()]

@@ -8,9 +8,6 @@ from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.model import FrozenBackbone, form_for
 from vjepa_mlflow.recipe import Recipe
 
-LOOKED_FOR = 1000
-"""Clips that are looked for in the store, spread over all: a look takes some microseconds."""
-
 COMPILING_PAYS = {"fp32": 1500, "tf32": 1500, "bf16": 4000}
 """Clips of the ViT-L for which compiling the encoder takes as long as it saves."""
 
@@ -45,8 +42,7 @@ def choose_form(backbone: FrozenBackbone, recipe: Recipe, clips: Sequence[Clip],
     if begun in forms:
         return begun
     if recipe.cache == "disk" and len(forms) > 1:
-        looked_for = clips[:: max(1, len(clips) // LOOKED_FOR)]
-        kept = {form: _count_kept(feature_space(backbone, recipe, form), looked_for) for form in forms}
+        kept = {form: _count_kept(feature_space(backbone, recipe, form), clips) for form in forms}
         if any(kept.values()):
             return max(forms, key=lambda form: kept[form])
     return form_for(forms, len(clips), compiling_pays=COMPILING_PAYS[recipe.precision])

@@ -47,7 +47,8 @@ class Head(nn.Module):
         """That of transformers' `VJEPA2ForVideoClassification`, with which it shares its weights."""
         with torch.device("meta"):
             head = cls(model.config, model.classifier.out_features)
-        weights = {name: weight for name, weight in model.state_dict().items() if name in head.state_dict()}
+        names = head.state_dict().keys()
+        weights = {name: weight for name, weight in model.state_dict(keep_vars=True).items() if name in names}
         head.load_state_dict(weights, assign=True)
         return head
 
