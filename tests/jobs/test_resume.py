@@ -326,7 +326,7 @@ def test_every_so_many_steps_there_is_a_checkpoint(recipe: Recipe) -> None:
 
         patch.setattr(job.Checkpoints, "save", note)
         train(recipe, save_steps=2)
-    assert sorted(set(seen)) == [2, 3, 4, 6, 8, 9]
+    assert seen == [2, 4, 6, 8]  # and none else in a training of a few seconds
 
 
 def test_where_the_loss_is_no_number_any_more_the_best_head_is_kept(recipe: Recipe, tmp_path: Path) -> None:
