@@ -85,12 +85,13 @@ class Checkpoints:
             self._writer.close()
 
     def offer(self, state: training.TrainingState) -> None:
-        """Saves the state if it is due, or is one of those that were asked for. Raises what `save` raises."""
+        """Saves the state if it is another one and due, or was asked for. Raises what `save` raises."""
         if self._state is None:
             self._clock = CheckpointClock()  # what was before the first step is no training
         self._state = state
         is_asked_for = self._every and state.steps % self._every == 0 and state.steps > self._saved[0]
-        if is_asked_for or self._clock.is_due():
+        is_due = _progress(state) != self._saved and self._clock.is_due()
+        if is_asked_for or is_due:
             self.save(state)
 
     def save(self, state: training.TrainingState) -> None:
