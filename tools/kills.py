@@ -225,7 +225,7 @@ def kill_trainings(folder: Path) -> Iterator[str]:
 
     def job() -> None:
         with (folder / "log").open("a") as log, redirect_stdout(log), redirect_stderr(log):
-            train(recipe, resume="auto")
+            train(recipe, resume="auto", save_steps=1)
 
     do(job)
     alone = ask(lambda: read_outcome(last_run()))

@@ -141,7 +141,7 @@ def commands() -> None:
 @recipe_options()
 @click.option("--resume", default="", help="A run that was stopped and goes on, or 'auto': the last such one, if any.")
 @click.option(
-    "--save-steps", default=0, show_default=True, help="Steps between checkpoints, besides those after each epoch."
+    "--save-steps", default=0, show_default=True, help="Steps between checkpoints, besides those that are due."
 )
 def train(resume: str, save_steps: int, **options: Any) -> None:
     """Train the head of a frozen V-JEPA 2 and log the run, the model and its test accuracy to MLflow."""

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +39,9 @@ _SIZES = {
 _LENGTH = 8
 """Bytes that the header's length takes."""
 
+_ALIGNMENT = 8
+"""Of a header's end, in bytes."""
+
 
 class StoredTensor(NamedTuple):
     """Where a tensor lies in its file.
@@ -53,6 +57,23 @@ class StoredTensor(NamedTuple):
     shape: tuple[int, ...]
     begin: int
     end: int
+
+
+def header(layout: Mapping[str, tuple[str, Sequence[int], int]], metadata: Mapping[str, str]) -> bytes:
+    """How a safetensors file begins, before the bytes of its tensors: the header's length, and the header in JSON.
+
+    Args:
+        layout: format, shape and bytes of each tensor, in the order in which they follow, without gaps.
+        metadata: of the file.
+    """
+    said: dict[str, Any] = {"__metadata__": metadata}
+    begin = 0
+    for name, (dtype, shape, size) in layout.items():
+        said[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, begin + size]}
+        begin += size
+    text = json.dumps(said, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return len(text).to_bytes(_LENGTH, "little") + text
 
 
 def read_metadata(content: bytes) -> dict[str, str]:

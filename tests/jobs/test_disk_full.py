@@ -68,7 +68,7 @@ def test_a_run_goes_on_when_there_is_room_again(
     monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(folder))
     resize(size)
     with pytest.raises(UserError, match=reason):
-        train(recipe)
+        train(recipe, save_steps=1)
     stopped = mlflow.search_runs(output_format="list")[0]
     assert stopped.info.status == "FAILED"
     assert "No space left on device" in stopped.data.tags[FAILURE_TAG]

@@ -21,7 +21,7 @@ from vjepa_mlflow import Recipe, SweepResult, UserError, features, interrupts, r
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.cli import main
 from vjepa_mlflow.features import contents
-from vjepa_mlflow.jobs import prepare, trials
+from vjepa_mlflow.jobs import checkpoints, prepare, trials
 from vjepa_mlflow.jobs import sweep as job
 from vjepa_mlflow.sweep.board import Board
 from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, STATE_TAG, TRIAL_TAG
@@ -356,7 +356,7 @@ def test_a_trial_that_runs_out_of_memory_fails_and_the_sweep_goes_on_and_what_tr
         really(snapshot, path)
 
     monkeypatch.setattr(training, "fit", fit_if_it_fits)
-    monkeypatch.setattr(trials, "CHECKPOINT_INTERVAL", 0)
+    monkeypatch.setattr(checkpoints.CheckpointClock, "is_due", lambda _: True)
     monkeypatch.setattr(training.Snapshot, "write", note)
     result = run_sweep(write_plan(), Recipe(**{**vars(recipe), "epochs": 3}), trials=2, study="memory")
     assert saved == [1, 2]  # after each epoch of the baseline but the last

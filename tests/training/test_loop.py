@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from vjepa_mlflow.training import (
     DIRECTIONS,
     BestHead,
     DivergedError,
+    HostMemory,
     Snapshot,
     TrainingState,
     fit,
@@ -27,6 +29,7 @@ from vjepa_mlflow.training import (
     predict,
     read_snapshot,
 )
+from vjepa_mlflow.training.gradient import WindowGradient
 
 CLASSES = 3
 CLIPS = 10
@@ -239,6 +242,30 @@ def test_patience_ends_a_run_that_gets_no_better() -> None:
     assert len(epochs) == best.epoch + 2 < 30
 
 
+def train_with_dropout(
+    at_step: Callable[[TrainingState], None], *, scheduler: str = "constant", resume: Snapshot | None = None
+) -> TrainingState:
+    """Four epochs of three windows each, which are the same every time."""
+    model = tiny_model(attention_probs_dropout_prob=0.1)
+    clips = Clips(model)
+    sets: Any = {"train": Training(clips), "val": Evaluation(clips), "form": TRANSFORMERS}
+    recipe = Recipe(epochs=4, learning_rate=1e-3, scheduler=scheduler)
+    torch.manual_seed(5)
+    calls: Any = {"on_epoch": at_step, "on_step": at_step}
+    return fit(Head.of(model), **sets, recipe=recipe, resume=resume, **calls)
+
+
+def check_same(resumed: TrainingState, whole: TrainingState) -> None:
+    assert [without_times(metrics) for metrics in resumed.epochs] == [
+        without_times(metrics) for metrics in whole.epochs
+    ]
+    assert resumed.best.epoch == whole.best.epoch
+    for name, tensor in whole.best.weights.items():
+        assert torch.equal(resumed.best.weights[name], tensor), name
+    for name, tensor in whole.head.state_dict().items():
+        assert torch.equal(resumed.head.state_dict()[name], tensor), name
+
+
 @pytest.mark.parametrize("scheduler", ["constant", "cosine"])
 @pytest.mark.parametrize("stopped_at", [(0, 1, 1), (1, 0, 3), (1, 2, 5), (2, 3, 9), (3, 0, 9)])
 def test_training_that_is_resumed_ends_with_the_same_bits(
@@ -246,16 +273,8 @@ def test_training_that_is_resumed_ends_with_the_same_bits(
 ) -> None:
     """Stopped after so many epochs, so many windows of the next one, of three, and so many steps."""
     epochs, windows, steps = stopped_at
-    recipe = Recipe(epochs=4, learning_rate=1e-3, scheduler=scheduler)
     path = tmp_path / "state.safetensors"
-
-    def train(at_step: Callable[[TrainingState], None], resume: Snapshot | None = None) -> TrainingState:
-        model = tiny_model(attention_probs_dropout_prob=0.1)
-        clips = Clips(model)
-        sets: Any = {"train": Training(clips), "val": Evaluation(clips), "form": TRANSFORMERS}
-        torch.manual_seed(5)
-        calls: Any = {"on_epoch": at_step, "on_step": at_step}
-        return fit(Head.of(model), **sets, recipe=recipe, resume=resume, **calls)
+    train = partial(train_with_dropout, scheduler=scheduler)
 
     def stop(state: TrainingState) -> None:
         if (len(state.epochs), state.begun.windows, state.steps) == (epochs, windows, steps):
@@ -268,14 +287,55 @@ def test_training_that_is_resumed_ends_with_the_same_bits(
     taken: list[int] = []
     resumed = train(lambda state: taken.append(state.steps), resume=read_snapshot(path))
     assert min(taken) >= steps
-    assert [without_times(metrics) for metrics in resumed.epochs] == [
-        without_times(metrics) for metrics in whole.epochs
-    ]
-    assert resumed.best.epoch == whole.best.epoch
-    for name, tensor in whole.best.weights.items():
-        assert torch.equal(resumed.best.weights[name], tensor), name
-    for name, tensor in whole.head.state_dict().items():
-        assert torch.equal(resumed.head.state_dict()[name], tensor), name
+    check_same(resumed, whole)
+
+
+def test_a_training_that_fails_in_a_window_is_resumed_before_it_and_in_a_step_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute, step = WindowGradient.compute, torch.optim.Adam.step
+    states: list[TrainingState] = []
+
+    def fail_after(really: Callable[..., Any]) -> Callable[..., Any]:
+        def work(*arguments: Any) -> Any:
+            done = really(*arguments)
+            if states and states[-1].steps == 4:
+                raise RuntimeError("failed")
+            return done
+
+        return work
+
+    whole = train_with_dropout(lambda _: None)
+    monkeypatch.setattr(WindowGradient, "compute", fail_after(compute))  # by when its random numbers are drawn
+    with pytest.raises(RuntimeError, match="failed"):
+        train_with_dropout(states.append)
+    assert states[-1].is_whole
+    states[-1].snapshot().write(tmp_path / "state.safetensors")
+    monkeypatch.setattr(WindowGradient, "compute", compute)
+    check_same(train_with_dropout(lambda _: None, resume=read_snapshot(tmp_path / "state.safetensors")), whole)
+
+    states.clear()
+    monkeypatch.setattr(torch.optim.Adam, "step", fail_after(step))
+    with pytest.raises(RuntimeError, match="failed"):
+        train_with_dropout(states.append)
+    assert not states[-1].is_whole
+
+
+def test_memory_that_is_used_again_holds_the_newest_state(tmp_path: Path) -> None:
+    memory = HostMemory()
+    paths = [tmp_path / "again.safetensors", tmp_path / "new.safetensors"]
+    places: list[dict[str, int]] = []
+
+    def compare(state: TrainingState) -> None:
+        snapshots = state.snapshot(memory), state.snapshot()
+        for snapshot, path in zip(snapshots, paths, strict=True):
+            snapshot.write(path)
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+        kept = snapshots[0].tensors
+        places.append({name: kept[name].data_ptr() for name in kept if name.startswith(("head", "best", "optimizer"))})
+
+    train_with_dropout(compare)
+    assert all(used.items() <= places[-1].items() for used in places)
 
 
 @pytest.mark.parametrize("place", [0.2, 0.5, 0.9])

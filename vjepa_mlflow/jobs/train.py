@@ -52,7 +52,8 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         recipe: the values of the run.
         resume: an MLflow run that was stopped and goes on, with the same recipe and data; `auto` for the last such one
             of the experiment, or a new one where there is none; empty for a new one.
-        save_steps: optimizer steps from one checkpoint to the next, besides those after each epoch; 0 for none.
+        save_steps: optimizer steps from one checkpoint to the next, besides those that are due, see
+            `CheckpointClock`; 0 for none.
 
     Raises:
         UserError: something in the recipe or in what it names is not as expected.
@@ -68,9 +69,9 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         metering(recipe.country) as meter,
         threads_of_run(log, thread_count()),
         model.matmul_precision(recipe.precision),
+        Checkpoints(log, every=save_steps) as checkpoints,
     ):
         log.params(asdict(recipe))
-        checkpoints = Checkpoints(log)
         began = _read_beginning(log, checkpoints) if log.continued else None
         prepared = prepare(recipe, listing, began=began, on_faults=lambda faults: log_faults(log, faults))
         log_unused(log, listing)
@@ -87,7 +88,6 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
             source=source,
             head_form=forms.head_form,
             checkpoints=checkpoints,
-            save_steps=save_steps,
             following=features.evaluation_clips(videos.samples),
         )
         note_pace(recipe, prepared.dataset, encoded=source.encoded, pace=trained.epochs[0]["clips_per_second"])
@@ -174,7 +174,6 @@ def _fit(
     source: features.FeatureSource,
     head_form: str,
     checkpoints: Checkpoints,
-    save_steps: int,
     following: list[features.Clip],
 ) -> training.TrainingState:
     """Trains from the last checkpoint, or from the start, and stops between two steps when asked to."""
@@ -184,17 +183,12 @@ def _fit(
     with gentle_interrupts("Stopping after this step; once more stops at once") as stopping:
 
         def on_epoch(state: training.TrainingState) -> None:
-            checkpoints.save(state)
             log.metrics(state.epochs[-1], step=len(state.epochs))
             _print_epoch(len(state.epochs), recipe.epochs, state.epochs[-1])
-            stop_if_asked(state)
+            on_step(state)
 
         def on_step(state: training.TrainingState) -> None:
-            if save_steps and state.steps % save_steps == 0:
-                checkpoints.save(state)
-            stop_if_asked(state)
-
-        def stop_if_asked(state: training.TrainingState) -> None:
+            checkpoints.offer(state)
             if stopping():
                 checkpoints.save(state)
                 checkpoints.finish_writing()
@@ -203,7 +197,7 @@ def _fit(
                 )
 
         try:
-            return training.fit(
+            trained = training.fit(
                 prepared.head,
                 train=features.TrainingSet(source, prepared.dataset, recipe),
                 val=features.EvaluationSet.of_split(source, prepared.dataset, "val"),
@@ -215,7 +209,10 @@ def _fit(
                 resume=resume,
             )
         except training.DivergedError as error:
+            checkpoints.abandon()  # there is nothing to go on with
             raise _keep_best(log, error) from error
+    _print_waits(checkpoints.waits)
+    return trained
 
 
 def _keep_best(log: tracking.RunLog, error: training.DivergedError) -> UserError:
@@ -226,6 +223,11 @@ def _keep_best(log: tracking.RunLog, error: training.DivergedError) -> UserError
         error.state.save_best(folder / HEAD_FILE)
         log.file(folder / HEAD_FILE)
     return UserError(f"{error}; the best head so far, of epoch {error.state.best.epoch}, is the artifact {HEAD_FILE}")
+
+
+def _print_waits(waits: Sequence[float]) -> None:
+    if waits:
+        print(f"Checkpoints: training waited {sum(waits):.2f} s for {len(waits)}, {max(waits):.2f} s at most at once")
 
 
 def _print_epoch(epoch: int, epochs: int, metrics: dict[str, float]) -> None:

@@ -14,6 +14,7 @@ from optuna import TrialPruned
 from vjepa_mlflow import data, features, model, sweep, tracking, training
 from vjepa_mlflow.cache import own_folder
 from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.jobs.checkpoints import CheckpointClock
 from vjepa_mlflow.jobs.encode import encode
 from vjepa_mlflow.jobs.forms import Forms, choose_forms
 from vjepa_mlflow.jobs.prepare import Drawing, Fault, Preparation, check_names, prepare
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 HEAD_FILE = "head.safetensors"
 """The artifact of a trial's run that holds its best epoch's head."""
-
-CHECKPOINT_INTERVAL = 60
-"""Seconds of training that may be lost: what took less is done again as fast as it would be saved and loaded."""
 
 PAUSE = 0.5
 """Seconds from one look for a trial to the next, where all are in other hands."""
@@ -282,7 +280,8 @@ class _Course:
     def __init__(self, runner: TrialRunner, recipe: Recipe, claim: sweep.Claim, log: tracking.RunLog):
         self._runner, self._recipe, self._claim, self._log = runner, recipe, claim, log
         self._checkpoint = checkpoints_of(runner.run_id) / f"{claim.slot}.safetensors"
-        self._started = self._saved = time.monotonic()
+        self._started = time.monotonic()
+        self._clock = CheckpointClock()
         self.epochs = 0
 
     def seconds(self) -> dict[str, float]:
@@ -338,11 +337,12 @@ class _Course:
         if hopeless:
             raise TrialPruned
         stopping = self._runner.stopping()
-        if stopping or time.monotonic() - self._saved > CHECKPOINT_INTERVAL:
+        if stopping or self._clock.is_due():
+            self._clock.begin()
             with suppress(OSError):  # without it the trial is only begun again
                 state.snapshot().write(self._checkpoint)
                 self._runner.queue.note_kept(self._claim, len(state.epochs))
-            self._saved = time.monotonic()
+            self._clock.end()
         if stopping:
             raise InterruptedTrial
 

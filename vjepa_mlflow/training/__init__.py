@@ -9,6 +9,6 @@ if TYPE_CHECKING:
     from vjepa_mlflow.training.metrics import classification_metrics
     from vjepa_mlflow.training.predictions import Predictions, predict
     from vjepa_mlflow.training.ranking import DIRECTIONS, rank
-    from vjepa_mlflow.training.state import BestHead, Snapshot, TrainingState, load_best, read_snapshot
+    from vjepa_mlflow.training.state import BestHead, HostMemory, Snapshot, TrainingState, load_best, read_snapshot
 
 __getattr__ = load_when_used(__name__)

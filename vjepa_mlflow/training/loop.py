@@ -94,10 +94,11 @@ def fit(
         for window in batches(clips, window_size):
             outputs = gradient.compute(window)
             learning_rate = optimizer.param_groups[0]["lr"]
-            optimizer.step()
-            scheduler.step()
-            now = time.perf_counter()
-            state.end_window(outputs, learning_rate, seconds=now - started)
+            with state.changing():
+                optimizer.step()
+                scheduler.step()
+                now = time.perf_counter()
+                state.end_window(outputs, learning_rate, seconds=now - started)
             started = now
             on_step(state)
 
@@ -124,7 +125,8 @@ def fit(
             "learning_rate": begun.learning_rate,
             "clips_per_second": len(said.labels) / begun.seconds,
         }
-        state.end_epoch(metrics, metric)
+        with state.changing():
+            state.end_epoch(metrics, metric)
         on_epoch(state)
 
     return state

@@ -1,14 +1,15 @@
 """Training as it stands, and the files that it is kept in: safetensors with a digest and metadata in JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -16,13 +17,19 @@ from torch.optim.lr_scheduler import LRScheduler
 from vjepa_mlflow.cache import write_atomically
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.model import Head, weights_digest
-from vjepa_mlflow.tensors import read_metadata
+from vjepa_mlflow.tensors import header, read_metadata
 from vjepa_mlflow.training.predictions import Predictions, gather
 from vjepa_mlflow.training.ranking import rank
 
 ABOUT = "training"
 DIGEST = "sha256"
 """The metadata's entries: what is not a tensor, and the digest of it and of all tensors."""
+
+_BEST = "best."
+"""How the names of the best head's weights begin."""
+
+_DTYPES = {torch.float32: "F32", torch.int64: "I64", torch.uint8: "U8"}
+"""safetensors' names of them."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class OpenEpoch:
 
 @dataclass
 class TrainingState:
-    """All that training changes, but for PyTorch's random states, which are one for the process.
+    """All that training changes, with PyTorch's random states, which are one for the process, as they were then.
 
     Attributes:
         head: in training.
@@ -68,6 +75,7 @@ class TrainingState:
         epochs: the metrics of epoch 1, 2, ... so far.
         steps: of the optimizer, so far.
         begun: the epoch after those.
+        is_whole: whether training can be resumed here; not while a step, or an epoch's end, changes it.
     """
 
     head: Head
@@ -76,10 +84,13 @@ class TrainingState:
     epochs: list[dict[str, float]] = field(default_factory=list)
     steps: int = 0
     begun: OpenEpoch = field(default_factory=OpenEpoch)
+    is_whole: bool = True
     _best: BestHead | None = None
     _best_weights: dict[str, Tensor] = field(init=False)
+    _random: dict[str, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._random = _random_states(self._device)
         # Memory for the best head is taken before training takes all there is.
         self._best_weights = {name: torch.empty_like(tensor) for name, tensor in self.head.state_dict().items()}
 
@@ -88,6 +99,18 @@ class TrainingState:
         """The best head so far. There is one once an epoch has ended."""
         assert self._best is not None
         return self._best
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.head.parameters()).device
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """A block that takes the state to where training can be resumed next, unless it is left by an error."""
+        self.is_whole = False
+        yield
+        self._random = _random_states(self._device)
+        self.is_whole = True
 
     def end_window(self, outputs: Predictions, learning_rate: float, seconds: float) -> None:
         """Takes in that the epoch has got one window further, so many seconds after it was begun or resumed."""
@@ -109,9 +132,12 @@ class TrainingState:
             self._best_weights[name].copy_(tensor)
         return self._best_weights
 
-    def snapshot(self) -> "Snapshot":
-        """A copy of everything, with the random states, in the host's memory."""
-        device = next(self.head.parameters()).device
+    def snapshot(self, memory: "HostMemory | None" = None) -> "Snapshot":
+        """A copy of everything, as it was when it was last whole.
+
+        Args:
+            memory: where it is to lie, instead of an earlier one of this training; None for new memory.
+        """
         optimizer = self.optimizer.state_dict()
         moments = {
             f"{index}.{name}": value for index, values in optimizer["state"].items() for name, value in values.items()
@@ -122,11 +148,12 @@ class TrainingState:
             "best": self._best.weights if self._best else {},
             "optimizer": moments,
             "outputs": outputs,
-            "random": _random_states(device),
+            "random": self._random,
         }
+        best_epoch = self._best.epoch if self._best else 0
         about = {
             "epochs": self.epochs,
-            "best_epoch": self._best.epoch if self._best else 0,
+            "best_epoch": best_epoch,
             "steps": self.steps,
             "begun": {
                 name: value for name, value in asdict(replace(self.begun, outputs=[])).items() if name != "outputs"
@@ -135,13 +162,15 @@ class TrainingState:
             "scheduler": self.scheduler.state_dict(),
         }
         tensors = {f"{part}.{name}": value for part, kept in parts.items() for name, value in kept.items()}
-        return Snapshot(
-            {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}, json.dumps(about)
-        )
+        return Snapshot((memory or HostMemory()).copy(tensors, best_epoch=best_epoch), json.dumps(about))
 
     def load(self, kept: "Snapshot") -> None:
         """Goes back to where the snapshot was taken, also where that was in the middle of an epoch."""
-        device = next(self.head.parameters()).device
+        with self.changing():
+            self._load(kept)
+
+    def _load(self, kept: "Snapshot") -> None:
+        device = self._device
         self.head.load_state_dict(kept.part("head"))
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in kept.part("optimizer").items():
@@ -163,6 +192,40 @@ class TrainingState:
         Snapshot(weights, json.dumps({"epochs": self.epochs, "best_epoch": self.best.epoch})).write(path)
 
 
+class HostMemory:
+    """The host's memory for one snapshot after another of a training, which is asked for once.
+
+    A GPU's tensors get page-locked memory: it is filled several times as fast.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[str, Tensor] = {}
+        self._best_epoch = 0
+
+    def copy(self, tensors: Mapping[str, Tensor], *, best_epoch: int) -> dict[str, Tensor]:
+        """Copies tensors to where those of their names lay before, and waits for a GPU once, at the end.
+
+        Args:
+            tensors: by name.
+            best_epoch: whose head's weights are among them, which are copied once.
+        """
+        copies = {name: self._place(name, tensor) for name, tensor in tensors.items()}
+        for name, copy in copies.items():
+            if not name.startswith(_BEST) or best_epoch != self._best_epoch:
+                copy.copy_(tensors[name].detach(), non_blocking=True)
+        for device in {tensor.device for tensor in tensors.values() if tensor.is_cuda}:
+            torch.cuda.current_stream(device).synchronize()
+        self._best_epoch = best_epoch
+        return copies
+
+    def _place(self, name: str, tensor: Tensor) -> Tensor:
+        place = self._places.get(name)
+        if place is None or (place.shape, place.dtype) != (tensor.shape, tensor.dtype):
+            place = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
+            self._places[name] = place
+        return place
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """What a file holds.
@@ -180,6 +243,11 @@ class Snapshot:
         """The metrics of epoch 1, 2, ... so far."""
         return list(json.loads(self.about)["epochs"])
 
+    @property
+    def steps(self) -> int:
+        """Of the optimizer, so far."""
+        return int(json.loads(self.about)["steps"])
+
     def part(self, name: str) -> dict[str, Tensor]:
         """The tensors whose names begin with that of a part, by the rest of theirs."""
         return {
@@ -192,8 +260,16 @@ class Snapshot:
         Raises:
             OSError: it cannot be written.
         """
-        tensors = {name: value.contiguous() for name, value in self.tensors.items()}
-        write_atomically(path, save(tensors, {ABOUT: self.about, DIGEST: weights_digest(tensors, self.about)}))
+        # Part by part: safetensors' own `save` first copies all, and training waits for Python's lock meanwhile.
+        metadata = {ABOUT: self.about, DIGEST: weights_digest(self.tensors, self.about)}
+        ordered = dict(sorted(self.tensors.items(), key=lambda named: (-named[1].element_size(), named[0])))  # aligned
+        layout = {name: (_DTYPES[value.dtype], value.shape, value.nbytes) for name, value in ordered.items()}
+        write_atomically(path, header(layout, metadata), *map(_values, ordered.values()))
+
+
+def _values(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor on the CPU."""
+    return tensor.contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def read_snapshot(path: Path) -> Snapshot:
