@@ -202,25 +202,23 @@ def headline(command: Run) -> str:
     card, *ours = (median(found[name]["seconds"]) for name in (CARD, *COMMANDS))
     first, seed, stored = (f"{seconds:.0f} s ({card / seconds:.1f} times faster)" for seconds in ours)
     return (
-        f"The whole command, from the prompt to the registered model, takes {first} the first time on a machine, {seed} "
-        f"with another seed and {stored} with everything stored; the model card's loop as a program of its own takes "
-        f"{card:.0f} s ({found[CARD]['clips']} clips, {command['asked']['epochs']} epochs, "
+        f"The whole command, from the prompt to the registered model, takes {first} the first time on a machine, "
+        f"{seed} with another seed and {stored} with everything stored; the model card's loop as a program of its own "
+        f"takes {card:.0f} s ({found[CARD]['clips']} clips, {command['asked']['epochs']} epochs, "
         f"{found[COMMANDS[-1]]['machine']['device']})."
     )
 
 
 def demo_command_tables(command: Run) -> Iterator[str]:
-    rows = {row["name"]: row for row in command["measured"]}
-    about = next(iter(rows.values()))
-    imports = median(about["import_seconds"])
+    rows = command["measured"]
+    about, imports = rows[0]["machine"], median(rows[0]["import_seconds"])
     yield "## README's first command"
-    shown = [("imports alone (I)", imports), *((name, median(row["seconds"])) for name, row in rows.items())]
+    shown = [("imports alone (I)", imports), *((row["name"], median(row["seconds"])) for row in rows)]
     yield table(["", "seconds", "times I"], [[name, f"{took:.1f}", f"{took / imports:.2f}"] for name, took in shown])
     yield (
-        f"{about['machine']['date']}, {about['machine']['device']}, {about['machine']['cpu_cores']} CPU cores. The first "
-        "command is `mlflow run . --env-manager local -P epochs=5` with nothing drawn, compiled or stored; the other is "
-        "`vjepa-mlflow train` after it, which trains the same head. Written from what `python -m benchmarks.command "
-        "--demo` measured."
+        f"{about['date']}, {about['device']}, {about['cpu_cores']} CPU cores. The first command is `mlflow run . "
+        "--env-manager local -P epochs=5` with nothing drawn, compiled or stored; the other is `vjepa-mlflow train` "
+        "after it, which trains the same head. Written from what `python -m benchmarks.command --demo` measured."
     )
 
 
