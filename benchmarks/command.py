@@ -52,12 +52,13 @@ IMPORTS = (
 )
 """What I is the time of."""
 OTHER_IMPORTS = "import av, matplotlib.pyplot, optuna, pandas, sklearn.metrics, torch._inductor.compile_fx"
-"""What else some command reads from the disk: before the clock starts, so that the first one does not pay for all."""
+"""What else some command imports."""
 
 PARTS = ("card", "train", "sweep")
 CARD_CLIPS = 300
 """Where there are more clips, the card's program runs over so many, and the time of its loop is multiplied."""
 DEMO_CLIPS = 736
+"""Those of `data=demo`."""
 PREFIX = "vjepa-mlflow-benchmark-"
 
 CACHE_VARIABLES = (
@@ -144,10 +145,11 @@ def measure(options: argparse.Namespace) -> Results:
     asked = {name: getattr(options, name) for name in ("model", "precision", "epochs")}
     results = Results(options.json, {"data": options.data.name, **asked}, describe_call(options.runs))
     model = in_a_process(_checkpoint_folder, options.model)
-    warm_up(model)
     loops: dict[int, Row] = {}
     with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
-        videos = Videos(options.data, Path(folder))
+        videos = Videos(options.data.absolute(), Path(folder))
+        for read_by_all in (model, options.data):
+            read_once(read_by_all)
         for clips in options.clips or [videos.count]:
             if "card" in options.only:
                 looped = min(clips, max(videos.count, CARD_CLIPS))
@@ -164,7 +166,8 @@ def measure_loop(data: Path, model: Path, epochs: int) -> Row:
     arguments = ["--data", str(data), "--model", str(model), "--epochs", str(epochs), "--output", "trained"]
     with fresh_home() as home:
         seconds = home.run("-m", "benchmarks.card_program", *arguments)
-        return {"process_seconds": seconds, **json.loads(home.output().splitlines()[-1])}
+        told = [line for line in home.output().splitlines() if line.startswith("{")]
+        return {"process_seconds": seconds, **json.loads(told[-1])}
 
 
 def extended(loop: Row, times: float) -> float:
@@ -191,12 +194,12 @@ def measure_ours(data: Path, model: Path, options: argparse.Namespace, clips: in
 
 
 def train(home: "Home", recipe: list[str], name: str, seeds: Sequence[int], clips: int, results: Results) -> None:
-    """Trains with each seed, one after the other, and adds how long the commands took, and what they logged of it."""
+    """Trains with each seed, one after the other: adds how long each command took, and what it logged of it."""
     seconds, metrics = [], []
     for seed in seeds:
         seconds.append(home.run("-m", "vjepa_mlflow", "train", *recipe, "--seed", str(seed)))
         metrics.append(home.metrics())
-    results.add(name, clips, seconds, metrics=metrics, stored_gib=home.stored_gib())
+        results.add(name, clips, seconds, metrics=metrics, stored_gib=home.stored_gib())
 
 
 def measure_demo(options: argparse.Namespace) -> Results:
@@ -284,25 +287,27 @@ def fresh_home() -> Iterator[Home]:
 
 
 def describe_call(runs: int) -> Row:
-    """The machine, and I on it."""
-    return {"machine": in_a_process(idle_machine), "import_seconds": measure_imports(runs)}
+    """The machine, and I on it so many times.
 
-
-def measure_imports(runs: int) -> list[float]:
-    """I, so many times, once everything has been read from the disk."""
+    Before that, all that any command imports is read from the disk and compiled once, as an installation does: else the
+    first command would pay for all.
+    """
+    machine = in_a_process(idle_machine)
     with fresh_home() as home:
+        home.run("-m", "compileall", "-q", str(REPOSITORY / "vjepa_mlflow"))
         home.run("-c", f"{IMPORTS}; {OTHER_IMPORTS}")
         seconds = [home.run("-c", IMPORTS) for _ in range(runs)]
     print(f"I = {statistics.median(seconds):.1f} s   ({', '.join(f'{value:.1f}' for value in seconds)})", flush=True)
-    return seconds
+    return {"machine": machine, "import_seconds": seconds}
 
 
-def warm_up(model: Path) -> None:
-    """Reads a checkpoint once, as long as it may lie on the disk alone."""
-    for path in model.iterdir():
-        with path.open("rb") as file:
-            while file.read(1 << 24):
-                pass
+def read_once(folder: Path) -> None:
+    """Reads what lies in a folder, which may be on the disk alone."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                while file.read(1 << 24):
+                    pass
 
 
 class Videos:
@@ -370,7 +375,7 @@ def idle_machine() -> dict[str, str]:
 
 
 def _checkpoint_folder(name: str) -> Path:
-    return common.find_checkpoint(name).folder
+    return common.find_checkpoint(name).folder.absolute()
 
 
 if __name__ == "__main__":
