@@ -12,7 +12,8 @@ takes to import what any such program imports.
 does so for the README's first command, and for `vjepa-mlflow train` after it.
 
 Every command has what a user gets, checkpoints, report, registered model and a local SQLite database among it. What was
-measured before stays in the file, unless it is measured again: so the parts may be measured in several calls.
+measured before stays in the file, unless it is measured again: so the parts may be measured in several calls. What is
+compared belongs in one call, since machines differ; the table names what is not.
 """
 
 import argparse

@@ -125,6 +125,10 @@ def command_tables(command: Run) -> Iterator[str]:
             f"For {counts} clips the card's loop ran over {multiplied[0]['looped_clips']}, and the seconds of its loop "
             f"were multiplied. Beyond those of `{asked['data']}`, clips are copies, each with its own content."
         )
+    apart = [row for row in cards if any(_other_call(row, rows[row["clips"]].get(name)) for name in COMMANDS)]
+    if apart:
+        counts = " and ".join(f"{row['clips']} (I: {median(row['import_seconds']):.1f} s)" for row in apart)
+        yield f"In another call than the commands beside it, maybe on another machine, the card's loop ran for {counts}."
     swept = {clips: found for clips, found in rows.items() if set(SWEEPS) & found.keys()}
     if swept:
         yield "Sweeps with one worker, beside so many of the card's programs:"
@@ -142,6 +146,10 @@ def _by_clips(command: Run) -> dict[int, dict[str, Run]]:
     for row in sorted(command["measured"], key=lambda row: row["clips"]):
         rows.setdefault(row["clips"], {})[row["name"]] = row
     return rows
+
+
+def _other_call(row: Run, other: Run | None) -> bool:
+    return other is not None and row["import_seconds"] != other["import_seconds"]
 
 
 def _sweep_row(clips: int, found: dict[str, Run]) -> list[str]:

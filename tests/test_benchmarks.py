@@ -120,6 +120,7 @@ def test_whole_commands_stand_beside_the_cards_program_and_imports(tmp_path: Pat
     text = "\n".join(report.command_tables(results.written()))
     assert "| 137 | 73.0 | 33.0 (2.2) | 22.0 (3.3) | 18.2 (4.0) | 15.0 | some GPU |" in text
     assert "| 1000 | 213.0 |  |  |  | 15.0 | some GPU |" in text  # 73 s, and 700 / 300 of the loop's 60 s
+    assert "In another call" not in text
     assert "For 1000 clips the card's loop ran over 300" in text
     assert "| 137 | 20 | 1460.0 | 45.0 (32.4) | 40.0 (36.5) | 15.0 | some GPU |" in text
     assert "| 137 | another seed | 0.250 | 1.79 |" in text
@@ -129,8 +130,10 @@ def test_whole_commands_stand_beside_the_cards_program_and_imports(tmp_path: Pat
 def test_parts_may_be_measured_in_several_calls(tmp_path: Path) -> None:
     path = tmp_path / "command.json"
     before = add_whole_commands(path).written()["measured"]
-    other = {**CALL, "machine": {**MACHINE, "device": "another GPU"}}
+    other = {"machine": {**MACHINE, "device": "another GPU"}, "import_seconds": [8.0]}
     Results(path, ASKED, other).add(report.COMMANDS[0], 137, [30.0], metrics=[], stored_gib=0.0)
+    text = "\n".join(report.command_tables(json.loads(path.read_text())))
+    assert "the card's loop ran for 137 (I: 15.0 s)." in text
     after = json.loads(path.read_text())["measured"]
     assert len(after) == len(before)
     assert [row for row in after if row["machine"]["device"] == "another GPU"] == [
