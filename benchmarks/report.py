@@ -128,7 +128,7 @@ def command_tables(command: Run) -> Iterator[str]:
     apart = [row for row in cards if any(_other_call(row, rows[row["clips"]].get(name)) for name in COMMANDS)]
     if apart:
         counts = " and ".join(f"{row['clips']} (I: {median(row['import_seconds']):.1f} s)" for row in apart)
-        yield f"In another call than the commands beside it, maybe on another machine, the card's loop ran for {counts}."
+        yield f"In another call than the commands beside it, maybe another machine, the card's loop ran for {counts}."
     swept = {clips: found for clips, found in rows.items() if set(SWEEPS) & found.keys()}
     if swept:
         yield "Sweeps with one worker, beside so many of the card's programs:"
