@@ -2,14 +2,16 @@
 
     python -m benchmarks.report
 
-reads recipe.json, encoder.json, and where they are there sweep.json, serving.json, ranks.json, tiny.json, coverage.json
-and notes.md, from benchmarks/results.
+reads recipe.json, encoder.json, and where they are there command.json, command_demo.json, sweep.json, serving.json,
+ranks.json, tiny.json, coverage.json and notes.md, from benchmarks/results. It prints the sentence that README has of
+command.json.
 """
 
 import argparse
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -26,6 +28,10 @@ COVERED = {
     "loss": "log loss",
     "calibration_error": "calibration error",
 }
+CARD = "card's loop"
+COMMANDS = ("first on a machine", "another seed", "everything stored")
+SWEEPS = ("sweep, nothing encoded", "sweep, everything stored")
+"""What `benchmarks.command` measures, by the names in its file."""
 COLOURS = {"fp32": "#7f7f7f", "tf32": "#d95f02", "bf16": "#1f5fa8"}
 
 
@@ -33,29 +39,37 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     here = Path(__file__).parent
     write(here / "results", here)
+    command = here / "results" / "command.json"
+    if command.exists():
+        print(headline(json.loads(command.read_text())))
 
 
 def write(measured: Path, folder: Path) -> None:
     """Writes RESULTS.md and speed.png to a folder."""
     recipe, encoder = (json.loads((measured / name).read_text()) for name in ("recipe.json", "encoder.json"))
-    names = ("sweep", "serving", "ranks", "tiny", "coverage")
-    sweep, serving, ranks, tiny, coverage = (measured / f"{name}.json" for name in names)
     notes = measured / "notes.md"
+
+    def of(name: str, tables: Callable[[Run], Iterator[str]]) -> list[str]:
+        path = measured / f"{name}.json"
+        return list(tables(json.loads(path.read_text()))) if path.exists() else []
+
     parts = [
         "# Results",
+        *of("command", command_tables),
+        *of("command_demo", demo_command_tables),
+        "## The engine alone: what happens between loading the model and the tested head",
         machine(recipe),
-        "## The recipe, end to end from video files",
         *recipe_tables(recipe),
         "![Time of a run and of a sweep](speed.png)",
         "## The encoder and the head alone",
         *encoder_tables(encoder),
-        *(sweep_table(json.loads(sweep.read_text())) if sweep.exists() else []),
-        *(serving_table(json.loads(serving.read_text())) if serving.exists() else []),
-        *(ranks_table(json.loads(ranks.read_text())) if ranks.exists() else []),
+        *of("sweep", sweep_table),
+        *of("serving", serving_table),
+        *of("ranks", ranks_table),
         "## How large may it get",
         *sizing(recipe["runs"]),
-        *(tiny_tables(json.loads(tiny.read_text())) if tiny.exists() else []),
-        *(coverage_tables(json.loads(coverage.read_text())) if coverage.exists() else []),
+        *of("tiny", tiny_tables),
+        *of("coverage", coverage_tables),
         *([notes.read_text().strip()] if notes.exists() else []),
     ]
     (folder / "RESULTS.md").write_text("\n\n".join(parts) + "\n")
@@ -75,6 +89,145 @@ def machine(recipe: Run) -> str:
 
 def table(names: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [names, ["---"] * len(names), *rows])
+
+
+def command_tables(command: Run) -> Iterator[str]:
+    asked, rows = command["asked"], _by_clips(command)
+    yield "## What the user waits for: whole commands"
+    yield table(
+        ["clips", "card's loop as a program, s", *(f"{name}, s" for name in COMMANDS), "imports alone (I), s", "on"],
+        [
+            [
+                str(clips),
+                _seconds(found.get(CARD)),
+                *(_beside(found.get(name), found.get(CARD)) for name in COMMANDS),
+                *_imports_and_device([found[name] for name in (CARD, *COMMANDS) if name in found]),
+            ]
+            for clips, found in rows.items()
+            if {CARD, *COMMANDS} & found.keys()
+        ],
+    )
+    yield (
+        "Seconds from the start of a process to its end, the median where there are several, and in brackets how many "
+        f"times faster than the card's loop: imports, loading, {asked['epochs']} epochs, a validation after each, the "
+        f"test, and saving. `vjepa-mlflow train` (model `{asked['model']}`, {asked['precision']}) has its checkpoints, "
+        "report, figures and registered model in a local MLflow database in these seconds. The first time on a machine "
+        "nothing is compiled or stored; with another seed the training clips are others, and encoded; with everything "
+        "stored the seed is that of the first time. The card's loop (`benchmarks/card_program.py`, fp32) saves its "
+        "model. I is what importing torch, torchvision, `mlflow.pyfunc` and transformers' two classes of V-JEPA 2 took "
+        "in the same call."
+    )
+    cards = [found[CARD] for found in rows.values() if CARD in found]
+    multiplied = [row for row in cards if row["looped_clips"] < row["clips"]]
+    if multiplied:
+        counts = " and ".join(str(row["clips"]) for row in multiplied)
+        yield (
+            f"For {counts} clips the card's loop ran over {multiplied[0]['looped_clips']}, and the seconds of its loop "
+            f"were multiplied. Beyond those of `{asked['data']}`, clips are copies, each with its own content."
+        )
+    apart = [row for row in cards if any(_other_call(row, rows[row["clips"]].get(name)) for name in COMMANDS)]
+    if apart:
+        counts = " and ".join(f"{row['clips']} (I: {median(row['import_seconds']):.1f} s)" for row in apart)
+        yield f"In another call than the commands beside it, maybe another machine, the card's loop ran for {counts}."
+    swept = {clips: found for clips, found in rows.items() if set(SWEEPS) & found.keys()}
+    if swept:
+        yield "Sweeps with one worker, beside so many of the card's programs:"
+        yield table(
+            ["clips", "trials", "card's programs, s", *(f"{name}, s" for name in SWEEPS), "imports alone (I), s", "on"],
+            [_sweep_row(clips, found) for clips, found in swept.items()],
+        )
+    yield from _logged_tables(rows)
+    yield "Written from what `python -m benchmarks.command` measured."
+
+
+def _by_clips(command: Run) -> dict[int, dict[str, Run]]:
+    """What was measured, by number of clips and name."""
+    rows: dict[int, dict[str, Run]] = {}
+    for row in sorted(command["measured"], key=lambda row: row["clips"]):
+        rows.setdefault(row["clips"], {})[row["name"]] = row
+    return rows
+
+
+def _other_call(row: Run, other: Run | None) -> bool:
+    return other is not None and row["import_seconds"] != other["import_seconds"]
+
+
+def _sweep_row(clips: int, found: dict[str, Run]) -> list[str]:
+    swept = [found[name] for name in SWEEPS if name in found]
+    trials = swept[0]["trials"]
+    card = {"seconds": [median(found[CARD]["seconds"]) * trials]} if CARD in found else None
+    cells = [_beside(found.get(name), card) for name in SWEEPS]
+    return [str(clips), str(trials), _seconds(card), *cells, *_imports_and_device(swept)]
+
+
+def _logged_tables(rows: dict[int, dict[str, Run]]) -> Iterator[str]:
+    """What runs logged of their own time, and what was stored after them."""
+    ours = [row for found in rows.values() for row in found.values() if row.get("metrics")]
+    names = sorted({name for row in ours for metrics in row["metrics"] for name in metrics})
+    if not ours:
+        return
+    yield "What these runs logged themselves, in the mean, and how much the feature store held after them:"
+    yield table(
+        ["clips", "command", *(f"`{name}`" for name in names), "store, GiB"],
+        [
+            [
+                str(row["clips"]),
+                row["name"],
+                *(_mean([metrics[name] for metrics in row["metrics"] if name in metrics]) for name in names),
+                f"{row['stored_gib']:.2f}",
+            ]
+            for row in ours
+        ],
+    )
+
+
+def _mean(values: list[float]) -> str:
+    return f"{mean(values):.3f}" if values else ""
+
+
+def _seconds(row: Run | None) -> str:
+    return "" if row is None else f"{median(row['seconds']):.1f}"
+
+
+def _beside(row: Run | None, card: Run | None) -> str:
+    """A command's seconds, and how many times faster than the card's it is where that was measured."""
+    if row is None or card is None:
+        return _seconds(row)
+    return f"{_seconds(row)} ({median(card['seconds']) / median(row['seconds']):.1f})"
+
+
+def _imports_and_device(rows: list[Run]) -> list[str]:
+    """How long imports took in the call that the last row is of, and the devices that the rows are of."""
+    return [
+        f"{median(rows[-1]['import_seconds']):.1f}",
+        " / ".join(dict.fromkeys(row["machine"]["device"] for row in rows)),
+    ]
+
+
+def headline(command: Run) -> str:
+    """What README says of the whole command, for the fewest clips for which all was measured."""
+    found = next(found for found in _by_clips(command).values() if {CARD, *COMMANDS} <= found.keys())
+    card, *ours = (median(found[name]["seconds"]) for name in (CARD, *COMMANDS))
+    first, seed, stored = (f"{seconds:.0f} s ({card / seconds:.1f} times faster)" for seconds in ours)
+    return (
+        f"The whole command, from the prompt to the registered model, takes {first} the first time on a machine, "
+        f"{seed} with another seed and {stored} with everything stored; the model card's loop as a program of its own "
+        f"takes {card:.0f} s ({found[CARD]['clips']} clips, {command['asked']['epochs']} epochs, "
+        f"{found[COMMANDS[-1]]['machine']['device']})."
+    )
+
+
+def demo_command_tables(command: Run) -> Iterator[str]:
+    rows = command["measured"]
+    about, imports = rows[0]["machine"], median(rows[0]["import_seconds"])
+    yield "## README's first command"
+    shown = [("imports alone (I)", imports), *((row["name"], median(row["seconds"])) for row in rows)]
+    yield table(["", "seconds", "times I"], [[name, f"{took:.1f}", f"{took / imports:.2f}"] for name, took in shown])
+    yield (
+        f"{about['date']}, {about['device']}, {about['cpu_cores']} CPU cores. The first command is `mlflow run . "
+        "--env-manager local -P epochs=5` with nothing drawn, compiled or stored; the other is `vjepa-mlflow train` "
+        "after it, which trains the same head. Written from what `python -m benchmarks.command --demo` measured."
+    )
 
 
 def recipe_tables(recipe: Run) -> Iterator[str]:
