@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +64,22 @@ def read_metadata(content: bytes) -> dict[str, str]:
     """
     header = json.loads(content[_LENGTH : _LENGTH + int.from_bytes(content[:_LENGTH], "little")])
     return dict(header.get("__metadata__", {}))
+
+
+def make_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
+    """What a safetensors file begins with, before its tensors, one after the other.
+
+    Args:
+        tensors: the format and the shape of each by its name, in their order.
+    """
+    said: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # without which transformers refuses the file
+    end = 0
+    for name, (dtype, shape) in tensors.items():
+        begin, end = end, end + math.prod(shape) * _SIZES[dtype]
+        said[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(said, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH)  # so that the first tensor lies where any values may
+    return len(text).to_bytes(_LENGTH, "little") + text
 
 
 def read_layout(path: Path) -> dict[str, StoredTensor]:
