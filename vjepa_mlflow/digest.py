@@ -15,7 +15,7 @@ def sha256_of_text(text: str) -> str:
     return sha256_of(text.encode(errors="surrogateescape"))
 
 
-def sha256_of(*contents: bytes) -> str:
+def sha256_of(*contents: bytes | memoryview) -> str:
     """The SHA-256 of contents one after the other, hexadecimal."""
     digest = hashlib.sha256()
     for content in contents:

@@ -14,8 +14,8 @@
 FLAVOR_NAME = "vjepa_mlflow"
 FORMAT_VERSION = 6
 """A package reads every version up to its own. 2: with a `ServingConfig`. 3: with what the model has seen. 4: with
-`frames_per_second`. 5: with `weights_sha256`, the digest of `model.safetensors`, the file of all weights. 6: with the head's
-weights in a file of their own, and a digest for each file."""
+`frames_per_second`. 5: with `weights_sha256`, the digest of `model.safetensors`, the file of all weights. 6: with the
+head's weights in a file of their own, and a digest for each file."""
 
 LOADER_MODULE = "vjepa_mlflow.flavor"
 """Where `mlflow.pyfunc` looks for `_load_pyfunc`: it stands in every saved model, and so is permanent."""

@@ -144,12 +144,10 @@ def format_name(about: str, name: str, dtype: torch.dtype) -> str:
     Raises:
         UserError: it is another.
     """
-    for found, known in _FORMATS.items():
-        if known == dtype:
-            return found
-    raise UserError(
-        f"{about}: {shortened(name)} is of {dtype}: expected one of {', '.join(map(str, _FORMATS.values()))}"
-    )
+    known = {value: key for key, value in _FORMATS.items()}
+    if dtype not in known:
+        raise UserError(f"{about}: {shortened(name)} is of {dtype}: expected one of {', '.join(map(str, known))}")
+    return known[dtype]
 
 
 def check_finite(about: str, tensors: Mapping[str, Tensor]) -> None:
