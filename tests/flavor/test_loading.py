@@ -78,7 +78,7 @@ COMMANDS = {
 UNREAD = {("unseen by", "changed"), ("unseen by", "nan")}
 SENTENCES = {
     "loader": "MLmodel: loader_module='evil': expected vjepa_mlflow.flavor",
-    "changed": "its weights were changed after they were saved: expected the file that was saved",
+    "changed": "its weights were changed after they were saved: expected the files that were saved",
     "nan": "classifier.weight holds values that are no numbers: expected finite weights",
 }
 
