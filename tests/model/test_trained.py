@@ -122,7 +122,7 @@ def test_what_was_saved_is_saved_again_to_the_last_bit(tmp_path: Path) -> None:
     [
         (
             {"pooler.query_tokens": torch.full((1, 1, 144), torch.nan)},
-            "pooler.query_tokens holds values that are no nu",
+            "query_tokens holds values that are no numbers",
         ),
         ({"classifier.bias": torch.zeros(2)}, r"classifier.bias, has the shape \(2,\): expected the shape \(3,\)"),
         ({"other": torch.zeros(2)}, r"the first, other, has the shape \(2,\): expected no such tensor"),
@@ -181,7 +181,7 @@ def test_what_the_thread_could_not_write_is_written_when_it_is_needed(
     assert paths[1] == tmp_path / "saved"
 
 
-def test_an_interrupt_does_not_wait_for_the_rest_of_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_that_ends_early_does_not_wait_for_the_rest_of_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     began, read, read_weight = Event(), [], trained.read_weight
 
     def read_slowly(stored: StoredWeights, name: str) -> Tensor:
@@ -191,12 +191,8 @@ def test_an_interrupt_does_not_wait_for_the_rest_of_the_backbone(monkeypatch: py
         return read_weight(stored, name)
 
     monkeypatch.setattr(trained, "read_weight", read_slowly)
-    with (
-        pytest.raises(KeyboardInterrupt),
-        written_beside(CheckpointBackbone(from_folder("tiny", TINY_FOLDER), LABELS)),
-    ):
+    with written_beside(CheckpointBackbone(from_folder("tiny", TINY_FOLDER), LABELS)):
         began.wait(5)
-        raise KeyboardInterrupt
     assert len(read) < 20  # of a hundred
 
 
