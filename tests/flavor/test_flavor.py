@@ -220,9 +220,10 @@ def test_the_environment_is_what_mlflow_makes_of_the_same_requirements(saved: Pa
 
 
 @pytest.mark.parametrize("name", ["pip_requirements", "extra_pip_requirements"])
-def test_two_environments_are_refused(tmp_path: Path, name: str) -> None:
+def test_two_environments_are_refused(saved: Path, tmp_path: Path, name: str) -> None:
+    model, processor, *_ = flavor.load_model(str(saved))
     with pytest.raises(ValueError, match="Only one of `conda_env`"):
-        flavor.save_model(None, None, tmp_path / "model", stride=4, conda_env={}, **{name: ["pandas"]})
+        flavor.save_model(model, processor, tmp_path / "model", stride=4, conda_env={}, **{name: ["pandas"]})
     assert not (tmp_path / "model").exists()
 
 

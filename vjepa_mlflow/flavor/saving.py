@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.model import Trained
 
 EXAMPLE = "example.mp4"
+"""In this folder."""
 
 _REQUIRED = ("av", "mlflow", "numpy", "pandas", "torch", "torchvision", "tqdm", "transformers")
 
@@ -102,7 +103,6 @@ def save_model(
     """
     from vjepa_mlflow.model import take_apart
 
-    _validate_env_arguments(conda_env, pip_requirements, extra_pip_requirements)
     save_trained(
         take_apart(_about(path), model, processor),
         path,
@@ -146,9 +146,11 @@ def save_trained(
 
     Raises:
         UserError: see `save_model`.
+        ValueError: see `save_model`.
     """
     from vjepa_mlflow.model import write_checkpoint
 
+    _validate_env_arguments(conda_env, pip_requirements, extra_pip_requirements)
     check_sampling(_about(path), stride, frames_per_second)
     path = Path(path)
     _validate_and_prepare_target_save_path(str(path))
