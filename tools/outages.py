@@ -28,7 +28,7 @@ from tools.torture import Outcome, draw_data, last_run, read_outcome, start_job
 
 IN_TRAINING, IN_METRICS = "training", "the last metrics"
 IN_UPLOAD, IN_MODEL = "an artifact's upload", "the model's upload"
-WORDS = {IN_METRICS: b"test_accuracy", IN_UPLOAD: b"report.html", IN_MODEL: b"model.safetensors"}
+WORDS = {IN_METRICS: b"test_accuracy", IN_UPLOAD: b"report.html", IN_MODEL: b"model-00001-of-00002.safetensors"}
 """What the job sends at such a moment."""
 
 

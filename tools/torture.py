@@ -104,7 +104,9 @@ def read_outcome(run_id: str) -> Outcome:
     (model,) = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
     with tempfile.TemporaryDirectory() as folder:
         logged = Path(mlflow.artifacts.download_artifacts(model.model_uri, dst_path=folder))
-        weights = load_file(logged / "checkpoint" / "model.safetensors")
+        weights = {}
+        for file in (logged / "checkpoint").glob("*.safetensors"):
+            weights |= load_file(file)
     return Outcome(
         status=run.info.status,
         points={

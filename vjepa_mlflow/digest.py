@@ -15,12 +15,30 @@ def sha256_of_text(text: str) -> str:
     return sha256_of(text.encode(errors="surrogateescape"))
 
 
-def sha256_of(*contents: bytes) -> str:
+def sha256_of(*contents: bytes | memoryview) -> str:
     """The SHA-256 of contents one after the other, hexadecimal."""
     digest = hashlib.sha256()
     for content in contents:
         digest.update(content)
     return digest.hexdigest()
+
+
+def sha256_with_parts(files: Iterable[Path]) -> tuple[str, dict[str, str]]:
+    """What `sha256` gives for files, and that of each alone by its name; both are read once.
+
+    Raises:
+        OSError: see `sha256`.
+    """
+    whole = hashlib.sha256()
+    parts: dict[str, str] = {}
+    for path in files:
+        part = hashlib.sha256() if parts else whole  # of the first file both are the same
+        with open_regular(path) as file:
+            while block := file.read(BLOCK):
+                for digest in {part, whole}:
+                    digest.update(block)
+        parts[path.name] = part.hexdigest()
+    return whole.hexdigest(), parts
 
 
 def sha256(files: Iterable[Path]) -> str:

@@ -13,6 +13,7 @@ import yaml
 from helpers import environment
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.utils.environment import _process_pip_requirements
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow import UserError, flavor
@@ -26,7 +27,7 @@ LABELS = [f"class {letter}" for letter in "abcdefg"]
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory, clip: bytes) -> Path:
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = locate("tiny")
     path = tmp_path_factory.mktemp("saved") / "model"
     flavor.save_model(
@@ -34,7 +35,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, clip: bytes) -> Path:
         load_processor(checkpoint),
         path,
         stride=4,
-        input_example=flavor.example_input(clip),
+        input_example=flavor.example_input(flavor.example_video()),
     )
     return path
 
@@ -49,7 +50,7 @@ def test_a_saved_model_is_self_contained_and_holds_no_pickle(saved: Path) -> Non
     assert {
         "MLmodel",
         "checkpoint/config.json",
-        "checkpoint/model.safetensors",
+        "checkpoint/model.safetensors.index.json",
         "checkpoint/video_preprocessor_config.json",
         "code/vjepa_mlflow.py",
         "code/vjepa_mlflow.zip",
@@ -57,17 +58,18 @@ def test_a_saved_model_is_self_contained_and_holds_no_pickle(saved: Path) -> Non
         "input_example.json",
     } <= files
     assert not [name for name in files if Path(name).suffix in {".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc"}]
-    assert [name for name in files if name.endswith(".safetensors")] == ["checkpoint/model.safetensors"]
-    weights = (saved / "checkpoint/model.safetensors").stat().st_size
+    weights_files = sorted((saved / "checkpoint").glob("*.safetensors"))
+    assert [path.name for path in weights_files] == [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    weights = sum(path.stat().st_size for path in weights_files)
     whole = sum(path.stat().st_size for path in saved.rglob("*") if path.is_file())
     assert weights < Model.load(saved).model_size_bytes <= whole
     configuration = yaml.safe_load((saved / "MLmodel").read_text())["flavors"]["vjepa_mlflow"]
     assert configuration == {
-        "format_version": 5,
+        "format_version": 6,
         "checkpoint": "checkpoint",
         "stride": 4,
         "frames_per_second": 0.0,
-        "weights_sha256": sha256([saved / "checkpoint" / "model.safetensors"]),
+        "weights_sha256": {path.name: sha256([path]) for path in weights_files},
         "code": "code",
     }
     requirements = (saved / "requirements.txt").read_text().splitlines()
@@ -210,18 +212,26 @@ def test_mlflows_device_is_heard_where_none_is_asked_for(saved: Path, monkeypatc
     assert made == ["cpu"] * 3
 
 
+def test_the_environment_is_what_mlflow_makes_of_the_same_requirements(saved: Path) -> None:
+    environment, requirements, constraints = _process_pip_requirements(flavor.get_default_pip_requirements())
+    assert (saved / "conda.yaml").read_text() == yaml.safe_dump(environment, default_flow_style=False)
+    assert (saved / "requirements.txt").read_text() == "\n".join(requirements)
+    assert not constraints
+
+
 @pytest.mark.parametrize("name", ["pip_requirements", "extra_pip_requirements"])
-def test_two_environments_are_refused(tmp_path: Path, name: str) -> None:
+def test_two_environments_are_refused(saved: Path, tmp_path: Path, name: str) -> None:
+    model, processor, *_ = flavor.load_model(str(saved))
     with pytest.raises(ValueError, match="Only one of `conda_env`"):
-        flavor.save_model(None, None, tmp_path / "model", stride=4, conda_env={}, **{name: ["pandas"]})
+        flavor.save_model(model, processor, tmp_path / "model", stride=4, conda_env={}, **{name: ["pandas"]})
     assert not (tmp_path / "model").exists()
 
 
 def test_a_newer_format_is_refused(saved: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(saved, tmp_path / "newer"))
     text = (copy / "MLmodel").read_text()
-    (copy / "MLmodel").write_text(text.replace("format_version: 5", "format_version: 6"))
-    with pytest.raises(UserError, match="saved in format 6: expected at most 5"):
+    (copy / "MLmodel").write_text(text.replace("format_version: 6", "format_version: 7"))
+    with pytest.raises(UserError, match="saved in format 7: expected at most 6"):
         flavor.load_model(str(copy))
 
 

@@ -18,6 +18,8 @@ from vjepa_mlflow.model import load_classifier, load_processor, locate
 
 LABELS = ["left_clockwise", "right_clockwise"]
 
+HEAD = "checkpoint/model-00002-of-00002.safetensors"
+
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,7 +41,7 @@ def uris(saved: Path, module_tracking: Path) -> dict[str, str]:
 
     copy("whole")
     edit(copy("loader") / "MLmodel", "loader_module: vjepa_mlflow.flavor", "loader_module: evil")
-    weights = copy("changed") / "checkpoint/model.safetensors"
+    weights = copy("changed") / HEAD
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     fill(copy("nan"), float("nan"))
     with mlflow.start_run() as run:
@@ -55,10 +57,10 @@ def edit(path: Path, before: str, after: str) -> None:
 
 
 def fill(folder: Path, value: float) -> None:
-    """Makes a model's classifier one of this value, as if a package before format 5 had saved it."""
-    weights = load_file(folder / "checkpoint/model.safetensors")
+    """Makes a model's classifier one of this value, as if a package that notes no digests had saved it."""
+    weights = load_file(folder / HEAD)
     weights["classifier.weight"][:] = value
-    save_file(weights, folder / "checkpoint/model.safetensors", metadata={"format": "pt"})
+    save_file(weights, folder / HEAD, metadata={"format": "pt"})
     said = yaml.safe_load((folder / "MLmodel").read_text())
     said["flavors"]["vjepa_mlflow"] |= {"format_version": 4}
     (folder / "MLmodel").write_text(yaml.safe_dump(said))
@@ -76,7 +78,7 @@ COMMANDS = {
 UNREAD = {("unseen by", "changed"), ("unseen by", "nan")}
 SENTENCES = {
     "loader": "MLmodel: loader_module='evil': expected vjepa_mlflow.flavor",
-    "changed": "its weights were changed after they were saved: expected the file that was saved",
+    "changed": "its weights were changed after they were saved: expected the files that were saved",
     "nan": "classifier.weight holds values that are no numbers: expected finite weights",
 }
 

@@ -19,8 +19,14 @@ from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.flavor.loading import _load_pyfunc
 from vjepa_mlflow.model import load_classifier, load_processor, locate
 
-WEIGHTS = "checkpoint/model.safetensors"
+BACKBONE, WEIGHTS = (f"checkpoint/model-0000{number}-of-00002.safetensors" for number in (1, 2))
+"""The second has the head."""
+
+INDEX = "checkpoint/model.safetensors.index.json"
 CONFIG = "checkpoint/config.json"
+ONE_FILE = "checkpoint/model.safetensors"
+"""Before format 6."""
+
 PROCESSOR = "checkpoint/video_preprocessor_config.json"
 
 Damage = Callable[[Path], object]
@@ -76,27 +82,41 @@ def edit_json(name: str, **changes: object) -> Damage:
     return damage
 
 
-def replace_weights(change: Callable[[dict], object]) -> Damage:
+def replace_weights(change: Callable[[dict], object], name: str = WEIGHTS) -> Damage:
     """Weights that were changed and whose digest was noted again: it is not what finds them."""
 
     def damage(folder: Path) -> None:
-        weights = load_file(folder / WEIGHTS)
+        weights = load_file(folder / name)
         change(weights)
-        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-        edit_mlmodel(folder, vjepa_mlflow={"weights_sha256": sha256([folder / WEIGHTS])})
+        save_file(weights, folder / name, metadata={"format": "pt"})
+        edit_mlmodel(folder, vjepa_mlflow={"weights_sha256": digests(folder)})
 
     return damage
 
 
+def digests(folder: Path) -> dict[str, str]:
+    return {Path(name).name: sha256([folder / name]) for name in (BACKBONE, WEIGHTS)}
+
+
+def join(folder: Path) -> None:
+    """As a package before format 6 saved it: with all weights in one file."""
+    weights = {name: one for file in (BACKBONE, WEIGHTS) for name, one in load_file(folder / file).items()}
+    for file in (BACKBONE, WEIGHTS, INDEX):
+        (folder / file).unlink()
+    save_file(weights, folder / ONE_FILE, metadata={"format": "pt"})
+    ours(format_version=5, weights_sha256=sha256([folder / ONE_FILE]))(folder)
+
+
 def age(folder: Path) -> None:
     """As a package before format 5 saved it: without a digest."""
+    join(folder)
     without_key("weights_sha256")(folder)
     ours(format_version=4)(folder)
 
 
 def aged(change: Callable[[dict], object]) -> Damage:
     def damage(folder: Path) -> None:
-        replace_weights(change)(folder)
+        replace_weights(change, BACKBONE)(folder)
         age(folder)
 
     return damage
@@ -162,7 +182,15 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "rate nan": (ours(frames_per_second=float("nan")), "frames_per_second=nan: expected a number from 0"),
     "rate -1": (ours(frames_per_second=-1.0), "frames_per_second=-1.0: expected a number from 0"),
     "rate text": (ours(frames_per_second="fast"), "frames_per_second='fast': expected a number"),
-    "no digest": (without_key("weights_sha256"), "weights_sha256=None: expected a text"),
+    "no digest": (without_key("weights_sha256"), "weights_sha256=None: expected a text for each"),
+    "no digests": (ours(weights_sha256={}), "weights_sha256={}: expected a text for each"),
+    "one digest": (ours(weights_sha256="5" * 64), "weights_sha256='5.*: expected names and values"),
+    "no text for one": (ours(weights_sha256={"a": 5}), "weights_sha256={'a': 5}: expected a text for each"),
+    "no digest in format 5": (ours(format_version=5, weights_sha256=None), "weights_sha256=None: expected a text"),
+    "a digest less": (
+        lambda folder: ours(weights_sha256={Path(WEIGHTS).name: sha256([folder / WEIGHTS])})(folder),
+        "its weights were changed after they were saved: expected the files that were saved",
+    ),
     "serving": (served(config=[1]), r"config=\[1\]: expected names and values"),
     "no config": (lambda folder: (folder / CONFIG).unlink(), "no config.json in"),
     "config": (write(CONFIG, "{"), "config.json in .* is not a model configuration"),
@@ -204,7 +232,21 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "small crop": (edit_json(PROCESSOR, crop_size={"height": 8, "width": 64}), "crop_size.height=8: expected"),
     "large crop": (edit_json(PROCESSOR, crop_size=8000), "crop_size='16x8000x8000': expected frames of a clip"),
     "half a crop": (edit_json(PROCESSOR, crop_size={"height": 64}), "crop_size.width=None: expected"),
-    "no weights": (lambda folder: (folder / WEIGHTS).unlink(), "no .safetensors weights in"),
+    "no weights": (
+        lambda folder: [path.unlink() for path in (folder / "checkpoint").glob("*.safetensors")],
+        "no .safetensors weights in",
+    ),
+    "no head": (lambda folder: (folder / WEIGHTS).unlink(), "00002.safetensors, which .* names, is not there"),
+    "no backbone": (lambda folder: (folder / BACKBONE).unlink(), "00001-of-00002.safetensors, which .* is not there"),
+    "index": (write(INDEX, "{"), "model.safetensors.index.json cannot be read"),
+    "another file": (
+        lambda folder: shutil.copy(folder / WEIGHTS, folder / ONE_FILE),
+        r"weights do not fit its config.json, the first, vjepa2.* is missing",
+    ),
+    "the same twice": (
+        lambda folder: shutil.copy(folder / WEIGHTS, folder / BACKBONE),
+        "is in model-00001-of-00002.safetensors and model-00002-of-00002.safetensors: expected it in one",
+    ),
     "no tensors": (replace_weights(dict.clear), r"weights do not fit its config.json, the first, .* is missing"),
     "one less": (replace_weights(lambda found: found.pop("pooler.query_tokens")), "pooler.query_tokens, is missing"),
     "one more": (
@@ -215,9 +257,9 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         replace_weights(lambda found: found.update({"classifier.bias": torch.zeros(2, dtype=torch.int32)})),
         "classifier.bias is of I32: expected one of",
     ),
-    "longer": (append(WEIGHTS, b"\0"), "model.safetensors: .*bytes: expected .*as its header says"),
-    "cut off": (lambda folder: os.truncate(folder / WEIGHTS, 50_000), "model.safetensors: "),
-    "empty weights": (write(WEIGHTS, b""), "model.safetensors: a header of 0 bytes"),
+    "longer": (append(WEIGHTS, b"\0"), "00002.safetensors: .*bytes: expected .*as its header says"),
+    "cut off": (lambda folder: os.truncate(folder / WEIGHTS, 50_000), "00002.safetensors: "),
+    "empty weights": (write(WEIGHTS, b""), "00002.safetensors: a header of 0 bytes"),
     "large header": (write(WEIGHTS, b"\xff" * 64), "a header of .* bytes in a file of 64: expected a whole"),
     "no header": (write(WEIGHTS, (8).to_bytes(8, "little") + b"[1, 2]  "), "a header that is no JSON"),
     "nested header": (
@@ -226,7 +268,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "overlap": (
         with_header(lambda said: said["classifier.bias"].update(data_offsets=[8, 16])),
-        "model.safetensors: .* lies at byte .*: expected",
+        "00002.safetensors: .* lies at byte .*: expected",
     ),
     "too many dimensions": (
         with_header(lambda said: said["classifier.bias"].update(shape=[9] * 200_000)),
@@ -238,7 +280,15 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "a value": (
         lambda folder: flip(folder / WEIGHTS),
-        "its weights were changed after they were saved: expected the file that was saved",
+        "its weights were changed after they were saved: expected the files that were saved",
+    ),
+    "a value of the backbone": (
+        lambda folder: flip(folder / BACKBONE),
+        "its weights were changed after they were saved: expected the files that were saved",
+    ),
+    "a value in format 5": (
+        lambda folder: (join(folder), flip(folder / ONE_FILE)),
+        "its weights were changed after they were saved: expected the files that were saved",
     ),
     "nan before 5": (aged(fill(float("nan"))), "vjepa2.encoder.layernorm.bias holds values that are no numbers"),
     "inf before 5": (aged(fill(float("-inf"))), "vjepa2.encoder.layernorm.bias holds values that are no numbers"),
@@ -264,9 +314,9 @@ def test_a_damaged_model_is_refused_in_a_sentence(copied: Path, kind: str) -> No
         _load_pyfunc(str(copied))
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_older_formats_are_read_bit_for_bit(saved: Path, copied: Path, version: int) -> None:
-    age(copied)
+    join(copied) if version == 5 else age(copied)
     ours(format_version=version)(copied)
     if version < 4:
         without_key("frames_per_second")(copied)
@@ -299,7 +349,9 @@ def test_a_saved_model_is_what_transformers_would_load(saved: Path) -> None:
     assert not loaded.model.training
 
 
-@pytest.mark.parametrize("name", ["MLmodel", WEIGHTS, CONFIG, PROCESSOR, "checkpoint", "checkpoint/seen_videos.json"])
+@pytest.mark.parametrize(
+    "name", ["MLmodel", WEIGHTS, BACKBONE, INDEX, CONFIG, PROCESSOR, "checkpoint", "checkpoint/seen_videos.json"]
+)
 @pytest.mark.parametrize("target", ["outside", "pipe", "loop"])
 def test_nothing_lies_outside_a_models_folder(copied: Path, tmp_path: Path, name: str, target: str) -> None:
     entry = copied / name
@@ -337,21 +389,6 @@ def test_a_sampling_that_could_not_be_read_back_is_not_saved(saved: Path, tmp_pa
     loaded = flavor.load_model(str(saved))
     with pytest.raises(UserError, match="stride=0: expected a whole number"):
         flavor.save_model(loaded.model, loaded.processor, tmp_path / "new", stride=0)
-
-
-def test_one_file_has_all_weights_whatever_their_size(
-    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = []
-    save = VJEPA2ForVideoClassification.save_pretrained
-    monkeypatch.setattr(
-        VJEPA2ForVideoClassification,
-        "save_pretrained",
-        lambda *arguments, max_shard_size: given.append(max_shard_size) or save(*arguments),
-    )
-    loaded = flavor.load_model(str(saved))
-    flavor.save_model(loaded.model, loaded.processor, tmp_path / "new", stride=4)
-    assert given == [1 << 60]
 
 
 BROUGHT = ("transformers", "torch", "mlflow", "vjepa_mlflow", "yaml", "evil")

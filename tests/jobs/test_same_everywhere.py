@@ -68,5 +68,6 @@ def test_hash_seed_locale_and_listing_change_nothing(tmp_path: Path, clips: dict
     assert params == other_params
     assert metrics == other_metrics
     assert {name for name in {*files, *other_files} if files.get(name) != other_files.get(name)} == set()
-    assert {"split.csv", "labels.json", "checkpoint/model.safetensors", "checkpoint/seen_videos.json"} <= set(files)
+    weights = {f"checkpoint/model-0000{number}-of-00002.safetensors" for number in (1, 2)}
+    assert {"split.csv", "labels.json", "checkpoint/seen_videos.json", *weights} <= set(files)
     assert "łęft_clockwise" in json.loads(files["labels.json"]).values()

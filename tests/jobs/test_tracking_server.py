@@ -106,7 +106,7 @@ def test_what_a_server_that_stays_away_has_not_got_is_uploaded_later_and_no_pass
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     mlflow.set_tracking_uri(proxy.address.replace("//", f"//ann:{PLANTED}@"))
     said: list[str] = []
-    proxy.cut_when_sent(b"model.safetensors", 1e6)
+    proxy.cut_when_sent(b"model-00001-of-00002.safetensors", 1e6)
     with pytest.raises(UndeliveredError) as missing:
         train(recipe)
     assert str(missing.value).startswith(f"tracking URI {proxy.address}: it has not taken all of the run (")

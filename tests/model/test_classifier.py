@@ -313,13 +313,14 @@ def test_a_configuration_that_its_weights_do_not_fit_is_refused(
 
 def test_a_trained_checkpoint_is_whole_or_refused(copied: Path, stored: dict[str, torch.Tensor]) -> None:
     digest = from_folder("trained", copied, whole=True).revision.removeprefix("sha256:")
-    trained = from_folder("trained", copied, whole=True, weights_sha256=digest)
+    noted = {"model.safetensors": digest}
+    trained = from_folder("trained", copied, whole=True, weights_sha256=noted)
     expected = load_classifier(from_folder("base", copied), LABELS, seed=0).state_dict()
     weights = load_classifier(trained, LABELS, seed=0).state_dict()
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
     put(copied, without(stored, "pooler.query"))
     with pytest.raises(UserError, match="model=trained: its weights were changed after they were saved"):
-        from_folder("trained", copied, whole=True, weights_sha256=digest)
+        from_folder("trained", copied, whole=True, weights_sha256=noted)
     with pytest.raises(UserError, match=r"1 of its weights do not fit .*pooler.query_tokens, is missing: expected the"):
         load_classifier(from_folder("trained", copied, whole=True), LABELS, seed=0)
 

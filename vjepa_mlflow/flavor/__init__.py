@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     )
     from vjepa_mlflow.flavor.saved_format import CHECKPOINT_FOLDER, FLAVOR_NAME, FORMAT_VERSION, URI_SCHEMES
     from vjepa_mlflow.flavor.saved_model import FetchedModel
-    from vjepa_mlflow.flavor.saving import example_input, get_default_pip_requirements, log_model, save_model
+    from vjepa_mlflow.flavor.saving import (
+        example_input,
+        example_video,
+        get_default_pip_requirements,
+        log_model,
+        log_trained,
+        save_model,
+        save_trained,
+    )
     from vjepa_mlflow.flavor.signature import BAD_VIDEOS, check_answers, check_num_clips
 
 __getattr__ = load_when_used(__name__)

@@ -14,6 +14,7 @@ import yaml
 from vjepa_mlflow import video
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.saved_format import FLAVOR_NAME, FORMAT_VERSION, LOADER_MODULE
+from vjepa_mlflow.model.checkpoint import WEIGHTS_FILE, Checkpoint, from_folder
 from vjepa_mlflow.paths import is_folder, shortened
 from vjepa_mlflow.reading import read_bounded
 from vjepa_mlflow.recipe import LARGEST
@@ -37,7 +38,7 @@ class FetchedModel:
         checkpoint: the folder of its weights.
         stride: frames from one sampled frame to the next.
         frames_per_second: how many are sampled of a second instead; 0: every stride-th.
-        weights_sha256: the digest of its weights when they were saved; None before format 5.
+        weights_sha256: the digests of its files of weights when they were saved, by name; None before format 5.
         config: how it computes where it is served: see `read_config`.
         model_id: of the logged model; None where it was only saved.
         model_uuid: of this saving of it.
@@ -49,11 +50,19 @@ class FetchedModel:
     checkpoint: Path
     stride: int
     frames_per_second: float
-    weights_sha256: str | None
+    weights_sha256: Mapping[str, str] | None
     config: Mapping[str, Any]
     model_id: str | None
     model_uuid: str | None
     run_id: str | None
+
+    def as_checkpoint(self) -> Checkpoint:
+        """Its weights, to be used as they are.
+
+        Raises:
+            UserError: they are not those that were saved.
+        """
+        return from_folder(self.name, self.checkpoint, whole=True, weights_sha256=self.weights_sha256)
 
     def sampling(self, num_frames: int) -> video.Sampling:
         """How it takes clips of so many frames."""
@@ -93,12 +102,20 @@ def read_saved_model(folder: Path, name: str) -> FetchedModel:
         checkpoint=_inner_folder(folder, name, values.text("checkpoint")),
         stride=values.whole("stride", least=1),
         frames_per_second=values.number("frames_per_second", default=0.0),
-        weights_sha256=values.text("weights_sha256") if version >= 5 else None,
+        weights_sha256=_digests(values, version),
         config=_Values(about, served).mapping("config"),
         model_id=identity.text_or_none("model_id"),
         model_uuid=identity.text_or_none("model_uuid"),
         run_id=identity.text_or_none("run_id"),
     )
+
+
+def _digests(values: "_Values", version: int) -> Mapping[str, str] | None:
+    if version < 5:
+        return None
+    if version < 6:
+        return {WEIGHTS_FILE: values.text("weights_sha256")}
+    return values.texts("weights_sha256")
 
 
 def check_sampling(about: str, stride: Any, frames_per_second: Any) -> None:
@@ -140,6 +157,12 @@ class _Values:
         if isinstance(value := self.given.get(name), str):
             return value
         raise self._error(name, "a text")
+
+    def texts(self, name: str) -> Mapping[str, str]:
+        value = self.mapping(name)
+        if value and all(isinstance(one, str) for one in value.values()):
+            return value
+        raise self._error(name, "a text for each of some names")
 
     def text_or_none(self, name: str) -> str | None:
         return None if self.given.get(name) is None else self.text(name)

@@ -2,6 +2,7 @@
 
 import errno
 import importlib.metadata
+import importlib.resources
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 import yaml
 from mlflow import pyfunc
+from mlflow.environment_variables import MLFLOW_LOCK_MODEL_DEPENDENCIES
 from mlflow.models import Model, ModelInputExample, ModelSignature
 from mlflow.models.model import MLMODEL_FILE_NAME, ModelInfo
 from mlflow.models.utils import _save_example
@@ -19,6 +21,7 @@ from mlflow.utils.environment import (
     _CONSTRAINTS_FILE_NAME,
     _PYTHON_ENV_FILE_NAME,
     _REQUIREMENTS_FILE_NAME,
+    _mlflow_conda_env,
     _process_conda_env,
     _process_pip_requirements,
     _PythonEnv,
@@ -27,7 +30,6 @@ from mlflow.utils.environment import (
 from mlflow.utils.file_utils import get_total_file_size, write_to
 from mlflow.utils.model_utils import _validate_and_prepare_target_save_path
 
-from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.errors import is_full
 from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.packing import CODE_FOLDER, pack
@@ -45,9 +47,10 @@ if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
     from vjepa_mlflow.data import SeenVideos
+    from vjepa_mlflow.model import Trained
 
-ONE_FILE = 1 << 60
-"""Bytes of weights to a file: so none is divided, and one digest is that of all."""
+EXAMPLE = "example.mp4"
+"""In this folder."""
 
 _REQUIRED = ("av", "mlflow", "numpy", "pandas", "torch", "torchvision", "tqdm", "transformers")
 
@@ -98,20 +101,62 @@ def save_model(
         UserError: the classifier could not be loaded again: its weights are not finite, or a value is out of its range.
         ValueError: of the environment more is given than MLflow's flavours take together.
     """
-    from vjepa_mlflow.model import WEIGHTS_FILE, check_finite, check_saved, quiet_transformers
+    from vjepa_mlflow.model import take_apart
+
+    save_trained(
+        take_apart(_about(path), model, processor),
+        path,
+        stride=stride,
+        frames_per_second=frames_per_second,
+        config=config,
+        model_card=model_card,
+        seen=seen,
+        conda_env=conda_env,
+        mlflow_model=mlflow_model,
+        signature=signature,
+        input_example=input_example,
+        pip_requirements=pip_requirements,
+        extra_pip_requirements=extra_pip_requirements,
+        metadata=metadata,
+    )
+
+
+def save_trained(
+    trained: "Trained",
+    path: str | Path,
+    *,
+    stride: int,
+    frames_per_second: float = 0.0,
+    config: ServingConfig | None = None,
+    model_card: str | None = None,
+    seen: "SeenVideos | None" = None,
+    conda_env: dict[str, Any] | str | None = None,
+    mlflow_model: Model | None = None,
+    signature: "ModelSignature | Literal[False] | None" = None,
+    input_example: ModelInputExample | None = None,
+    pip_requirements: list[str] | str | None = None,
+    extra_pip_requirements: list[str] | str | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> None:
+    """Does what `save_model` does, for a classifier in parts, without importing transformers.
+
+    Args:
+        trained: the classifier and its preprocessing.
+        path: see `save_model`, as for all that follows.
+
+    Raises:
+        UserError: see `save_model`.
+        ValueError: see `save_model`.
+    """
+    from vjepa_mlflow.model import write_checkpoint
 
     _validate_env_arguments(conda_env, pip_requirements, extra_pip_requirements)
-    about = f"the model for {path}"
-    check_sampling(about, stride, frames_per_second)
-    check_finite(about, model.state_dict())
+    check_sampling(_about(path), stride, frames_per_second)
     path = Path(path)
     _validate_and_prepare_target_save_path(str(path))
     with _naming(path):
         pack(path / CODE_FOLDER)
-        with quiet_transformers():
-            model.save_pretrained(path / CHECKPOINT_FOLDER, max_shard_size=ONE_FILE)
-            processor.save_pretrained(path / CHECKPOINT_FOLDER)
-        check_saved(about, path / CHECKPOINT_FOLDER)
+        digests = write_checkpoint(_about(path), trained, path / CHECKPOINT_FOLDER)
         if seen is not None:
             seen.write(path / CHECKPOINT_FOLDER)
         if model_card is not None:
@@ -138,12 +183,17 @@ def save_model(
             checkpoint=CHECKPOINT_FOLDER,
             stride=stride,
             frames_per_second=frames_per_second,
-            weights_sha256=sha256([path / CHECKPOINT_FOLDER / WEIGHTS_FILE]),
+            weights_sha256=digests,
             code=CODE_FOLDER,
         )
         mlflow_model.model_size_bytes = get_total_file_size(path)
         mlflow_model.save(str(path / MLMODEL_FILE_NAME))
         _write_environment(path, conda_env, pip_requirements, extra_pip_requirements)
+
+
+def _about(path: str | Path) -> str:
+    """What messages begin with."""
+    return f"the model for {path}"
 
 
 @contextmanager
@@ -163,19 +213,28 @@ def _write_environment(
     pip_requirements: list[str] | str | None,
     extra_pip_requirements: list[str] | str | None,
 ) -> None:
-    if conda_env is None:
-        # Given and not inferred: MLflow would infer by loading the model again in another process.
-        defaults = get_default_pip_requirements() if pip_requirements is None else None
-        environment, requirements, constraints = _process_pip_requirements(
-            defaults, pip_requirements, extra_pip_requirements
-        )
-    else:
-        environment, requirements, constraints = _process_conda_env(conda_env)
+    environment, requirements, constraints = _environment(conda_env, pip_requirements, extra_pip_requirements)
     (path / _CONDA_ENV_FILE_NAME).write_text(yaml.safe_dump(environment, default_flow_style=False), encoding="utf-8")
     if constraints:
         write_to(str(path / _CONSTRAINTS_FILE_NAME), "\n".join(constraints))
     write_to(str(path / _REQUIREMENTS_FILE_NAME), "\n".join(requirements))
     _PythonEnv.current().to_yaml(str(path / _PYTHON_ENV_FILE_NAME))
+
+
+def _environment(
+    conda_env: dict[str, Any] | str | None,
+    pip_requirements: list[str] | str | None,
+    extra_pip_requirements: list[str] | str | None,
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """The environment as conda has it, its requirements, and constraints on them."""
+    if conda_env is not None:
+        return _process_conda_env(conda_env)
+    # Given and not inferred: MLflow would infer by loading the model again in another process.
+    defaults = get_default_pip_requirements() if pip_requirements is None else []
+    if pip_requirements is None and extra_pip_requirements is None and not MLFLOW_LOCK_MODEL_DEPENDENCIES.get():
+        # These are installed: MLflow would look through the files of all that is, to see whether they are.
+        return _mlflow_conda_env(additional_pip_deps=defaults, install_mlflow=False), defaults, []
+    return _process_pip_requirements(defaults, pip_requirements, extra_pip_requirements)
 
 
 class _Flavor:
@@ -186,7 +245,7 @@ class _Flavor:
 
     @staticmethod
     def save_model(*, validate_serving_input: bool, **kwargs: Any) -> None:  # noqa: ARG004
-        save_model(**kwargs)
+        save_trained(**kwargs)
 
 
 def log_model(
@@ -216,14 +275,11 @@ def log_model(
         tags: of the logged model.
         **kwargs: are passed to `save_model`. The example is not tried.
     """
-    return Model.log(
-        artifact_path=None,
-        name=name,
-        flavor=_Flavor,
-        flavor_name=FLAVOR_NAME,
-        validate_serving_input=False,
-        model=model,
-        processor=processor,
+    from vjepa_mlflow.model import take_apart
+
+    return log_trained(
+        take_apart(_about(name), model, processor),
+        name,
         stride=stride,
         frames_per_second=frames_per_second,
         registered_model_name=registered_model_name,
@@ -234,6 +290,30 @@ def log_model(
     )
 
 
+def log_trained(trained: "Trained", name: str, **kwargs: Any) -> ModelInfo:
+    """Does what `log_model` does, for a classifier in parts.
+
+    Args:
+        trained: the classifier and its preprocessing.
+        name: of the logged model.
+        **kwargs: are passed to `Model.log`, and what that does not take to `save_trained`.
+    """
+    return Model.log(
+        artifact_path=None,
+        name=name,
+        flavor=_Flavor,
+        flavor_name=FLAVOR_NAME,
+        validate_serving_input=False,
+        trained=trained,
+        **kwargs,
+    )
+
+
 def example_input(video: bytes) -> pd.DataFrame:
     """One video as the data frame that a logged model takes."""
     return pd.DataFrame({"video": [video]})
+
+
+def example_video() -> bytes:
+    """The MP4 file that is the example of what this project logs: some KB, one of the demo's motions."""
+    return (importlib.resources.files("vjepa_mlflow.flavor") / EXAMPLE).read_bytes()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import AbstractContextManager
 
 from vjepa_mlflow import evaluation, features, model, tracking, training
 from vjepa_mlflow.energy import Meter, Usage, describe_hardware
@@ -22,6 +22,7 @@ def finish(
     source: features.FeatureSource,
     videos: LabelledSet,
     best: training.BestHead,
+    backbone: model.WriteBackbone,
     epochs: list[dict[str, float]],
     meter: Meter,
     step: int,
@@ -36,6 +37,7 @@ def finish(
         source: of the features.
         videos: the test set, see `test_videos`.
         best: the head.
+        backbone: writes the weights that it is logged with, see `backbone_beside`.
         epochs: the metrics of every epoch of its training.
         meter: of the run's time and energy.
         step: of the metrics; MLflow attaches all that the run has logged with it to the model.
@@ -75,14 +77,16 @@ def finish(
     log.metrics(usage.metrics(), step=step)
     record = _record(log, prepared, recipe, course, usage, trials=trials, seen=seen)
     publication = _publication(record, found, head=model.weights_digest(best.weights), step=step)
-    uri = publish(log, *_trained(prepared, best), publication, seen=prepared.seen)
+    trained = model.Trained.of_head(prepared.checkpoint, prepared.dataset.labels, best.weights, backbone=backbone)
+    uri = publish(log, trained, publication, seen=prepared.seen)
     return uri, found.metrics_of("test") | usage.metrics()
 
 
-def _trained(prepared: Preparation, best: training.BestHead) -> tuple[Any, Any]:
-    loaded = prepared.backbone.loaded
-    loaded.model.load_state_dict(best.weights, strict=False)
-    return loaded.model, loaded.processor
+def backbone_beside(prepared: Preparation, recipe: Recipe) -> AbstractContextManager[model.WriteBackbone]:
+    """Writes the backbone that a head is logged with while a block trains or tests the head."""
+    return model.written_beside(
+        model.CheckpointBackbone(prepared.checkpoint, prepared.dataset.labels, seed=recipe.seed)
+    )
 
 
 def test_videos(prepared: Preparation, recipe: Recipe) -> LabelledSet:

@@ -140,8 +140,7 @@ def find_checkpoint(recipe: Recipe) -> tuple[model.Checkpoint, data.SeenVideos |
     before, now = fetched.sampling(1), recipe.sampling(1)
     if before != now:
         remark(f"{name} was trained with {before}, this is with {now}")
-    checkpoint = model.from_folder(name, fetched.checkpoint, whole=True, weights_sha256=fetched.weights_sha256)
-    return checkpoint, seen_by(name, fetched)
+    return fetched.as_checkpoint(), seen_by(name, fetched)
 
 
 def check_videos(

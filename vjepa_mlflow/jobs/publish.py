@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vjepa_mlflow import data, flavor, tracking
+from vjepa_mlflow import data, flavor, model, tracking
 from vjepa_mlflow.errors import UserError, expected, one_line
-
-if TYPE_CHECKING:
-    from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 MODEL_NAME = "model"
 HEAD_TAG = "vjepa_mlflow.head"
@@ -49,8 +45,7 @@ class Publication:
 
 def publish(
     log: tracking.RunLog,
-    classifier: VJEPA2ForVideoClassification,
-    processor: VJEPA2VideoProcessor,
+    trained: model.Trained,
     publication: Publication,
     *,
     seen: data.SeenVideos | None,
@@ -64,9 +59,9 @@ def publish(
     """
     try:
         log.deliver()
-        return _publish(log.run_id, classifier, processor, publication, seen)
+        return _publish(log.run_id, trained, publication, seen)
     except Exception as error:  # each store's client has errors of its own, and a trained model is worth more than any
-        _keep(log.folder, classifier, processor, publication, seen)
+        _keep(log.folder, trained, publication, seen)
         log.leave_end()
         raise error if isinstance(error, tracking.UndeliveredError) else log.undelivered(error) from error
 
@@ -83,23 +78,20 @@ def publish_kept(log: tracking.RunLog) -> str | None:
         return None
     if publication is None:
         return None
-    kept = flavor.load_model(str(log.folder / tracking.MODEL))
-    seen = data.read_seen(log.folder / tracking.MODEL / flavor.CHECKPOINT_FOLDER)
-    return publish(log, kept.model, kept.processor, Publication(**publication), seen=seen)
+    kept = flavor.fetch_model(str(log.folder / tracking.MODEL)).as_checkpoint()
+    return publish(log, model.Trained.of_whole(kept), Publication(**publication), seen=data.read_seen(kept.folder))
 
 
 def _publish(
     run_id: str,
-    classifier: VJEPA2ForVideoClassification,
-    processor: VJEPA2VideoProcessor,
+    trained: model.Trained,
     publication: Publication,
     seen: data.SeenVideos | None,
 ) -> str:
     model_id = tracking.find_logged_model(run_id, HEAD_TAG, publication.head)
     if model_id is None:
-        logged = flavor.log_model(
-            classifier,
-            processor,
+        logged = flavor.log_trained(
+            trained,
             MODEL_NAME,
             run_id=run_id,
             step=publication.step,
@@ -119,8 +111,7 @@ def _publish(
 
 def _keep(
     folder: Path,
-    classifier: VJEPA2ForVideoClassification,
-    processor: VJEPA2VideoProcessor,
+    trained: model.Trained,
     publication: Publication,
     seen: data.SeenVideos | None,
 ) -> None:
@@ -128,7 +119,7 @@ def _keep(
         return
     unnamed = folder / tracking.UNNAMED_MODEL
     try:
-        flavor.save_model(classifier, processor, unnamed, seen=seen, **_contents(publication))
+        flavor.save_trained(trained, unnamed, seen=seen, **_contents(publication))
         tracking.write_about(folder / tracking.MODEL_NOTE, asdict(publication), unnamed)
         tracking.name_model(folder)
     except OSError as error:
@@ -144,10 +135,5 @@ def _contents(publication: Publication) -> dict[str, Any]:
         "frames_per_second": publication.frames_per_second,
         "config": flavor.ServingConfig(precision=publication.precision),
         "model_card": publication.model_card,
-        "input_example": flavor.example_input(_example_video()),
+        "input_example": flavor.example_input(flavor.example_video()),
     }
-
-
-@functools.cache
-def _example_video() -> bytes:
-    return data.draw_clip("left_clockwise", seed=0)

@@ -16,7 +16,7 @@ from vjepa_mlflow.energy import Meter, metering
 from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.jobs.at_work import at_work
-from vjepa_mlflow.jobs.finish import finish, test_videos
+from vjepa_mlflow.jobs.finish import backbone_beside, finish, test_videos
 from vjepa_mlflow.jobs.helpers import Assignment, helpers
 from vjepa_mlflow.jobs.prepare import check_names, log_faults, log_preparation, log_unused
 from vjepa_mlflow.jobs.threads import threads_of_run
@@ -277,7 +277,7 @@ class _Sweep:
             {"best_trial": slot.number, **{f"best_{name}": value for name, value in slot.trial.params.items()}}
         )
         self._log.metrics({**best.metrics, sweep.BEST_EPOCH: best.epoch}, step=step)
-        with model.matmul_precision(recipe.precision):
+        with model.matmul_precision(recipe.precision), backbone_beside(bench.prepared, recipe) as backbone:
             model_uri, tested = finish(
                 self._log,
                 bench.prepared,
@@ -285,6 +285,7 @@ class _Sweep:
                 source=bench.source,
                 videos=test_videos(bench.prepared, recipe),
                 best=best,
+                backbone=backbone,
                 epochs=epochs,
                 meter=self._meter,
                 step=step,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 
 from vjepa_mlflow import data, features, model, tracking, training
@@ -13,7 +13,7 @@ from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.jobs.at_work import at_work
 from vjepa_mlflow.jobs.checkpoints import Checkpoints
-from vjepa_mlflow.jobs.finish import finish, test_videos
+from vjepa_mlflow.jobs.finish import backbone_beside, finish, test_videos
 from vjepa_mlflow.jobs.forms import choose_forms
 from vjepa_mlflow.jobs.pace import note_pace
 from vjepa_mlflow.jobs.prepare import Preparation, check_names, log_faults, log_preparation, log_unused, prepare
@@ -70,6 +70,7 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         threads_of_run(log, thread_count()),
         model.matmul_precision(recipe.precision),
         Checkpoints(log, every=save_steps) as checkpoints,
+        ExitStack() as beside,
     ):
         log.params(asdict(recipe))
         began = _read_beginning(log, checkpoints) if log.continued else None
@@ -81,6 +82,7 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         source = features.FeatureSource(prepared.backbone, recipe, form=forms.encoder_form)
         videos = test_videos(prepared, recipe)
         _ = videos.properties  # measured now, so that a bad video does not cost the trained head
+        backbone = beside.enter_context(backbone_beside(prepared, recipe))
         trained = _fit(
             log,
             prepared,
@@ -101,6 +103,7 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
                 source=source,
                 videos=videos,
                 best=best,
+                backbone=backbone,
                 epochs=trained.epochs,
                 meter=meter,
                 step=best.epoch,

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         locate,
     )
     from vjepa_mlflow.model.classifier import (
-        check_saved,
         copy_to,
         count_parameters,
         freeze_backbone,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
         load_processor,
         load_trained,
         make_processor,
+        take_apart,
         to_arrays,
     )
     from vjepa_mlflow.model.device import (
@@ -57,6 +57,6 @@ if TYPE_CHECKING:
     from vjepa_mlflow.model.identity import backbone_digest, processor_digest, weights_digest
     from vjepa_mlflow.model.preprocessing import CENTRED, preprocess
     from vjepa_mlflow.model.quiet import quiet_transformers
-    from vjepa_mlflow.model.weights import check_finite
+    from vjepa_mlflow.model.trained import CheckpointBackbone, Trained, WriteBackbone, write_checkpoint, written_beside
 
 __getattr__ = load_when_used(__name__)

@@ -1,12 +1,12 @@
 """What `model` names, as a folder in the form that transformers' `from_pretrained` reads."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from vjepa_mlflow.digest import sha256
+from vjepa_mlflow.digest import sha256_with_parts
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.model.configuration import CONFIG_FILE, LARGEST_FILE, read_configuration
@@ -33,14 +33,15 @@ class Checkpoint:
         folder: holds `config.json`, safetensors weights and the video processor's configuration.
         revision: the Hub's commit, or `sha256:` and the digest of the weights.
         whole: whether it is a trained model's: used as it is or refused. Of any other one the encoder is.
-        weights_sha256: what the digest of the weights was when they were saved; None where that was not noted.
+        weights_sha256: the digests of the files of weights when they were saved, by the files' names; None where that
+            was not noted.
     """
 
     name: str
     folder: Path
     revision: str
     whole: bool = False
-    weights_sha256: str | None = None
+    weights_sha256: Mapping[str, str] | None = None
 
     @property
     def about(self) -> str:
@@ -127,7 +128,9 @@ def locate(model: str) -> Checkpoint:
     return Checkpoint(model, snapshot, revision=snapshot.name)
 
 
-def from_folder(name: str, folder: Path, *, whole: bool = False, weights_sha256: str | None = None) -> Checkpoint:
+def from_folder(
+    name: str, folder: Path, *, whole: bool = False, weights_sha256: Mapping[str, str] | None = None
+) -> Checkpoint:
     """A checkpoint from a local folder.
 
     Args:
@@ -141,29 +144,33 @@ def from_folder(name: str, folder: Path, *, whole: bool = False, weights_sha256:
     """
     about = f"model={name}"
     choose_weights(about, folder)
-    digest = _noted_digest(_find_weights(about, folder))
-    check_digest(about, digest, weights_sha256)
+    digest, digests = _noted_digests(_find_weights(about, folder))
+    check_digests(about, digests, weights_sha256)
     return Checkpoint(name, folder, f"sha256:{digest}", whole, weights_sha256)
 
 
-class _Digest(NamedTuple):
-    sha256: str
+class _Digests(NamedTuple):
+    """SHA-256 of files' contents one after the other, and of each by itself, in their order."""
+
+    whole: str
+    parts: str
 
 
-def _noted_digest(files: Sequence[Path]) -> str:
-    """The SHA-256 of files' contents one after the other, read once while nothing of them changes."""
+def _noted_digests(files: Sequence[Path]) -> tuple[str, dict[str, str]]:
+    """What `sha256_with_parts` says of files, which are read once while nothing of them changes."""
     note = note_of("sha256", state_of(files))
-    found = read_note(note, _Digest)
+    found = read_note(note, _Digests)
     if found is None:
-        found = _Digest(sha256(files))
+        whole, parts = sha256_with_parts(files)
+        found = _Digests(whole, " ".join(parts.values()))
         write_note(note, found._asdict(), within=notes_folder())
-    return found.sha256
+    return found.whole, dict(zip((path.name for path in files), found.parts.split(), strict=True))
 
 
-def check_digest(about: str, found: str, noted: str | None) -> None:
-    """Refuses weights that are not those that were noted, if any were."""
+def check_digests(about: str, found: Mapping[str, str], noted: Mapping[str, str] | None) -> None:
+    """Refuses files of weights that are not just those that were noted, if any were."""
     if noted is not None and found != noted:
-        raise UserError(f"{about}: its weights were changed after they were saved: expected the file that was saved")
+        raise UserError(f"{about}: its weights were changed after they were saved: expected the files that were saved")
 
 
 def choose_weights(about: str, folder: Path) -> list[Path]:

@@ -1,7 +1,9 @@
 """A frozen backbone and a head for new classes."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +14,26 @@ from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2Video
 from transformers.activations import ACT2FN
 
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.model.checkpoint import Checkpoint, check_digest, choose_weights
-from vjepa_mlflow.model.configuration import CONFIG_FILE, Configuration, read_configuration, read_preprocessing
+from vjepa_mlflow.model.architecture import BACKBONE
+from vjepa_mlflow.model.checkpoint import Checkpoint, check_digests, choose_weights
+from vjepa_mlflow.model.configuration import (
+    CONFIG_FILE,
+    FIELDS,
+    Configuration,
+    read_configuration,
+    read_preprocessing,
+)
 from vjepa_mlflow.model.head import ParameterCounts, draw_classifier
 from vjepa_mlflow.model.quiet import quiet_transformers
-from vjepa_mlflow.model.weights import StoredWeights, check_finite, digest_weights, open_weights, read_weights
+from vjepa_mlflow.model.trained import PREPROCESSING, Trained, write_weights
+from vjepa_mlflow.model.weights import (
+    StoredWeights,
+    check_finite,
+    check_whole,
+    digest_weights,
+    open_weights,
+    read_weights,
+)
 from vjepa_mlflow.paths import shortened
 
 ACTIVATIONS = sorted(set(ACT2FN) - {"xielu"})
@@ -99,7 +116,7 @@ def make_processor(folder: Path, about: str) -> VJEPA2VideoProcessor:
 
 
 def load_trained(
-    folder: Path, about: str | None = None, *, weights_sha256: str | None = None
+    folder: Path, about: str | None = None, *, weights_sha256: Mapping[str, str] | None = None
 ) -> VJEPA2ForVideoClassification:
     """Loads a classifier as it was saved, labels and head included, in fp32 and for prediction.
 
@@ -114,21 +131,40 @@ def load_trained(
     about = about or str(folder)
     configuration = read_configuration(about, folder)
     stored = open_weights(about, choose_weights(about, folder))
-    model = _check_whole(stored, configuration)
+    check_whole(stored, configuration)
+    model = _make_blank(about, configuration, configuration.labels)
     model.load_state_dict(_read_whole(stored, weights_sha256), assign=True)
     model.config.dtype = torch.float32
     model.config.name_or_path = str(folder)
     return model.eval()
 
 
-def check_saved(about: str, folder: Path) -> None:
-    """Refuses a trained model's checkpoint that could not be loaded again, without reading its weights' values.
+def take_apart(about: str, model: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor) -> Trained:
+    """A classifier and its preprocessing in the parts that they are saved from.
+
+    Args:
+        about: what messages begin with.
+        model: the classifier, with its labels in `config.id2label`.
+        processor: its preprocessing.
 
     Raises:
-        UserError: see `load_trained`.
+        UserError: some of its weights are no numbers, or its activation is not one of `ACTIVATIONS`.
     """
-    read_preprocessing(about, folder)
-    _check_whole(open_weights(about, choose_weights(about, folder)), read_configuration(about, folder))
+    weights = model.state_dict()
+    check_finite(about, weights)
+    configuration = Configuration(
+        {name: getattr(model.config, name) for name in FIELDS}, tuple(label_names(model.config))
+    )
+    _check_activation(about, configuration)
+    said = json.loads(processor.to_json_string())
+    backbone = {name: weight for name, weight in weights.items() if name.startswith(BACKBONE)}
+    return Trained(
+        configuration,
+        {name: said[name] for name in PREPROCESSING if said.get(name) is not None},
+        backbone=partial(write_weights, about, weights=backbone),
+        head={name: weight for name, weight in weights.items() if name not in backbone},
+        dtype=str(model.dtype).removeprefix("torch."),
+    )
 
 
 def _fit(checkpoint: Checkpoint, labels: list[str]) -> _Fit:
@@ -137,7 +173,7 @@ def _fit(checkpoint: Checkpoint, labels: list[str]) -> _Fit:
     configuration = read_configuration(about, checkpoint.folder)
     stored = open_weights(about, choose_weights(about, checkpoint.folder))
     if checkpoint.whole:
-        _check_whole(stored, configuration)
+        check_whole(stored, configuration)
     model = _make_blank(about, configuration, labels)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     fitting = {name for name, shape in stored.shapes.items() if expected.get(name) == shape}
@@ -180,31 +216,9 @@ def _check_layers(stored: StoredWeights, configuration: Configuration) -> None:
             )
 
 
-def _check_whole(stored: StoredWeights, configuration: Configuration) -> VJEPA2ForVideoClassification:
-    """Refuses weights that are not exactly a trained classifier's; returns that classifier, without weights."""
-    if len(configuration.labels) < 2:
-        raise UserError(f"{stored.about}: {CONFIG_FILE}: one class: expected two or more in id2label")
-    model = _make_blank(stored.about, configuration, configuration.labels)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = stored.shapes
-    if wrong := sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name)):
-        first = wrong[0]
-        is_it = "is missing" if first not in found else f"has the shape {found[first]}"
-        should = f"the shape {expected[first]}" if first in expected else "no such tensor"
-        raise UserError(
-            f"{stored.about}: {len(wrong)} of its weights do not fit its {CONFIG_FILE}, the first, {shortened(first)}, "
-            f"{is_it}: expected {should}"
-        )
-    return model
-
-
 def _make_blank(about: str, configuration: Configuration, labels: Sequence[str]) -> VJEPA2ForVideoClassification:
     """A classifier without weights, which takes no memory."""
-    activation = configuration.fields["hidden_act"]
-    if activation not in ACTIVATIONS:
-        raise UserError(
-            f"{about}: {CONFIG_FILE}: hidden_act={shortened(activation)}: expected one of {', '.join(ACTIVATIONS)}"
-        )
+    _check_activation(about, configuration)
     config = VJEPA2Config(
         **configuration.fields,
         id2label=dict(enumerate(labels)),
@@ -214,11 +228,19 @@ def _make_blank(about: str, configuration: Configuration, labels: Sequence[str])
         return VJEPA2ForVideoClassification(config)
 
 
-def _read_whole(stored: StoredWeights, weights_sha256: str | None) -> dict[str, Tensor]:
-    """All weights of a trained model, as they were saved by their digest, where one was noted."""
+def _check_activation(about: str, configuration: Configuration) -> None:
+    activation = configuration.fields["hidden_act"]
+    if activation not in ACTIVATIONS:
+        raise UserError(
+            f"{about}: {CONFIG_FILE}: hidden_act={shortened(activation)}: expected one of {', '.join(ACTIVATIONS)}"
+        )
+
+
+def _read_whole(stored: StoredWeights, weights_sha256: Mapping[str, str] | None) -> dict[str, Tensor]:
+    """All weights of a trained model, as they were saved by their digests, where those were noted."""
     weights = read_weights(stored, stored.shapes)
     if weights_sha256 is not None:
-        check_digest(stored.about, digest_weights(stored), weights_sha256)
+        check_digests(stored.about, digest_weights(stored), weights_sha256)
     check_finite(stored.about, weights)
     return weights
 

@@ -74,6 +74,9 @@ _FLOATS = {
 
 _SWITCHES = {"qkv_bias": True, "pred_zero_init_mask_tokens": True}
 
+FIELDS = (*_WHOLE, *_NUMBERS, *_FLOATS, *_SWITCHES, "hidden_act")
+"""Those of `VJEPA2Config`'s own signature."""
+
 _RESAMPLE = (0, 2, 3)
 """Pillow's numbers of nearest, bilinear and bicubic: the filters that tensors are resized with."""
 
@@ -83,7 +86,7 @@ class Configuration:
     """A V-JEPA 2 classifier's architecture.
 
     Attributes:
-        fields: all those of `VJEPA2Config`'s own signature.
+        fields: the values of all `FIELDS`.
         labels: the classes, in the order of the outputs.
     """
 

@@ -1,6 +1,5 @@
 """Weights from safetensors files, looked at before anything is made of them."""
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,12 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vjepa_mlflow.digest import sha256_of
 from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.model.architecture import BACKBONE, classifier_shapes
+from vjepa_mlflow.model.configuration import CONFIG_FILE, Configuration
 from vjepa_mlflow.paths import shortened
+from vjepa_mlflow.reading import open_regular
 from vjepa_mlflow.tensors import StoredTensor, read_layout
 
 _FORMATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_BACKBONE = "vjepa2."
 _BARE = ("encoder.", "predictor.")
 """How names begin in a checkpoint of the backbone alone."""
 
@@ -51,7 +53,7 @@ def open_weights(about: str, files: Sequence[Path]) -> StoredWeights:
             found[path] = read_layout(path)
         except (OSError, ValueError) as error:
             raise UserError(f"{about}: cannot be loaded: {path.name}: {one_line(error)}") from error
-    bare = not any(name.startswith(_BACKBONE) for tensors in found.values() for name in tensors)
+    bare = not any(name.startswith(BACKBONE) for tensors in found.values() for name in tensors)
     if bare:
         found = {path: {_whole_name(name): one for name, one in tensors.items()} for path, tensors in found.items()}
     seen: dict[str, Path] = {}
@@ -65,7 +67,7 @@ def open_weights(about: str, files: Sequence[Path]) -> StoredWeights:
 
 
 def _whole_name(name: str) -> str:
-    return _BACKBONE + name if name.startswith(_BARE) else name
+    return BACKBONE + name if name.startswith(_BARE) else name
 
 
 def read_weights(stored: StoredWeights, names: Iterable[str]) -> dict[str, Tensor]:
@@ -84,16 +86,34 @@ def read_weights(stored: StoredWeights, names: Iterable[str]) -> dict[str, Tenso
     }
 
 
-def digest_weights(stored: StoredWeights) -> str:
-    """The SHA-256 of the files' contents one after the other, hexadecimal.
+def read_weight(stored: StoredWeights, name: str) -> Tensor:
+    """One tensor, in fp32 and in memory of its own, whatever becomes of its file meanwhile.
+
+    Raises:
+        UserError: see `read_weights`.
+    """
+    path = next(path for path, tensors in stored.files.items() if name in tensors)
+    tensor = stored.files[path][name]
+    dtype = _format(stored.about, name, tensor)
+    content = torch.empty(tensor.end - tensor.begin, dtype=torch.uint8)
+    try:
+        with open_regular(path) as file:
+            file.seek(tensor.begin)
+            size = file.readinto(content.numpy())  # type: ignore[attr-defined]
+    except OSError as error:
+        raise UserError(f"{stored.about}: cannot be loaded: {path.name}: {one_line(error)}") from error
+    if size < len(content):
+        raise UserError(f"{stored.about}: cannot be loaded: {path.name} was cut off: expected {tensor.end} bytes")
+    return content.view(dtype).view(tensor.shape).float()
+
+
+def digest_weights(stored: StoredWeights) -> dict[str, str]:
+    """The SHA-256 of each file by its name, hexadecimal.
 
     Raises:
         UserError: a file cannot be read.
     """
-    digest = hashlib.sha256()
-    for path in stored.files:
-        digest.update(_map(stored.about, path).numpy().data)
-    return digest.hexdigest()
+    return {path.name: sha256_of(_map(stored.about, path).numpy().data) for path in stored.files}
 
 
 def _map(about: str, path: Path) -> Tensor:
@@ -118,6 +138,18 @@ def _format(about: str, name: str, tensor: StoredTensor) -> torch.dtype:
     return _FORMATS[tensor.dtype]
 
 
+def format_name(about: str, name: str, dtype: torch.dtype) -> str:
+    """How safetensors calls a format of real numbers.
+
+    Raises:
+        UserError: it is another.
+    """
+    known = {value: key for key, value in _FORMATS.items()}
+    if dtype not in known:
+        raise UserError(f"{about}: {shortened(name)} is of {dtype}: expected one of {', '.join(map(str, known))}")
+    return known[dtype]
+
+
 def check_finite(about: str, tensors: Mapping[str, Tensor]) -> None:
     """Refuses weights that cannot be calculated with.
 
@@ -127,3 +159,22 @@ def check_finite(about: str, tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.numel() and not all(map(math.isfinite, tensor.aminmax())):  # NaN is both, where there is one
             raise UserError(f"{about}: {shortened(name)} holds values that are no numbers: expected finite weights")
+
+
+def check_whole(stored: StoredWeights, configuration: Configuration) -> None:
+    """Refuses weights that are not exactly those of a trained classifier, by names and shapes.
+
+    Raises:
+        UserError: names the first tensor that is missing, of another shape or too many.
+    """
+    if len(configuration.labels) < 2:
+        raise UserError(f"{stored.about}: {CONFIG_FILE}: one class: expected two or more in id2label")
+    expected, found = classifier_shapes(configuration), stored.shapes
+    if wrong := sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name)):
+        first = wrong[0]
+        is_it = "is missing" if first not in found else f"has the shape {found[first]}"
+        should = f"the shape {expected[first]}" if first in expected else "no such tensor"
+        raise UserError(
+            f"{stored.about}: {len(wrong)} of its weights do not fit its {CONFIG_FILE}, the first, {shortened(first)}, "
+            f"{is_it}: expected {should}"
+        )
