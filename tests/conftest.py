@@ -99,7 +99,7 @@ def demo_set(cache: Path) -> Path:
     cache.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch, FileLock(cache / "demo.lock"):
         patch.setattr(demo, "CLIPS_PER_CLASS", {"train": 8, "val": 2, "test": 12})
-        return data.locate_data(data.DEMO)
+        return demo.folder()
 
 
 @pytest.fixture(scope="session")
