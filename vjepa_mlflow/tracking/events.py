@@ -13,7 +13,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-from tensorboard.summary.writer.record_writer import RecordWriter
+
+from vjepa_mlflow.tracking.records import record
 
 _TEXT = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
 
@@ -31,7 +32,6 @@ class Events:
     def __init__(self) -> None:
         self.name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.0"
         self._content = io.BytesIO()
-        self._writer = RecordWriter(self._content)
         self._add(Event(file_version="brain.Event:2"))
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
@@ -57,4 +57,4 @@ class Events:
 
     def _add(self, event: Event) -> None:
         event.wall_time = time.time()
-        self._writer.write(event.SerializeToString())
+        self._content.write(record(event.SerializeToString()))
