@@ -206,9 +206,9 @@ main(["train", "--model", "tiny", "--data", %r])
 """Trains as far as to the first epoch, and looks at what was imported by then."""
 
 
-def test_what_the_end_needs_is_not_imported_before_the_first_epoch(small_data: Path, tmp_path: Path) -> None:
+def test_what_the_end_needs_is_not_imported_before_the_first_epoch(small_data: Path, tracking: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", BEGUN % str(small_data)], cwd=tmp_path, env=environment(), capture_output=True, text=True
+        [sys.executable, "-c", BEGUN % str(small_data)], env=environment(), capture_output=True, text=True
     )
     assert done.returncode == 7, done.stderr
     assert "early: set()" in done.stdout
