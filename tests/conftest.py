@@ -99,7 +99,7 @@ def demo_set(cache: Path) -> Path:
     cache.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch, FileLock(cache / "demo.lock"):
         patch.setattr(demo, "CLIPS_PER_CLASS", {"train": 8, "val": 2, "test": 12})
-        return data.locate_data(data.DEMO)
+        return demo.folder()
 
 
 @pytest.fixture(scope="session")
@@ -151,11 +151,27 @@ def module_tracking(tmp_path_factory: pytest.TempPathFactory, empty_store: Path)
 
 @pytest.fixture(scope="module")
 def undrawn() -> Iterator[None]:
-    """Figures are white, for tests that do not look at them: drawing was a tenth of what all tests did."""
+    """Figures are white, for tests that do not look at them: drawing was a tenth of what all tests did.
+
+    They are made in this process, as where the one that draws was killed.
+    """
     from matplotlib.figure import Figure
+
+    from vjepa_mlflow.evaluation import painter
+
+    class Killed:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def start(self, *_: object) -> None:
+            raise EOFError
+
+        def close(self) -> None:
+            pass
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "draw", lambda *_: None)
+        patch.setattr(painter, "ForkServer", Killed)
         yield
 
 

@@ -1,5 +1,6 @@
 """The command line: parse, call one function, print its result."""
 
+import atexit
 import dataclasses
 import gc
 import os
@@ -34,13 +35,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs a command; what a user can put right ends in one line on stderr and a status that is not zero."""
     if arguments is None:
         speak_utf8()
+        atexit.register(gc.freeze)  # the system takes all memory at once; Python would free each object, for seconds
     outlast_readers()
     sys.excepthook = _print_traceback
     move_password_to_environment()
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow asks for the commit; a machine may have no git
     let_idle_threads_sleep()
     lend_to_libraries()
-    gc.set_threshold(20_000)  # imports alone make 700,000 objects, all of which stay: garbage is looked for less often
+    gc.set_threshold(100_000)  # imports alone make 700,000 objects, all of which stay: garbage is looked for less often
     with orderly_interrupts():
         try:
             _run(arguments)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vjepa_mlflow.data.drawing import SIZE_RANGE, TURNING_POINT, Films, Motion, Style, draw_films, expose
+from vjepa_mlflow.data.drawing import SIZE_RANGE, TURNING_POINT, Films, draw_films, expose
+from vjepa_mlflow.data.motions import Motion, Style
 
 SIZE = 64
 

@@ -10,8 +10,12 @@ import pytest
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+from torch.utils.tensorboard import summary
 
 from vjepa_mlflow import UserError
+from vjepa_mlflow.evaluation.figures import draw
 from vjepa_mlflow.tracking import (
     FAILURE_TAG,
     RESUMED_TAG,
@@ -24,6 +28,7 @@ from vjepa_mlflow.tracking import (
     resumed_log,
     run_log,
 )
+from vjepa_mlflow.tracking.events import Events
 from vjepa_mlflow.tracking.outbox import open_outbox
 from vjepa_mlflow.tracking.outbox_folder import read_address
 from vjepa_mlflow.tracking.run import open_log
@@ -194,10 +199,10 @@ def test_a_table_is_replaced_and_not_added_to(tracking: str) -> None:
 
 
 def test_tensorboard_has_figures_and_parameters(tracking: str, tmp_path: Path) -> None:
-    figure = Figure(figsize=(2, 1), dpi=50)
+    png = draw(Figure(figsize=(2, 1), dpi=50))
     with run_log(JOB) as log:
         log.params({"epochs": 5})
-        png = log.figure(figure, "empty.png", step=3)
+        log.png(png, "empty.png", step=3)
     folder = Path(mlflow.artifacts.download_artifacts(run_id=log.run_id, dst_path=str(tmp_path)))
     assert (folder / "empty.png").read_bytes() == png
     events = EventAccumulator(str(folder / "tensorboard"))
@@ -206,6 +211,20 @@ def test_tensorboard_has_figures_and_parameters(tracking: str, tmp_path: Path) -
     assert (image.step, image.width, image.height) == (3, 100, 50)
     (text,) = events.Tensors("params/text_summary")
     assert b"| epochs | 5 |" in text.tensor_proto.string_val[0]
+
+
+def test_events_are_those_of_pytorchs_writer(tmp_path: Path) -> None:
+    events = Events()
+    events.add_scalar("loss", 0.1, 3)
+    events.add_text("params", "| a | b |")
+    (tmp_path / events.name).write_bytes(events.content())
+    loaded = list(RawEventFileLoader(str(tmp_path / events.name)).Load())
+    found = [Event.FromString(record) for record in loaded]
+    assert [event.summary for event in found[1:]] == [
+        summary.scalar("loss", 0.1),
+        summary.text("params", "| a | b |"),
+    ]
+    assert [event.step for event in found] == [0, 3, 0]
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from transformers import VJEPA2VideoProcessor
 
-from vjepa_mlflow.data.drawing import Motion, Style, draw_films, expose
-from vjepa_mlflow.data.textures import Range
+from vjepa_mlflow.data.drawing import draw_films, expose
+from vjepa_mlflow.data.motions import Motion, Range, Style
 
 TEXTURES = ("plain", "clouds", "gradient", "mosaic", "net", "stripes", "waves")
 """The demo's test videos have others."""

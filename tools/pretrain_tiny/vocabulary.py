@@ -8,7 +8,7 @@ import math
 from itertools import product
 
 from vjepa_mlflow.data import demo
-from vjepa_mlflow.data.drawing import Motion
+from vjepa_mlflow.data.motions import Motion
 
 _DIAGONAL = math.sqrt(0.5)
 DIAGONAL = {

@@ -4,24 +4,25 @@ A textured figure slides one way and turns about itself, clockwise or counterclo
 single frame shows it, see `drawing`, and the test videos have patterns that training never saw.
 """
 
+from __future__ import annotations
+
 import json
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
-
-import av
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, NamedTuple
 
 from vjepa_mlflow.cache import cache_folder, write_atomically
-from vjepa_mlflow.data.drawing import Motion, Style, draw_films, expose
+from vjepa_mlflow.data.motions import Motion, Style
 from vjepa_mlflow.data.samples import few
 from vjepa_mlflow.digest import sha256_of
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.iteration import map_ahead, progress
 from vjepa_mlflow.kept import keep, recall
 from vjepa_mlflow.reading import read_bounded
+
+if TYPE_CHECKING:
+    import numpy as np
 
 VERSION = 2
 """Changes with what is drawn, here or in `drawing` and `textures`: no cache keeps an older set by the same name."""
@@ -60,13 +61,18 @@ class _Clip(NamedTuple):
     digest: str = ""
 
 
+def place() -> Path:
+    """Where the demo set is, or will be once it is drawn."""
+    return cache_folder() / f"demo-{VERSION}"
+
+
 def folder() -> Path:
     """The demo set as split/class folders, drawn on first use into the cache; what has changed of it is drawn again.
 
     Raises:
         UserError: there is no place for it.
     """
-    root = cache_folder() / f"demo-{VERSION}"
+    root = place()
     noted = root.with_name(f"{root.name}-files")  # not among the set's files
     clips = _read_clips(noted) or _all_clips()
     with ThreadPoolExecutor() as pool:
@@ -115,6 +121,10 @@ def draw_clip(motion: str, *, seed: int, split: str = "train") -> bytes:
     Returns:
         An MP4 file with H.264 video, 128x128 pixels, 40 frames.
     """
+    import torch
+
+    from vjepa_mlflow.data.drawing import draw_films, expose
+
     films = draw_films(
         torch.tensor([MOTIONS[motion]]), STYLES[split], size=SIZE, generator=torch.Generator().manual_seed(seed)
     )
@@ -144,6 +154,8 @@ def _draw(root: Path, clips: dict[str, _Clip]) -> dict[str, _Clip]:
 
 
 def _encode(frames: np.ndarray) -> bytes:
+    import av
+
     buffer = BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         # One thread, so that the same frames give the same bytes.

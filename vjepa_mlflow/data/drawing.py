@@ -6,48 +6,15 @@ angle and size are spread evenly whatever the motion: no single frame shows it.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vjepa_mlflow.data.textures import Random, Range, paint, pixel_centres, turn
-
-
-class Motion(NamedTuple):
-    """How something moves: signs, or shares of a film's own speeds."""
-
-    right: float = 0.0
-    down: float = 0.0
-    clockwise: float = 0.0
-    growing: float = 0.0
-    returning: float = 0.0
-    """1 where it goes back half-way through."""
-    camera: float = 0.0
-    """1 where the whole picture moves so."""
-
-
-class Style(NamedTuple):
-    """Between what a film is drawn; ratios are spread evenly, not differences.
-
-    Speeds are those from one frame of a clip to the next.
-    """
-
-    textures: Sequence[str]
-    """Names out of `TEXTURES`."""
-    speed: Range = (0.022, 0.048)
-    """Of sliding, in picture widths."""
-    spin: Range = (math.radians(8), math.radians(18))
-    """Of turning, in radians."""
-    growth: Range = (0.03, 0.06)
-    """Of the radius's logarithm."""
-    radius: Range = (0.15, 0.28)
-    """Of a figure at its smallest, in picture widths; at its largest it has twice that."""
-    contrast: float = 1.0
-    """Of the background, from 0 (plain) to 1."""
-
+from vjepa_mlflow.data.motions import Style
+from vjepa_mlflow.data.textures import Random, paint, pixel_centres, turn
 
 TURNING_POINT = (6.0, 9.0)
 """Of what goes back, in frames of a clip."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from vjepa_mlflow.data import demo
 from vjepa_mlflow.data.folders import read_folder
 from vjepa_mlflow.data.samples import Listing, Sample, few
 from vjepa_mlflow.data.splits import check_samples, leave_out_small
@@ -47,7 +48,7 @@ def read_data(data: str) -> Listing:
     Raises:
         UserError: there is no such folder or table, it cannot be understood, or it holds no videos.
     """
-    root = locate_data(data)
+    root = demo.folder() if data == DEMO else locate_data(data)
     if not is_there(root):
         raise UserError(f"data={shortened(data)}: no such folder or table (looked in {Path.cwd()})")
     listing = _read(root)
@@ -64,17 +65,15 @@ def read_data(data: str) -> Listing:
 
 
 def locate_data(data: str) -> Path:
-    """The folder or table that `data` names, absolute; the demo is drawn on first use.
+    """The folder or table that `data` names, absolute. The demo's is not looked at: `read_data` draws it.
 
     Raises:
         UserError: it is an address.
     """
-    if data != DEMO:
-        check_local("data", data)
-        return expand("data", data)
-    from vjepa_mlflow.data import demo  # it draws with PyTorch
-
-    return demo.folder()
+    if data == DEMO:
+        return demo.place()
+    check_local("data", data)
+    return expand("data", data)
 
 
 def _read(root: Path) -> Listing:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Range = tuple[float, float]
+from vjepa_mlflow.data.motions import Range
 
 
 class Random:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.evaluation.metrics import LOWER_IS_BETTER, TITLES, ClassResult, measure, measure_classes
     from vjepa_mlflow.evaluation.model_evaluation import ModelEvaluation
     from vjepa_mlflow.evaluation.outcomes import Outcomes
+    from vjepa_mlflow.evaluation.painter import Painter, Picture, painting
     from vjepa_mlflow.evaluation.report import render_report
     from vjepa_mlflow.evaluation.results import Evaluation, evaluate
     from vjepa_mlflow.evaluation.thumbnails import choose_thumbnails, read_thumbnails

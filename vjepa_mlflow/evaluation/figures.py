@@ -1,18 +1,23 @@
-"""What one looks at after a run. Figures are narrow, so that a phone shows them as they are."""
+"""What one looks at after a run. Figures are narrow, so that a phone shows them as they are.
 
+matplotlib is imported by what draws, which is another process most of the time: see `painter`.
+"""
+
+from __future__ import annotations
+
+import io
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
-from matplotlib.ticker import MaxNLocator
 
 from vjepa_mlflow.evaluation.factors import FACTORS, Slice
 from vjepa_mlflow.evaluation.metrics import BINS, calibration_bins
 from vjepa_mlflow.evaluation.outcomes import Outcomes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RIGHT, WRONG, QUIET = "#1b7837", "#b2182b", "#555555"
 TRAIN, VAL = "#d95f02", "#1f5fa8"
@@ -58,6 +63,8 @@ def plot_curves(epochs: Sequence[dict[str, float]], *, best_epoch: int, test_acc
         best_epoch: whose head was tested.
         test_accuracy: of that head.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure = _plot(height=5.2, left=0.85)
     figure.subplots_adjust(hspace=0.08, top=1 - 0.3 / 5.2)  # where a factor of the losses is told, such as 1e-5
     steps = range(1, len(epochs) + 1)
@@ -141,6 +148,8 @@ def plot_slices(slices: Sequence[Slice], *, accuracy: float) -> Figure:
 
 def prediction_sheet(predictions: Sequence[Prediction]) -> Figure:
     """A strip of frames for each video, with its true label and the predicted one, green where they agree."""
+    from matplotlib.figure import Figure
+
     strips = [join_frames(prediction.frames) for prediction in predictions]
     width = max(strip.shape[1] for strip in strips)
     height = max(strip.shape[0] for strip in strips) + GAP
@@ -160,6 +169,15 @@ def prediction_sheet(predictions: Sequence[Prediction]) -> Figure:
     return figure
 
 
+def draw(figure: Figure) -> bytes:
+    """A figure as a PNG file, laid out and drawn once, where savefig does both twice."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
+
+
 def join_frames(frames: np.ndarray) -> np.ndarray:
     """Frames of shape (frames, height, width, 3) beside each other in one picture."""
     gaps = ((0, 0), (0, 0), (0, GAP), (0, 0))
@@ -171,6 +189,8 @@ def _plot(*, height: float, left: float = 0.65, bottom: float = 0.55) -> Figure:
 
     matplotlib's own layouts would find them by drawing everything once more.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(WIDTH, height), dpi=150)
     figure.subplots_adjust(left=left / WIDTH, right=1 - EDGE / WIDTH, bottom=bottom / height, top=1 - EDGE / height)
     return figure
@@ -178,6 +198,9 @@ def _plot(*, height: float, left: float = 0.65, bottom: float = 0.55) -> Figure:
 
 def _width(texts: Sequence[str], *, size: float) -> float:
     """Of the longest text, in inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
     font = FontProperties(size=size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of glyphs that a font lacks, which drawing tells of as well

@@ -18,11 +18,11 @@ from mlflow.pyfunc import PyFuncModel, _ServedPyFuncModel
 
 from vjepa_mlflow.data import Sample, few, label_ids, ordered, undivided_groups
 from vjepa_mlflow.errors import UserError, remark
-from vjepa_mlflow.evaluation.figures import plot_calibration, plot_confusion
+from vjepa_mlflow.evaluation.figures import draw, plot_calibration, plot_confusion
 from vjepa_mlflow.evaluation.outcomes import Outcomes
 from vjepa_mlflow.evaluation.results import Evaluation, evaluate
 from vjepa_mlflow.flavor import BAD_VIDEOS, check_num_clips
-from vjepa_mlflow.tracking import draw, mark_as_table, table_json
+from vjepa_mlflow.tracking import mark_as_table, table_json
 
 VIDEO, PATH, GROUP = "video", "path", "group"
 """Columns: the content of a file; what it is called, and which of them belong together, where the data says so."""

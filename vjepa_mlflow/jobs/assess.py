@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +16,6 @@ from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.errors import UserError, remark
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from vjepa_mlflow.data import Sample
     from vjepa_mlflow.datasets import LabelledVideos
 
@@ -161,8 +159,35 @@ class Course:
     best_epoch: int
 
 
+@dataclass(frozen=True)
+class Assessment:
+    """What there is to say of a model, while the figures that show it are drawn.
+
+    Attributes:
+        found: all but the figures, which the run has as metrics and tables.
+        pictures: the figures, by the names that the report has for them.
+        report: makes the report, given the PNG files by those names.
+        split: what the set is called.
+        step: of the metrics.
+    """
+
+    found: evaluation.Evaluation
+    pictures: Mapping[str, evaluation.Picture]
+    report: Callable[..., str]
+    split: str
+    step: int
+
+    def log_report(self, log: tracking.RunLog) -> None:
+        """Logs the figures, which are waited for, and the report that shows them."""
+        figures = {name: picture.png() for name, picture in self.pictures.items()}
+        for name, png in figures.items():
+            log.png(png, f"{name}.png" if name == "curves" else f"{self.split}_{name}.png", step=self.step)
+        log.text(self.report(figures=figures), "report.html")
+
+
 def assess(
     log: tracking.RunLog,
+    painter: evaluation.Painter,
     videos: LabelledSet,
     outcomes: evaluation.Outcomes,
     *,
@@ -171,11 +196,14 @@ def assess(
     step: int,
     course: Course | None = None,
     model_id: str | None = None,
-) -> evaluation.Evaluation:
-    """Works out what there is to say of a model's answers, and logs it as metrics, tables, figures and a report.
+) -> Assessment:
+    """Works out what there is to say of a model's answers, logs it as metrics and tables, and has figures drawn.
+
+    The report is logged by what is returned, once there is nothing else to do: drawing takes as long as saving a model.
 
     Args:
         log: of the run.
+        painter: draws the figures.
         videos: the set.
         outcomes: what the model said of it.
         title: of the report.
@@ -191,38 +219,36 @@ def assess(
     log.metrics(found.metrics_of(videos.split), step=step, model_id=model_id, dataset=videos.dataset)
     for name, table in found.tables().items():
         log.data_frame(table, f"{videos.split}_{name}.json")
+    pictures = _begin_figures(painter, found, course)
     chosen = [found.confident_mistakes[:SHOWN_VIDEOS], found.uncertain_hits[:SHOWN_VIDEOS], videos.spread()]
     shown = videos.show(sorted({*chain.from_iterable(chosen)}), outcomes)
     mistakes, hits, sheet = ([shown[index] for index in indices] for indices in chosen)
-    figures = _figures(found, course) | {
-        "predictions": evaluation.prediction_sheet(sheet),
-        "mistakes_and_uncertain_hits": evaluation.prediction_sheet([*mistakes, *hits]),
-    }
-    pictures = {
-        name: log.figure(figure, f"{name}.png" if name == "curves" else f"{videos.split}_{name}.png", step=step)
-        for name, figure in figures.items()
-    }
-    report = evaluation.render_report(
+    pictures["predictions"] = painter.begin(evaluation.prediction_sheet, sheet)
+    pictures["mistakes_and_uncertain_hits"] = painter.begin(evaluation.prediction_sheet, [*mistakes, *hits])
+    report = partial(
+        evaluation.render_report,
         title,
         found,
         facts=facts,
-        figures=pictures,
         mistakes=mistakes,
         hits=hits,
         epochs=course.epochs if course else (),
     )
-    log.text(report, "report.html")
-    return found
+    return Assessment(found, pictures, report, videos.split, step)
 
 
-def _figures(found: evaluation.Evaluation, course: Course | None) -> dict[str, Figure]:
+def _begin_figures(
+    painter: evaluation.Painter, found: evaluation.Evaluation, course: Course | None
+) -> dict[str, evaluation.Picture]:
     accuracy = found.values["accuracy"]
-    figures = {
-        "confusion_matrix": evaluation.plot_confusion(found.outcomes),
-        "calibration": evaluation.plot_calibration(found.outcomes),
+    pictures = {
+        "confusion_matrix": painter.begin(evaluation.plot_confusion, found.outcomes),
+        "calibration": painter.begin(evaluation.plot_calibration, found.outcomes),
     }
     if found.slices:
-        figures["factors"] = evaluation.plot_slices(found.slices, accuracy=accuracy)
+        pictures["factors"] = painter.begin(evaluation.plot_slices, found.slices, accuracy=accuracy)
     if course:
-        figures["curves"] = evaluation.plot_curves(course.epochs, best_epoch=course.best_epoch, test_accuracy=accuracy)
-    return figures
+        pictures["curves"] = painter.begin(
+            evaluation.plot_curves, course.epochs, best_epoch=course.best_epoch, test_accuracy=accuracy
+        )
+    return pictures

@@ -71,6 +71,7 @@ def evaluate(
         **{name: getattr(recipe, name) for name in EVALUATED},
     }
     with (
+        evaluation.painting() as painter,
         tracking.run_log(tracking.Job.of("evaluate", values, values)) as log,
         threads_of_run(log, thread_count()),
         model.matmul_precision(recipe.precision),
@@ -113,7 +114,8 @@ def evaluate(
         title = f"{model_uri} on {recipe.data}"
         # That of a copied folder may be nobody's.
         model_id = loaded.model_id if model_uri.startswith(flavor.URI_SCHEMES) else None
-        found = assess(log, videos, outcomes, title=title, facts=facts, step=0, model_id=model_id)
+        assessment = assess(log, painter, videos, outcomes, title=title, facts=facts, step=0, model_id=model_id)
+        found = assessment.found
         print(f"\n{found.summary()}", flush=True)
         version = tracking.registered_version(model_uri)
         seen = describe_seen(memory.own, chosen)
@@ -130,6 +132,7 @@ def evaluate(
             )
             tracking.tag_version(*version, tags)
         source.finish()
+        assessment.log_report(log)
         return EvaluationResult(log.run_id, found)
 
 

@@ -16,6 +16,7 @@ from vjepa_mlflow.recipe import Recipe
 
 def finish(
     log: tracking.RunLog,
+    painter: evaluation.Painter,
     prepared: Preparation,
     recipe: Recipe,
     *,
@@ -32,6 +33,7 @@ def finish(
 
     Args:
         log: of the run, which is the active one.
+        painter: draws the report's figures.
         prepared: what the head was trained with.
         recipe: of its training.
         source: of the features.
@@ -59,8 +61,9 @@ def finish(
     log.params({"seen_videos": memory.describe(videos.samples)})
     if seen != "0":
         print(printable(memory.sentence("test", videos.samples)))
-    found = assess(
+    assessment = assess(
         log,
+        painter,
         videos,
         outcomes,
         title=f"{prepared.checkpoint.name} on {recipe.data}",
@@ -73,12 +76,16 @@ def finish(
         step=step,
         course=course,
     )
+    found = assessment.found
     usage = meter.read()
     log.metrics(usage.metrics(), step=step)
     record = _record(log, prepared, recipe, course, usage, trials=trials, seen=seen)
     publication = _publication(record, found, head=model.weights_digest(best.weights), step=step)
     trained = model.Trained.of_head(prepared.checkpoint, prepared.dataset.labels, best.weights, backbone=backbone)
-    uri = publish(log, trained, publication, seen=prepared.seen)
+    try:
+        uri = publish(log, trained, publication, seen=prepared.seen)
+    finally:  # a model that the server has not taken, and its report, are uploaded together
+        assessment.log_report(log)
     return uri, found.metrics_of("test") | usage.metrics()
 
 

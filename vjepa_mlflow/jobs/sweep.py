@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vjepa_mlflow import data, model, sweep, tracking, training
+from vjepa_mlflow import data, evaluation, model, sweep, tracking, training
 from vjepa_mlflow.energy import Meter, metering
 from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
@@ -89,6 +89,7 @@ def run_sweep(
         with (
             tracking.resumed_log(run_id, job) if run_id else tracking.run_log(job, name=name) as log,
             metering(recipe.country) as meter,
+            evaluation.painting("vjepa_mlflow.sweep.figures") as painter,
             _going_on(),
         ):
             if run_id is None:
@@ -111,7 +112,7 @@ def run_sweep(
             )
             own = whole.for_process(0, workers)
             with threads_of_run(log, own.threads):
-                return _Sweep(log, shared, own, whole, meter).run()
+                return _Sweep(log, shared, own, whole, meter, painter).run()
 
 
 def _warn_of_password(storage: str) -> None:
@@ -173,8 +174,9 @@ class _Sweep:
         assignment: Assignment,
         whole: Assignment,
         meter: Meter,
+        painter: evaluation.Painter,
     ):
-        self._log, self._shared, self._whole, self._meter = log, shared, whole, meter
+        self._log, self._shared, self._whole, self._meter, self._painter = log, shared, whole, meter, painter
         self._assignment, self._plan, self._recipe = assignment, assignment.plan, assignment.recipe
         self._workshop = assignment.workshop(shared, lambda faults: log_faults(log, faults))
         self._queue = assignment.queue(shared)
@@ -242,13 +244,15 @@ class _Sweep:
             return
         self._log.table(sweep.trial_rows(slots, plan), "trials.csv")
         step = sum(slot.ended for slot in slots)
-        for name, figure in {
-            "optimization_history": sweep.plot_history(slots, plan),
-            "search_space": sweep.plot_pair(slots, plan),
-            "param_importances": sweep.plot_importances(slots, self._queue.study),
-            "intermediate_values": sweep.plot_epochs(slots, plan),
-        }.items():
-            self._log.figure(figure, f"{name}.png", step=step)
+        begin = self._painter.begin
+        pictures = {
+            "optimization_history": begin(sweep.plot_history, slots, plan),
+            "search_space": begin(sweep.plot_pair, slots, plan),
+            "intermediate_values": begin(sweep.plot_epochs, slots, plan),
+            "param_importances": begin(sweep.plot_importances, sweep.importances_of(slots, self._queue.study)),
+        }
+        for name, picture in pictures.items():
+            self._log.png(picture.png(), f"{name}.png", step=step)
 
     def _make_best_model(self) -> Mapping[str, Any]:
         """Has one of the processes that share the study test and log the best head, and tells what came of it."""
@@ -280,6 +284,7 @@ class _Sweep:
         with model.matmul_precision(recipe.precision), backbone_beside(bench.prepared, recipe) as backbone:
             model_uri, tested = finish(
                 self._log,
+                self._painter,
                 bench.prepared,
                 recipe,
                 source=bench.source,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 
-from vjepa_mlflow import data, features, model, tracking, training
+from vjepa_mlflow import data, evaluation, features, model, tracking, training
 from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.energy import metering
 from vjepa_mlflow.errors import UserError
@@ -65,6 +65,7 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         raise UserError(f"save_steps={save_steps}: expected a whole number of at least 0")
     listing = check_names(recipe)
     with (
+        evaluation.painting() as painter,
         _log_of_training(recipe, listing.samples, resume) as log,
         metering(recipe.country) as meter,
         threads_of_run(log, thread_count()),
@@ -98,6 +99,7 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         try:
             model_uri, metrics = finish(
                 log,
+                painter,
                 prepared,
                 recipe,
                 source=source,

@@ -1,19 +1,22 @@
-"""What one looks at after a sweep."""
+"""What one looks at after a sweep. matplotlib is imported by what draws, as in `evaluation/figures.py`."""
+
+from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from optuna.importance import get_param_importances
 
 from vjepa_mlflow.sweep.plan import SweepPlan
 from vjepa_mlflow.sweep.slots import Slot
 from vjepa_mlflow.sweep.space import Dimension
 from vjepa_mlflow.sweep.study import best_slot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 DOTS, LINE, BASELINE, BEST, QUIET = "#7fa6cf", "#1f5fa8", "#d95f02", "#1b7837", "#999999"
 WIDTH = 8
@@ -22,6 +25,8 @@ WIDTH = 8
 
 def plot_history(slots: Sequence[Slot], plan: SweepPlan) -> Figure:
     """Every trial's value in the order of their numbers, the best so far, and the baseline's."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _figure("Optimisation history", "trial", plan.metric)
     completed = _completed(slots)
     axes.plot(*_columns(completed), "o", color=DOTS, label="completed")
@@ -77,10 +82,9 @@ def plot_pair(slots: Sequence[Slot], plan: SweepPlan) -> Figure:
     return figure
 
 
-def plot_importances(slots: Sequence[Slot], study: optuna.Study) -> Figure:
-    """How much of the metric's variation each field explains, by Optuna's default evaluator."""
+def plot_importances(importances: dict[str, float]) -> Figure:
+    """How much of the metric's variation each field explains, as `importances_of` has it."""
     figure, axes = _figure("Parameter importances", "share of the variation explained", "")
-    importances = _importances(slots, study)
     if not importances:
         axes.text(0.5, 0.5, "too few completed trials, or all alike", ha="center", transform=axes.transAxes)
         axes.set_axis_off()
@@ -94,6 +98,8 @@ def plot_importances(slots: Sequence[Slot], study: optuna.Study) -> Figure:
 
 def plot_epochs(slots: Sequence[Slot], plan: SweepPlan) -> Figure:
     """The metric after each epoch of every trial."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _figure("Intermediate values", "epoch", plan.metric)
     best = best_slot(slots, plan.metric)
     for slot in slots:
@@ -121,6 +127,8 @@ def _plot_trial(axes: Axes, slot: Slot, *, is_baseline: bool, is_best: bool) -> 
 
 
 def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title, fontsize=12)
@@ -164,7 +172,8 @@ def _place(slot: Slot, dimension: Dimension) -> Any:
     return dimension.choices.index(value) if dimension.choices else value
 
 
-def _importances(slots: Sequence[Slot], study: optuna.Study) -> dict[str, float]:
+def importances_of(slots: Sequence[Slot], study: optuna.Study) -> dict[str, float]:
+    """How much of the metric's variation each field explains, by Optuna's default evaluator; nothing of few trials."""
     if len({slot.value for slot in _completed(slots)}) < 2:
         return {}
     with warnings.catch_warnings():

@@ -1,6 +1,5 @@
 """What a job logs to its run."""
 
-import io
 import json
 import shlex
 import time
@@ -9,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from mlflow.data.dataset import Dataset
 from mlflow.entities import Run
 
@@ -88,12 +85,10 @@ class RunLog:
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
-    def figure(self, figure: Figure, name: str, *, step: int) -> bytes:
-        """Logs a figure as `name`, a PNG file, whose content is returned."""
-        png = draw(figure)
-        self._put(FILES, content=png, name=name)
-        self._events.add_png(name.removesuffix(".png"), png, step)
-        return png
+    def png(self, content: bytes, name: str, *, step: int) -> None:
+        """Logs a PNG file as `name`."""
+        self._put(FILES, content=content, name=name)
+        self._events.add_png(name.removesuffix(".png"), content, step)
 
     def text(self, text: str, name: str) -> None:
         """Logs a text as the file `name`."""
@@ -192,10 +187,3 @@ def table_json(frame: pd.DataFrame) -> bytes:
     """A table as MLflow's interface reads it."""
     text: str = frame.to_json(orient="split", index=False, double_precision=15)
     return text.encode()
-
-
-def draw(figure: Figure) -> bytes:
-    """A figure as a PNG file, laid out and drawn once, where savefig does both twice."""
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return buffer.getvalue()

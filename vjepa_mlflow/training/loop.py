@@ -168,12 +168,14 @@ def _course(scheduler: str, steps: int) -> Callable[[int], float]:
 
 
 def _adam(head: Head, learning_rate: float) -> torch.optim.Adam:
-    """Adam, in one kernel for all parameters where there is one, with its moments.
+    """Adam, for all parameters at once, in one kernel where there is one, with its moments.
 
     By itself it makes them at its first step: by then, as many clips as fit have taken the memory.
     """
     parameters = list(head.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=parameters[0].is_cuda or None)
+    on_gpu = parameters[0].is_cuda
+    # On a CPU the same bits as one by one, in three quarters of the time; those of the fused kernel are others.
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=on_gpu, foreach=not on_gpu)
     moments = {
         index: {"step": torch.zeros(()), "exp_avg": torch.zeros_like(each), "exp_avg_sq": torch.zeros_like(each)}
         for index, each in enumerate(parameters)
