@@ -6,6 +6,8 @@ from torch import nn
 
 from vjepa_mlflow.training.adam import Adam
 
+GPU = torch.cuda.is_available()
+
 
 def make_layers() -> nn.Module:
     torch.manual_seed(0)
