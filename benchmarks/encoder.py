@@ -65,7 +65,7 @@ def encoders(model, precisions, batch_sizes):
                 return model.vjepa2(pixel_values_videos=clips, skip_predictor=True).last_hidden_state
 
         with matmul_precision(precision):
-            ours = Backbone(model, precision=precision)
+            ours = Backbone.of(model, precision=precision)
             for name, encode in (("ours", ours), ("transformers", transformers)):
                 error = float((encode(exact).float() - expected).norm() / expected.norm())
                 for size in batch_sizes:

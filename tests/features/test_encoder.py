@@ -7,12 +7,12 @@ from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow.data import VideoDataset
 from vjepa_mlflow.features import Clip, Encoder
-from vjepa_mlflow.model import CENTRED, FrozenBackbone, load_processor, locate, preprocess
+from vjepa_mlflow.model import CENTRED, LoadedBackbone, load_processor, locate, preprocess
 from vjepa_mlflow.video import Sampling, VideoError, View, read_clip
 
 
 def make_encoder(model: VJEPA2ForVideoClassification, *, precision: str) -> Encoder:
-    backbone = FrozenBackbone.of(model, load_processor(locate("tiny")))
+    backbone = LoadedBackbone(model, load_processor(locate("tiny")))
     return Encoder(backbone, form="transformers", sampling=Sampling(16, 4), precision=precision)
 
 

@@ -221,7 +221,8 @@ class LeanEncoder:
         self._norm = _affine_of(weights, "layernorm")
         heads, eps = architecture.num_attention_heads, architecture.layer_norm_eps
         self._sizes = Sizes(heads, eps, dtype, attend, multiply, is_compiled)
-        self._embed, self._block = _compiled(embed, block) if is_compiled else (embed, block)
+        self._embed = _compiled(embed) if is_compiled else embed
+        self._block = _compiled(block) if is_compiled else block
 
     @torch.no_grad()
     @matmul_precision("tf32")
@@ -233,10 +234,10 @@ class LeanEncoder:
         return _norm(hidden, self._norm, self._sizes)
 
 
-def _compiled(*functions: Callable[..., Tensor]) -> tuple[Callable[..., Tensor], ...]:
+def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     from vjepa_mlflow.model.compiled import compiled
 
-    return tuple(map(compiled, functions))
+    return compiled(function)
 
 
 class LeanHead:
@@ -254,7 +255,8 @@ class LeanHead:
         heads, eps = architecture.num_attention_heads, architecture.layer_norm_eps
         self._head = head
         self._sizes = Sizes(heads, eps, dtype, attend, F.linear, is_compiled)
-        self._block, self._pool = _compiled(block, pool) if is_compiled else (block, pool)
+        self._block = _compiled(block) if is_compiled else block
+        self._pool = _compiled(pool) if is_compiled else pool
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features of shape (clips, tokens, hidden size) to logits of shape (clips, classes), fp32."""
