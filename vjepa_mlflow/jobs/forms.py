@@ -43,5 +43,5 @@ def choose_forms(
     trained = trials * recipe.epochs * len(prepared.dataset.splits["train"])
     return Forms(
         features.choose_form(prepared.backbone, recipe, clips, begun=kept.get("encoder_form")),
-        training.choose_head_form(prepared.head, recipe, clips=trained, begun=kept.get("head_form")),
+        training.choose_head_form(prepared.head, clips=trained, begun=kept.get("head_form")),
     )
