@@ -6,6 +6,7 @@ from vjepa_mlflow.features.contents import entry_path, store_folder
 from vjepa_mlflow.features.encoder import Clip
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.model import FrozenBackbone, form_for
+from vjepa_mlflow.paths import is_there
 from vjepa_mlflow.recipe import Recipe
 
 COMPILING_PAYS = {"fp32": 500, "tf32": 1200, "bf16": 4000}
@@ -64,4 +65,4 @@ class _Place:
         self._is_there = self._folder.is_dir()
 
     def has(self, clip: Clip) -> bool:
-        return self._is_there and entry_path(self._folder, self._space.entry(clip)).exists()
+        return self._is_there and is_there(entry_path(self._folder, self._space.entry(clip)))
