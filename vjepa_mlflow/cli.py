@@ -6,7 +6,8 @@ import gc
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,7 +36,35 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs a command; what a user can put right ends in one line on stderr and a status that is not zero."""
     if arguments is None:
         speak_utf8()
-        atexit.register(gc.freeze)  # the system takes all memory at once; Python would free each object, for seconds
+    with _ending_at_once() if arguments is None else nullcontext():
+        _main(arguments)
+
+
+@contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Has the process end once all is done that is done at its end: Python would free each object, for seconds."""
+    statuses: list[int] = []
+
+    def end() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # nobody reads it any more
+                stream.flush()
+        if statuses:
+            os._exit(statuses[0])
+
+    atexit.register(end)  # before anything else is, so that it is called after all
+    try:
+        yield
+        statuses.append(0)
+    except SystemExit as error:
+        statuses.append(error.code if isinstance(error.code, int) else int(error.code is not None))
+        raise
+    except Exception:
+        statuses.append(OTHER_ERROR)
+        raise
+
+
+def _main(arguments: list[str] | None) -> None:
     outlast_readers()
     sys.excepthook = _print_traceback
     move_password_to_environment()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from vjepa_mlflow.compilations import own_compilations
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.forks import check_fork
 from vjepa_mlflow.interrupts import orderly_interrupts
@@ -27,7 +28,7 @@ def at_work(job: str) -> Iterator[None]:
             Or it is a fork that cannot compute.
     """
     check_fork(job)
-    with _the_only_job(job), orderly_interrupts(), own_temporaries(), worker_processes():
+    with _the_only_job(job), orderly_interrupts(), own_temporaries(), own_compilations(), worker_processes():
         yield
 
 

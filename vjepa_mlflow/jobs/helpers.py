@@ -15,6 +15,7 @@ from typing import TextIO
 
 from vjepa_mlflow import data, model, sweep, tracking
 from vjepa_mlflow.channel import Channel
+from vjepa_mlflow.compilations import own_compilations
 from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
@@ -245,7 +246,7 @@ def _help(channel: Channel, assignment: Assignment) -> None:
     sys.stderr = _no_terminal(sys.stderr)
     end = ""
     try:
-        with own_temporaries(), worker_processes():
+        with own_temporaries(), own_compilations(), worker_processes():
             _encode_and_work(assignment, channel, go)
     except KeyboardInterrupt:
         end = "it was interrupted"

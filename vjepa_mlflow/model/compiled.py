@@ -4,11 +4,9 @@ Importing it takes seconds and compiling some more, so nothing is imported from 
 """
 
 import functools
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,14 +17,10 @@ from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.utils import clear_caches
 from torch.nn.attention.flex_attention import flex_attention
 
-from vjepa_mlflow.cache import own_folder
+from vjepa_mlflow.compilations import compilations_in, own_compilations
 from vjepa_mlflow.errors import reason, remark
 from vjepa_mlflow.model.lean import plain_attention
-from vjepa_mlflow.setting import setting
 from vjepa_mlflow.temporary import temporary_folder
-
-INDUCTOR, TRITON = "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"
-"""The variables of the environment that say where PyTorch and Triton keep what they compile."""
 
 MOST_SHAPES = 64
 """Shapes that a function is compiled for: windows of several sizes in a sweep, and the encoder."""
@@ -49,29 +43,9 @@ def compiled(function: Callable[..., Tensor]) -> "Compiled":
 
 
 @contextmanager
-def _kept_in(folder: Path) -> Iterator[None]:
-    """Has PyTorch and Triton keep in a folder what they compile in the block."""
-    with setting(INDUCTOR, str(folder)), setting(TRITON, str(folder / "triton")):
-        yield
-
-
-@contextmanager
-def _kept_for_the_user() -> Iterator[None]:
-    """Has them keep it in a folder that nobody else may write to, since they run what they find, pickles included.
-
-    By themselves they take one in a folder for all users. Where the user names one, that is taken.
-    """
-    if INDUCTOR in os.environ or TRITON in os.environ:
-        yield
-        return
-    with _kept_in(own_folder("compiled")):
-        yield
-
-
-@contextmanager
 def _nothing_compiled() -> Iterator[None]:
-    """Has them find nothing in the block that was compiled before."""
-    with temporary_folder() as folder, _kept_in(folder):
+    """Has PyTorch find nothing in the block that was compiled before."""
+    with temporary_folder() as folder, compilations_in(folder):
         clear_caches()
         try:
             yield
@@ -101,7 +75,7 @@ class Compiled:
 
     def _first_call(self, shape: tuple[object, ...], *arguments: Any) -> Tensor:
         try:
-            with _kept_for_the_user(), warnings.catch_warnings():
+            with own_compilations(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 result = self._compile(*arguments)
             self._works[shape] = True
