@@ -15,14 +15,14 @@ import torch
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.model.checkpoint import Checkpoint, choose_weights
-from vjepa_mlflow.model.configuration import CONFIG_FILE, PROCESSOR_FILE, read_configuration
+from vjepa_mlflow.model.configuration import CONFIG_FILE, PROCESSOR_FILE, Preprocessing, read_configuration
 from vjepa_mlflow.model.forward import EAGER, TRANSFORMERS, agrees, encoder_forms
 from vjepa_mlflow.model.head import Architecture, Head, draw_classifier
 from vjepa_mlflow.model.noted import note_of, notes_folder, state_of
 from vjepa_mlflow.model.weights import StoredWeights, check_finite, open_weights, read_weights
 
 if TYPE_CHECKING:
-    from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+    from transformers import VJEPA2ForVideoClassification
 
 _CLASSIFIER = frozenset({"classifier.weight", "classifier.bias"})
 
@@ -31,7 +31,7 @@ class Loaded(NamedTuple):
     """A model on its device, whose backbone encodes, and its preprocessing."""
 
     model: "VJEPA2ForVideoClassification"
-    processor: "VJEPA2VideoProcessor"
+    preprocessing: Preprocessing
 
 
 class KnownBackbone(NamedTuple):
@@ -39,7 +39,7 @@ class KnownBackbone(NamedTuple):
 
     Attributes:
         backbone: see `backbone_digest`.
-        processor: see `processor_digest`.
+        processor: see `preprocessing_digest`.
         parameters: of the backbone.
     """
 
@@ -78,9 +78,9 @@ class FrozenBackbone:
         self._load = load
 
     @classmethod
-    def of(cls, model: "VJEPA2ForVideoClassification", processor: "VJEPA2VideoProcessor") -> "FrozenBackbone":
+    def of(cls, model: "VJEPA2ForVideoClassification", preprocessing: Preprocessing) -> "FrozenBackbone":
         """That of a model on its device."""
-        loaded = Loaded(model, processor)
+        loaded = Loaded(model, preprocessing)
         return cls(model.config, model.device, _know(loaded), lambda: loaded)
 
     @cached_property
@@ -127,9 +127,9 @@ def open_checkpoint(checkpoint: Checkpoint, labels: list[str], *, seed: int, dev
     head = None if known is None else _read_head(checkpoint, labels, seed)
 
     def load() -> Loaded:
-        from vjepa_mlflow.model.classifier import load_classifier, load_processor
+        from vjepa_mlflow.model.classifier import load_classifier
 
-        return Loaded(load_classifier(checkpoint, labels, seed=seed).to(device), load_processor(checkpoint))
+        return Loaded(load_classifier(checkpoint, labels, seed=seed).to(device), checkpoint.preprocessing)
 
     def load_what_is_known() -> Loaded:
         loaded = load()
@@ -148,11 +148,11 @@ def open_checkpoint(checkpoint: Checkpoint, labels: list[str], *, seed: int, dev
 
 
 def _know(loaded: Loaded) -> KnownBackbone:
-    from vjepa_mlflow.model.identity import backbone_digest, processor_digest
+    from vjepa_mlflow.model.identity import backbone_digest, preprocessing_digest
 
     model = loaded.model
     parameters = sum(weight.numel() for weight in model.vjepa2.parameters())
-    return KnownBackbone(backbone_digest(model), processor_digest(loaded.processor), parameters)
+    return KnownBackbone(backbone_digest(model), preprocessing_digest(loaded.preprocessing), parameters)
 
 
 def drawn_anew(checkpoint: Checkpoint, labels: Sequence[str]) -> list[str]:
