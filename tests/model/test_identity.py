@@ -3,8 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vjepa_mlflow.model import Preprocessing, backbone_digest, load_classifier, locate, preprocessing_digest
-from vjepa_mlflow.model.configuration import Sides
+from vjepa_mlflow.model import Preprocessing, Sides, backbone_digest, load_classifier, locate, preprocessing_digest
 
 OTHERS = Preprocessing(
     crop_size=Sides(64, 96),

@@ -10,13 +10,13 @@ from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.model import (
     CENTRED,
     Preprocessing,
+    Sides,
     locate,
     make_processor,
     preprocess,
     preprocessing,
     preprocessing_of,
 )
-from vjepa_mlflow.model.configuration import Sides
 from vjepa_mlflow.video import View
 
 CPU = torch.device("cpu")

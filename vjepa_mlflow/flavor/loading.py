@@ -18,6 +18,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.tracking.artifact_utils import _get_root_uri_and_artifact_path
 
 import vjepa_mlflow
+from vjepa_mlflow import video
 from vjepa_mlflow.cpus import let_idle_threads_sleep
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.config import ServingConfig, read_config
@@ -59,6 +60,11 @@ class LoadedModel(NamedTuple):
     stride: int
     model_id: str | None
     frames_per_second: float
+
+    @property
+    def sampling(self) -> video.Sampling:
+        """How its clips are taken from videos."""
+        return video.Sampling(self.model.config.frames_per_clip, self.stride, self.frames_per_second)
 
 
 def fetch_model(model_uri: str, dst_path: str | None = None) -> FetchedModel:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         take_apart,
         to_arrays,
     )
-    from vjepa_mlflow.model.configuration import Preprocessing
+    from vjepa_mlflow.model.configuration import Preprocessing, Sides
     from vjepa_mlflow.model.device import (
         autocast,
         choose_device,

@@ -37,7 +37,7 @@ def preprocess(
 
     Returns:
         float32, or uint8 where nothing is rescaled or normalised, of shape (clips, frames, 3, crop height, crop width).
-        In memory the channels are last, as in the clips: the last bits of features depend on that.
+        In memory the channels are last, whatever was done: convolutions may round by that.
     """
     cut: dict[int, Tensor] = {}
     for group in _groups(clips):
