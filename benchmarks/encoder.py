@@ -14,6 +14,7 @@ from vjepa_mlflow.features import LabelledFeatures
 from vjepa_mlflow.model import Backbone, Head, autocast, head_forms, matmul_precision, use_device
 from vjepa_mlflow.model.lean import fused_attention
 from vjepa_mlflow.recipe import PRECISIONS
+from vjepa_mlflow.training.adam import Adam
 from vjepa_mlflow.training.gradient import WindowGradient
 
 REPEATS = 8
@@ -64,7 +65,7 @@ def encoders(model, precisions, batch_sizes):
                 return model.vjepa2(pixel_values_videos=clips, skip_predictor=True).last_hidden_state
 
         with matmul_precision(precision):
-            ours = Backbone(model, precision=precision)
+            ours = Backbone.of(model, precision=precision)
             for name, encode in (("ours", ours), ("transformers", transformers)):
                 error = float((encode(exact).float() - expected).norm() / expected.norm())
                 for size in batch_sizes:
@@ -117,11 +118,11 @@ def heads(model, precisions, windows):
                     window_size=window,
                     class_weights=torch.ones(4, device=model.device),
                 )
-                optimizer = torch.optim.Adam(head.parameters(), lr=1e-5, fused=model.device.type == "cuda" or None)
+                optimizer = Adam(head.parameters())
 
                 def step() -> None:
                     gradient.compute(clips[:window])  # noqa: B023
-                    optimizer.step()  # noqa: B023
+                    optimizer.step(1e-5)  # noqa: B023
 
                 row = {"precision": precision, "window": window, "ms": milliseconds(step, clips=window)}
             print(row, flush=True)

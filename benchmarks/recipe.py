@@ -36,8 +36,8 @@ from vjepa_mlflow.features import (
 from vjepa_mlflow.model import (
     CENTRED,
     Checkpoint,
-    FrozenBackbone,
     Head,
+    LoadedBackbone,
     head_forms,
     matmul_precision,
     use_device,
@@ -188,7 +188,7 @@ class Benchmark:
 
     def _source(self, recipe: Recipe) -> FeatureSource:
         """In the form that is fastest in the long run."""
-        backbone = FrozenBackbone.of(self.model, self.preprocessing)
+        backbone = LoadedBackbone(self.model, self.preprocessing)
         return FeatureSource(backbone, recipe, form=backbone.forms(recipe.precision)[0])
 
     def _train(self, recipe: Recipe) -> dict[str, object]:

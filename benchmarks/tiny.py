@@ -30,7 +30,7 @@ from vjepa_mlflow.model import (
     CENTRED,
     TINY_FOLDER,
     Checkpoint,
-    FrozenBackbone,
+    LoadedBackbone,
     choose_device,
     from_folder,
     label_names,
@@ -121,7 +121,7 @@ def probe(checkpoint: Checkpoint, data: str, dataset: VideoDataset) -> dict[str,
     model = load_trained(checkpoint.folder)
     samples = [sample for split in dataset.splits.values() for sample in split]
     sampling = Sampling(model.config.frames_per_clip, STRIDE)
-    backbone = FrozenBackbone.of(model, checkpoint.preprocessing)
+    backbone = LoadedBackbone(model, checkpoint.preprocessing)
     encoder = Encoder(backbone, form=backbone.forms("fp32")[0], sampling=sampling, precision="fp32")
     pooled = torch.stack([features.mean(0) for features in encoder.encode(evaluation_clips(samples))])
     measured = {

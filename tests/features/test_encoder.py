@@ -7,12 +7,12 @@ from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow.data import VideoDataset
 from vjepa_mlflow.features import Clip, Encoder
-from vjepa_mlflow.model import CENTRED, FrozenBackbone, locate, preprocess
+from vjepa_mlflow.model import CENTRED, LoadedBackbone, locate, preprocess
 from vjepa_mlflow.video import Sampling, VideoError, View, read_clip
 
 
 def make_encoder(model: VJEPA2ForVideoClassification, *, precision: str) -> Encoder:
-    backbone = FrozenBackbone.of(model, locate("tiny").preprocessing)
+    backbone = LoadedBackbone(model, locate("tiny").preprocessing)
     return Encoder(backbone, form="transformers", sampling=Sampling(16, 4), precision=precision)
 
 

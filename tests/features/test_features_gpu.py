@@ -16,13 +16,13 @@ from vjepa_mlflow.features import Clip, Encoder
 from vjepa_mlflow.model import (
     CENTRED,
     Backbone,
-    FrozenBackbone,
+    LoadedBackbone,
     Preprocessing,
     from_folder,
     load_classifier,
     matmul_precision,
 )
-from vjepa_mlflow.model.forward import compare_encoders
+from vjepa_mlflow.model.forward import compare_encoders, transformers_encoder
 from vjepa_mlflow.recipe import PRECISIONS
 from vjepa_mlflow.video import Sampling, View
 
@@ -65,7 +65,7 @@ def preprocessing(vit_large: Path) -> Preprocessing:
 
 
 def make_encoder(model: VJEPA2ForVideoClassification, preprocessing: Preprocessing, *, precision: str) -> Encoder:
-    backbone = FrozenBackbone.of(model, preprocessing)
+    backbone = LoadedBackbone(model, preprocessing)
     return Encoder(backbone, form="lean", sampling=Sampling(16, 4), precision=precision)
 
 
@@ -79,8 +79,11 @@ def test_the_lean_encoder_is_taken_and_errs_no_more_than_transformers(
     large: VJEPA2ForVideoClassification, precision: str
 ) -> None:
     with matmul_precision(precision):
-        backbone = Backbone(large, precision=precision)
-        ours, transformers = compare_encoders(large, backbone), compare_encoders(large, backbone._transformers)
+        backbone = Backbone.of(large, precision=precision)
+        ours, transformers = (
+            compare_encoders(large, backbone),
+            compare_encoders(large, transformers_encoder(large, precision)),
+        )
     assert backbone.form == "lean"
     assert ours <= max(1.02 * transformers, 1.2e-5)  # in fp32, where errors are measured against transformers itself
 
@@ -89,7 +92,7 @@ def test_a_configuration_that_is_not_known_falls_back_and_says_so(
     large: VJEPA2ForVideoClassification, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(large.config, "hidden_act", "gelu_new")
-    assert Backbone(large, precision="bf16").form == "transformers"
+    assert Backbone.of(large, precision="bf16").form == "transformers"
     assert "does not know this checkpoint's configuration" in capsys.readouterr().err
 
 
@@ -97,14 +100,14 @@ def test_in_fp32_transformers_computes_where_tf32_is_not_fast(
     large: VJEPA2ForVideoClassification, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 9))
-    assert Backbone(large, precision="fp32").form == "transformers"
+    assert Backbone.of(large, precision="fp32").form == "transformers"
 
 
 def test_an_encoder_that_does_not_agree_falls_back_and_says_so(
     large: VJEPA2ForVideoClassification, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(large.config, "layer_norm_eps", 1.0)  # which transformers' modules no longer look at
-    assert Backbone(large, precision="bf16").form == "transformers"
+    assert Backbone.of(large, precision="bf16").form == "transformers"
     assert "off transformers' on this checkpoint" in capsys.readouterr().err
 
 

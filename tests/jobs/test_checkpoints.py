@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import ConstantLR
 
 from vjepa_mlflow import UserError, training
 from vjepa_mlflow.cache import own_folder
 from vjepa_mlflow.jobs import checkpoints as job
 from vjepa_mlflow.jobs.checkpoints import CHECKPOINT_INTERVAL, CheckpointClock, Checkpoints
+from vjepa_mlflow.training.adam import Adam
 
 SECONDS = 10
 """For which a test waits for another thread."""
@@ -43,8 +43,8 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def state() -> training.TrainingState:
     head: Any = torch.nn.Linear(2, 2)
-    optimizer = torch.optim.Adam(head.parameters())
-    return training.TrainingState(head, optimizer, ConstantLR(optimizer, factor=1))
+    optimizer = Adam(head.parameters())
+    return training.TrainingState(head, optimizer)
 
 
 @pytest.fixture

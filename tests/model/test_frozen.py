@@ -10,8 +10,8 @@ from helpers import environment
 from safetensors.torch import load_file, save_file
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.model import TINY_FOLDER, FrozenBackbone, from_folder, load_classifier, open_checkpoint
-from vjepa_mlflow.model.frozen import OpenedCheckpoint
+from vjepa_mlflow.model import TINY_FOLDER, LoadedBackbone, from_folder, load_classifier, open_checkpoint
+from vjepa_mlflow.model.frozen import OpenedCheckpoint, StoredBackbone
 
 LABELS = ["ape", "bee", "cat"]
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ def loads(opened: OpenedCheckpoint, monkeypatch: pytest.MonkeyPatch) -> bool:
     loaded = []
     monkeypatch.setattr("vjepa_mlflow.model.classifier.load_classifier", lambda *_, **__: loaded.append(1) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        _ = opened.backbone.loaded
+        _ = opened.backbone.model
     return bool(loaded)
 
 
@@ -86,7 +86,8 @@ def test_other_weights_are_another_backbone_whatever_their_files_time(folder: Pa
     change_weights(folder, "vjepa2.encoder.layernorm.bias", 1)
     after = open_folder(folder)
     assert after.backbone.known.backbone != before.backbone.known.backbone
-    assert after.backbone.known.backbone == FrozenBackbone.of(*after.backbone.loaded).known.backbone
+    loaded = LoadedBackbone(after.backbone.model, after.backbone.preprocessing)
+    assert after.backbone.known == loaded.known
 
 
 def test_weights_that_change_before_they_are_loaded_are_refused(folder: Path) -> None:
@@ -94,7 +95,15 @@ def test_weights_that_change_before_they_are_loaded_are_refused(folder: Path) ->
     opened = open_folder(folder)
     change_weights(folder, "vjepa2.encoder.layernorm.bias", 1)
     with pytest.raises(UserError, match=r"^model=copy: its files were changed meanwhile"):
-        _ = opened.backbone.loaded
+        _ = opened.backbone.model
+
+
+def test_the_encoders_weights_are_read_without_a_model(folder: Path) -> None:
+    backbone = (open_folder(folder), open_folder(folder))[1].backbone
+    assert isinstance(backbone, StoredBackbone)
+    weights = backbone._read_encoder()
+    assert weights.keys() == {name for name in backbone.model.state_dict() if name.startswith("vjepa2.encoder.")}
+    assert all(torch.equal(weight, backbone.model.state_dict()[name]) for name, weight in weights.items())
 
 
 def test_a_note_is_no_reason_to_take_a_head_that_is_no_number(folder: Path) -> None:

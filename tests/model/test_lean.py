@@ -1,5 +1,6 @@
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,15 @@ from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 from vjepa_mlflow.model import Backbone, Head, head_forms, lean, load_classifier, locate, training_head
 from vjepa_mlflow.model.compiled import Compiled
 from vjepa_mlflow.model.forward import TOLERANCE, compare_encoders
-from vjepa_mlflow.model.lean import LeanEncoder, LeanHead, fused_attention, knows, plain_attention, split_linear
+from vjepa_mlflow.model.lean import (
+    LeanEncoder,
+    LeanHead,
+    fused_attention,
+    knows,
+    plain_attention,
+    scaled_attention,
+    split_linear,
+)
 
 
 def make_model(**changes: object) -> VJEPA2ForVideoClassification:
@@ -34,6 +43,13 @@ def make_model(**changes: object) -> VJEPA2ForVideoClassification:
     return VJEPA2ForVideoClassification(VJEPA2Config(**sizes)).eval()
 
 
+def make_encoder(
+    model: VJEPA2ForVideoClassification, dtype: torch.dtype, attend: lean.Attention, **options: Any
+) -> LeanEncoder:
+    return LeanEncoder(model.state_dict(), model.config, dtype=dtype, attend=attend, **options)
+
+
+@pytest.mark.parametrize("is_compiled", [True, False])
 @pytest.mark.parametrize(
     ("attend", "multiply"), [(plain_attention, F.linear), (fused_attention, F.linear), (fused_attention, split_linear)]
 )
@@ -41,23 +57,30 @@ def make_model(**changes: object) -> VJEPA2ForVideoClassification:
     "changes", [{}, {"num_attention_heads": 4}, {"hidden_size": 96, "num_attention_heads": 4}, {"tubelet_size": 4}]
 )
 def test_the_lean_encoder_is_transformers_encoder(
-    changes: dict[str, object], attend: lean.Attention, multiply: lean.Multiply
+    changes: dict[str, object],
+    attend: lean.Attention,
+    multiply: lean.Multiply,
+    is_compiled: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(lean, "_compiled", lambda function: function)  # what is compiled, as it is written
     model = make_model(**changes)
-    encoder = LeanEncoder(model, dtype=torch.float32, attend=attend, multiply=multiply)
+    encoder = make_encoder(model, torch.float32, attend, multiply=multiply, is_compiled=is_compiled)
     assert compare_encoders(model, encoder) < 1e-5
 
 
-def test_in_bf16_it_errs_less_than_transformers() -> None:
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_in_bf16_it_errs_less_than_transformers(is_compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lean, "_compiled", lambda function: function)
     model = make_model()
-    ours = compare_encoders(model, LeanEncoder(model, dtype=torch.bfloat16, attend=plain_attention))
-    transformers = compare_encoders(model, Backbone(model, precision="bf16"))
+    ours = compare_encoders(model, make_encoder(model, torch.bfloat16, plain_attention, is_compiled=is_compiled))
+    transformers = compare_encoders(model, Backbone.of(model, precision="bf16"))
     assert 1e-4 < ours < transformers < TOLERANCE["bf16"]
 
 
 def test_a_wrong_encoder_is_found_out() -> None:
     model = make_model()
-    wrong = LeanEncoder(model, dtype=torch.float32, attend=plain_attention)
+    wrong = make_encoder(model, torch.float32, plain_attention)
     wrong._rotary = lean.Rotary(wrong._rotary.cos, -wrong._rotary.sin)
     assert compare_encoders(model, wrong) > max(TOLERANCE.values())
 
@@ -68,13 +91,16 @@ def gradients(head: Head, logits: Tensor) -> dict[str, Tensor]:
     return {name: one.grad.clone() for name, one in head.named_parameters() if one.grad is not None}
 
 
+@pytest.mark.parametrize("attend", [plain_attention, scaled_attention])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
-def test_the_lean_head_is_transformers_head_and_so_are_its_gradients(dtype: torch.dtype, tolerance: float) -> None:
+def test_the_lean_head_is_transformers_head_and_so_are_its_gradients(
+    dtype: torch.dtype, tolerance: float, attend: lean.Attention
+) -> None:
     model = make_model()
     head = Head.of(model)
     features = torch.randn(3, 36, 64)
     expected = head(features)
-    logits = LeanHead(head, dtype=dtype, attend=plain_attention)(features)
+    logits = LeanHead(head, dtype=dtype, attend=attend)(features)
     assert (logits - expected).norm() < tolerance * expected.norm()
     wanted, found = gradients(head, expected), gradients(head, logits)
     blind = "pooler.cross_attention_layer.cross_attn.k_proj.bias"  # softmax forgets it: its gradient is zero
@@ -109,7 +135,7 @@ def test_configurations_that_compute_something_else_are_not_known(changes: dict[
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_on_the_cpu_transformers_computes(precision: str) -> None:
     model = load_classifier(locate("tiny"), ["a", "b"], seed=0)
-    assert Backbone(model, precision=precision).form == "transformers"
+    assert Backbone.of(model, precision=precision).form == "transformers"
     head = Head.of(model)
     assert head_forms(head) == ["transformers"]
     assert not isinstance(training_head(head, precision=precision, form="transformers"), LeanHead)

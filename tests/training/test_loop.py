@@ -29,6 +29,7 @@ from vjepa_mlflow.training import (
     predict,
     read_snapshot,
 )
+from vjepa_mlflow.training.adam import Adam
 from vjepa_mlflow.training.gradient import WindowGradient
 
 CLASSES = 3
@@ -293,7 +294,7 @@ def test_training_that_is_resumed_ends_with_the_same_bits(
 def test_a_training_that_fails_in_a_window_is_resumed_before_it_and_in_a_step_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute, step = WindowGradient.compute, torch.optim.Adam.step
+    compute, step = WindowGradient.compute, Adam.step
     states: list[TrainingState] = []
 
     def fail_after(really: Callable[..., Any]) -> Callable[..., Any]:
@@ -315,7 +316,7 @@ def test_a_training_that_fails_in_a_window_is_resumed_before_it_and_in_a_step_no
     check_same(train_with_dropout(lambda _: None, resume=read_snapshot(tmp_path / "state.safetensors")), whole)
 
     states.clear()
-    monkeypatch.setattr(torch.optim.Adam, "step", fail_after(step))
+    monkeypatch.setattr(Adam, "step", fail_after(step))
     with pytest.raises(RuntimeError, match="failed"):
         train_with_dropout(states.append)
     assert not states[-1].is_whole
@@ -493,7 +494,7 @@ def test_memory_that_is_too_small_for_the_optimizer_is_told(monkeypatch: pytest.
     def too_much(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(loop, "_adam", too_much)
+    monkeypatch.setattr(loop, "Adam", too_much)
     model = tiny_model()
     with pytest.raises(UserError, match=r"^device=cpu: its memory is too small to train the head: expected more"):
         run(model, Clips(model), Clips(model))

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import ConstantLR
 
 from vjepa_mlflow.training import HostMemory, TrainingState
+from vjepa_mlflow.training.adam import Adam
 
 pytestmark = [
     pytest.mark.gpu,
@@ -16,14 +16,14 @@ pytestmark = [
 
 def test_a_snapshot_is_what_the_gpu_held_then_and_lies_in_page_locked_memory() -> None:
     head: Any = torch.nn.Linear(4096, 4096, device="cuda")
-    optimizer = torch.optim.Adam(head.parameters(), fused=True)
-    state = TrainingState(head, optimizer, ConstantLR(optimizer, factor=1))
+    optimizer = Adam(head.parameters())
+    state = TrainingState(head, optimizer)
     memory = HostMemory()
     places: set[int] = set()
     for _ in range(3):
         with state.changing():
             head(torch.randn(16, 4096, device="cuda")).square().sum().backward()
-            optimizer.step()
+            optimizer.step(1e-3)
         expected = {name: weight.clone() for name, weight in head.state_dict().items()}
         snapshot = state.snapshot(memory)
         with torch.no_grad():

@@ -83,7 +83,7 @@ class Encoder:
 
     @cached_property
     def _backbone(self) -> Backbone:
-        return Backbone(self._frozen.loaded.model, precision=self._precision, form=self._form)
+        return self._frozen.load(precision=self._precision, form=self._form)
 
     def _prepare(self) -> None:
         with suppress(torch.OutOfMemoryError):  # then the first batch will run out of memory too, and be halved
@@ -126,7 +126,7 @@ class Encoder:
     def _preprocess(self, clips: Sequence[ReadClip]) -> Tensor:
         frames, views = [clip.frames for clip in clips], [clip.view for clip in clips]
         return preprocess_beside(
-            lambda: preprocess(self._frozen.loaded.preprocessing, frames, views=views, device=self.device), self.device
+            lambda: preprocess(self._frozen.preprocessing, frames, views=views, device=self.device), self.device
         )
 
 

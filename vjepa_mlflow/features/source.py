@@ -1,6 +1,7 @@
 """Where features come from: memory, the store, or else the encoder."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import psutil
 import torch
@@ -53,7 +54,6 @@ class FeatureSource:
         self._space = feature_space(backbone, recipe, form)
         host, budget = torch.device("cpu"), int(recipe.cache_budget * 2**30)
         self._near = FeatureMemory(self._device)
-        self._near_budget = Budget(0 if recipe.cache == "off" else int(SHARE * _free_memory(self._device)))
         self._far: FeatureStore | FeatureMemory = FeatureMemory(host)
         self._far_budget = Budget(0)
         if recipe.cache == "disk":
@@ -61,14 +61,20 @@ class FeatureSource:
             self._far_budget = Budget(budget or int(SHARE * free_space(store_folder())))
         elif recipe.cache == "memory" and self._device != host:
             self._far_budget = Budget(budget or int(SHARE * _free_memory(host)))
-        elif recipe.cache == "memory" and budget:
-            self._near_budget = Budget(budget)  # the host's memory is the near one
+        is_near = recipe.cache == "memory" and self._device == host  # so that a budget for the host is for near
+        self._near_size = 0 if recipe.cache == "off" else budget if is_near and budget else None
         self.encoded = 0
         self.full = False
         self.left_out: dict[str, str] = {}
         self._skips = recipe.bad_videos == "skip"
         self._tells = recipe.cache != "off"
         self._lost: set[str] = set()  # what is there and cannot be read, nor perhaps deleted
+
+    @cached_property
+    def _near_budget(self) -> Budget:
+        """Made when first something is to be kept: by then what encodes has taken its memory."""
+        size = self._near_size
+        return Budget(int(SHARE * _free_memory(self._device)) if size is None else size)
 
     def missing(self, clips: Sequence[Clip]) -> list[Clip]:
         """The clips whose features would have to be encoded."""

@@ -50,7 +50,7 @@ class ClipClassifier:
         self._preprocessing = preprocessing
         self._precision = precision
         self._threads = threads
-        self._backbone = Backbone(model, precision=precision)
+        self._backbone = Backbone.of(model, precision=precision)
         self._head = Head.of(model).eval()
         self._captured: dict[torch.Size, Captured] = {}
         self.batch_size = batch_size if self._device.type == "cuda" else 1

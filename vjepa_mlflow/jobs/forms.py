@@ -39,9 +39,9 @@ def choose_forms(
     """
     # Before there were others, all computed in the form that is fastest in the long run.
     kept = {} if begun is None else {"encoder_form": model.LEAN, "head_form": model.LEAN, **begun}
-    clips = list(features.all_clips(prepared.dataset, recipe))
+    clips = features.all_clips(prepared.dataset, recipe)
     trained = trials * recipe.epochs * len(prepared.dataset.splits["train"])
     return Forms(
         features.choose_form(prepared.backbone, recipe, clips, begun=kept.get("encoder_form")),
-        training.choose_head_form(prepared.head, recipe, clips=trained, begun=kept.get("head_form")),
+        training.choose_head_form(prepared.head, clips=trained, begun=kept.get("head_form")),
     )

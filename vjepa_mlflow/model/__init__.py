@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         head_forms,
         training_head,
     )
-    from vjepa_mlflow.model.frozen import FrozenBackbone, OpenedCheckpoint, drawn_anew, open_checkpoint
+    from vjepa_mlflow.model.frozen import FrozenBackbone, LoadedBackbone, OpenedCheckpoint, drawn_anew, open_checkpoint
     from vjepa_mlflow.model.head import Architecture, Head, ParameterCounts
     from vjepa_mlflow.model.identity import backbone_digest, preprocessing_digest, weights_digest
     from vjepa_mlflow.model.preprocessing import CENTRED, preprocess

@@ -1,6 +1,6 @@
 """Which form of the frozen encoder, and of the head in training, computes here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +19,7 @@ from vjepa_mlflow.model.lean import (
     fused_attention,
     knows,
     plain_attention,
+    scaled_attention,
     split_linear,
 )
 
@@ -50,48 +51,84 @@ class Backbone:
     """The frozen encoder: pixels to features.
 
     Args:
-        model: on its device.
-        precision: the recipe's.
-        form: one of those that `encoder_forms` gives for the model; None for the fastest one that agrees with
-            transformers'.
+        encode: pixels of shape (clips, frames, 3, height, width) to features of shape (clips, tokens, hidden size).
+        architecture: of its model.
+        device: where it computes.
+        form: of it.
 
     Attributes:
-        dtype: of the features: bfloat16 for `bf16`, otherwise float32.
         form: as above.
     """
 
-    def __init__(self, model: "VJEPA2ForVideoClassification", *, precision: str, form: str | None = None):
-        self._model = model
-        self._precision = precision
-        self.dtype = features_dtype(precision)
-        self.form = form or fastest_form(model, precision)
-        self._lean = None if self.form == TRANSFORMERS else _lean_encoder(model, precision)
-        if self._lean is not None and self.form == LEAN:
-            self._lean.compile()
+    def __init__(
+        self, encode: Callable[[Tensor], Tensor], architecture: Architecture, device: torch.device, *, form: str
+    ):
+        self._encode = encode
+        self._architecture, self._device = architecture, device
         self._captured: dict[torch.Size, Captured] = {}
+        self.form = form
+
+    @classmethod
+    def of(cls, model: "VJEPA2ForVideoClassification", *, precision: str, form: str | None = None) -> "Backbone":
+        """That of a model on its device.
+
+        Args:
+            model: the one.
+            precision: the recipe's.
+            form: see `encoder_forms`; None for the fastest one that agrees with transformers'.
+        """
+        form = form or fastest_form(model, precision)
+        if form == TRANSFORMERS:
+            return cls(transformers_encoder(model, precision), model.config, model.device, form=form)
+        return cls.of_weights(model.state_dict(), model.config, precision=precision, form=form)
+
+    @classmethod
+    def of_weights(
+        cls, weights: Mapping[str, Tensor], architecture: Architecture, *, precision: str, form: str
+    ) -> "Backbone":
+        """That of a model's weights on their device, in a lean form."""
+        encode = lean_encoder(weights, architecture, precision, form)
+        return cls(encode, architecture, next(iter(weights.values())).device, form=form)
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Tensor:
         """Pixels of shape (clips, frames, 3, height, width) to features of shape (clips, tokens, hidden size)."""
-        if self._lean is None:
-            return self._transformers(pixels)
-        return self._capture(self._lean, pixels)(pixels).clone()
+        return self._encode(pixels) if self.form == TRANSFORMERS else self._capture(pixels)(pixels).clone()
 
     @torch.no_grad()
     def prepare(self, *, clips: int) -> None:
         """Does beforehand what the first batch of so many clips would have to wait for."""
-        if self._lean is not None and not self._captured:
-            self._capture(self._lean, _random_pixels(self._model, clips))
+        if self.form != TRANSFORMERS and not self._captured:
+            self._capture(_random_pixels(self._architecture, self._device, clips))
 
-    def _capture(self, lean: LeanEncoder, pixels: Tensor) -> Captured:
+    def _capture(self, pixels: Tensor) -> Captured:
         if pixels.shape not in self._captured:
-            self._captured[pixels.shape] = Captured(lean, pixels)
+            self._captured[pixels.shape] = Captured(self._encode, pixels)
         return self._captured[pixels.shape]
 
-    def _transformers(self, pixels: Tensor) -> Tensor:
-        with autocast(pixels.device, self._precision):
-            hidden = self._model.vjepa2(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state
-        return hidden.to(self.dtype)
+
+def transformers_encoder(model: "VJEPA2ForVideoClassification", precision: str) -> Callable[[Tensor], Tensor]:
+    """A model's own encoder, which computes in the recipe's precision."""
+
+    def encode(pixels: Tensor) -> Tensor:
+        with autocast(pixels.device, precision):
+            hidden = model.vjepa2(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state
+        return hidden.to(features_dtype(precision))
+
+    return encode
+
+
+def lean_encoder(weights: Mapping[str, Tensor], architecture: Architecture, precision: str, form: str) -> LeanEncoder:
+    """The encoder of a model's weights in one of the lean forms."""
+    attend, multiply = _FASTEST[precision]
+    return LeanEncoder(
+        weights,
+        architecture,
+        dtype=features_dtype(precision),
+        attend=attend,
+        multiply=multiply,
+        is_compiled=form == LEAN,
+    )
 
 
 def features_dtype(precision: str) -> torch.dtype:
@@ -99,7 +136,7 @@ def features_dtype(precision: str) -> torch.dtype:
 
 
 def fastest_form(model: "VJEPA2ForVideoClassification", precision: str) -> str:
-    """The form that is fastest in the long run, of those that agree with transformers' on this checkpoint."""
+    """The form that is fastest in the long run, if it agrees with transformers' on this checkpoint."""
     form = encoder_forms(model.config, model.device, precision)[0]
     return TRANSFORMERS if form != TRANSFORMERS and not agrees(model, precision) else form
 
@@ -131,7 +168,8 @@ def form_for(forms: Sequence[str], clips: int, *, compiling_pays: int) -> str:
 
 def agrees(model: "VJEPA2ForVideoClassification", precision: str) -> bool:
     """Whether the lean encoder's features of a clip are transformers', but for rounding; told where they are not."""
-    difference, tolerance = compare_encoders(model, _lean_encoder(model, precision)), TOLERANCE[precision]
+    encode = lean_encoder(model.state_dict(), model.config, precision, EAGER)
+    difference, tolerance = compare_encoders(model, encode), TOLERANCE[precision]
     if difference <= tolerance:
         return True
     remark(
@@ -141,11 +179,6 @@ def agrees(model: "VJEPA2ForVideoClassification", precision: str) -> bool:
     return False
 
 
-def _lean_encoder(model: "VJEPA2ForVideoClassification", precision: str) -> LeanEncoder:
-    attend, multiply = _FASTEST[precision]
-    return LeanEncoder(model, dtype=features_dtype(precision), attend=attend, multiply=multiply)
-
-
 @torch.no_grad()
 def compare_encoders(model: "VJEPA2ForVideoClassification", encode: Callable[[Tensor], Tensor]) -> float:
     """How far an encoder's features of one random clip are from those of transformers in fp32.
@@ -153,17 +186,17 @@ def compare_encoders(model: "VJEPA2ForVideoClassification", encode: Callable[[Te
     Returns:
         The norm of the difference as a share of the features' norm.
     """
-    pixels = _random_pixels(model, 1)
+    pixels = _random_pixels(model.config, model.device, 1)
     found = encode(pixels).float()
     with matmul_precision("fp32"):
         expected = model.vjepa2(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state
     return ((found - expected).norm() / expected.norm()).item()
 
 
-def _random_pixels(model: "VJEPA2ForVideoClassification", clips: int) -> Tensor:
-    config = model.config
-    shape = (clips, config.frames_per_clip, config.in_chans, config.crop_size, config.crop_size)
-    return torch.randn(shape, device=model.device, generator=torch.Generator(model.device).manual_seed(0))
+def _random_pixels(architecture: Architecture, device: torch.device, clips: int) -> Tensor:
+    side = architecture.crop_size
+    shape = (clips, architecture.frames_per_clip, architecture.in_chans, side, side)
+    return torch.randn(shape, device=device, generator=torch.Generator(device).manual_seed(0))
 
 
 def _gains(device: torch.device, precision: str) -> bool:
@@ -189,11 +222,9 @@ def training_head(head: Head, *, precision: str, form: str) -> Callable[[Tensor]
     """
     if form == TRANSFORMERS:
         return _WholeHead(head, precision)
-    if form == EAGER:
-        return LeanHead(head, dtype=features_dtype(precision), attend=plain_attention)
-    lean = LeanHead(head, dtype=features_dtype(precision), attend=_compiled_attention(head.architecture, precision))
-    lean.compile()
-    return lean
+    is_compiled = form == LEAN
+    attend = _compiled_attention(head.architecture, precision) if is_compiled else scaled_attention
+    return LeanHead(head, dtype=features_dtype(precision), attend=attend, is_compiled=is_compiled)
 
 
 def _compiled_attention(architecture: Architecture, precision: str) -> Attention:

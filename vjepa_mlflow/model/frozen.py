@@ -4,19 +4,20 @@ What a checkpoint's files hold is looked at once, as a whole, and noted by what 
 there, the head's weights are all that is read of it again, and transformers is not imported.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
 
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.model.checkpoint import Checkpoint, choose_weights
 from vjepa_mlflow.model.configuration import CONFIG_FILE, PROCESSOR_FILE, Preprocessing, read_configuration
-from vjepa_mlflow.model.forward import EAGER, TRANSFORMERS, agrees, encoder_forms
+from vjepa_mlflow.model.forward import EAGER, TRANSFORMERS, Backbone, agrees, encoder_forms
 from vjepa_mlflow.model.head import Architecture, Head, draw_classifier
 from vjepa_mlflow.model.noted import note_of, notes_folder, state_of
 from vjepa_mlflow.model.weights import StoredWeights, check_finite, open_weights, read_weights
@@ -25,13 +26,6 @@ if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification
 
 _CLASSIFIER = frozenset({"classifier.weight", "classifier.bias"})
-
-
-class Loaded(NamedTuple):
-    """A model on its device, whose backbone encodes, and its preprocessing."""
-
-    model: "VJEPA2ForVideoClassification"
-    preprocessing: Preprocessing
 
 
 class KnownBackbone(NamedTuple):
@@ -57,36 +51,34 @@ class _Agreement(NamedTuple):
 class FrozenBackbone:
     """The frozen encoder of a model, known by its digests before it is loaded.
 
-    Args:
+    Attributes:
         architecture: of the model.
         device: where it computes.
-        known: what is known of it.
-        load: makes it.
-
-    Attributes:
-        architecture: as above.
-        device: as above.
-        known: as above.
+        known: what it is.
+        model: the model, on its device.
+        preprocessing: what is done to its frames.
     """
 
-    def __init__(
-        self, architecture: Architecture, device: torch.device, known: KnownBackbone, load: Callable[[], Loaded]
-    ):
-        self.architecture = architecture
-        self.device = device
-        self.known = known
-        self._load = load
-
-    @classmethod
-    def of(cls, model: "VJEPA2ForVideoClassification", preprocessing: Preprocessing) -> "FrozenBackbone":
-        """That of a model on its device."""
-        loaded = Loaded(model, preprocessing)
-        return cls(model.config, model.device, _know(loaded), lambda: loaded)
+    architecture: Architecture
+    device: torch.device
+    model: "VJEPA2ForVideoClassification"
+    preprocessing: Preprocessing
 
     @cached_property
-    def loaded(self) -> Loaded:
-        """The model, loaded when it is first asked for."""
-        return self._load()
+    def known(self) -> KnownBackbone:
+        from vjepa_mlflow.model.identity import backbone_digest, preprocessing_digest
+
+        parameters = sum(weight.numel() for weight in self.model.vjepa2.parameters())
+        return KnownBackbone(backbone_digest(self.model), preprocessing_digest(self.preprocessing), parameters)
+
+    def load(self, *, precision: str, form: str) -> Backbone:
+        """Loads the encoder.
+
+        Args:
+            precision: the recipe's.
+            form: one of its `forms`.
+        """
+        return Backbone.of(self.model, precision=precision, form=form)
 
     def forms(self, precision: str) -> list[str]:
         """The forms in which it may encode here, the one that is fastest in the long run first: see `encoder_forms`."""
@@ -99,9 +91,77 @@ class FrozenBackbone:
         note = note_of("agreement", self.known.backbone, precision, torch.cuda.get_device_name(self.device), *versions)
         found = read_note(note, _Agreement)
         if found is None or found.answer != "yes":  # a disagreement is told each time
-            found = _Agreement("yes" if agrees(self.loaded.model, precision) else "no")
+            found = _Agreement("yes" if agrees(self.model, precision) else "no")
             write_note(note, found._asdict(), within=notes_folder())
         return found.answer == "yes"
+
+
+class LoadedBackbone(FrozenBackbone):
+    """That of a model on its device.
+
+    Args:
+        model: the one.
+        preprocessing: what is done to its frames.
+    """
+
+    def __init__(self, model: "VJEPA2ForVideoClassification", preprocessing: Preprocessing):
+        self.model, self.preprocessing = model, preprocessing
+        self.architecture, self.device = model.config, model.device
+
+
+class StoredBackbone(FrozenBackbone):
+    """That of a checkpoint which is known to be whole.
+
+    Args:
+        checkpoint: the one.
+        labels: the classes of the model, where it is loaded as one.
+        seed: likewise, of what is drawn of it.
+        device: where it computes.
+        known: what it is.
+        note: where that is noted, which is another place when a file of the checkpoint is another one.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        labels: list[str],
+        *,
+        seed: int,
+        device: torch.device,
+        known: KnownBackbone,
+        note: Path,
+    ):
+        self.architecture = read_configuration(checkpoint.about, checkpoint.folder).architecture
+        self.preprocessing = checkpoint.preprocessing
+        self.device = device
+        self.known = known
+        self._checkpoint, self._labels, self._seed, self._note = checkpoint, labels, seed, note
+
+    def load(self, *, precision: str, form: str) -> Backbone:
+        if form == TRANSFORMERS:
+            return super().load(precision=precision, form=form)
+        return Backbone.of_weights(self._read_encoder(), self.architecture, precision=precision, form=form)
+
+    def _read_encoder(self) -> dict[str, Tensor]:
+        about, folder = self._checkpoint.about, self._checkpoint.folder
+        stored = open_weights(about, choose_weights(about, folder))
+        names = [name for name in stored.shapes if name.startswith("vjepa2.encoder.")]
+        weights = {name: weight.to(self.device) for name, weight in read_weights(stored, names).items()}
+        self._check_unchanged()
+        return weights
+
+    @cached_property
+    def model(self) -> "VJEPA2ForVideoClassification":
+        from vjepa_mlflow.model.classifier import load_classifier
+
+        model = load_classifier(self._checkpoint, self._labels, seed=self._seed).to(self.device)
+        self._check_unchanged()
+        return model
+
+    def _check_unchanged(self) -> None:
+        if _note_of_files(self._checkpoint) != self._note:
+            about = self._checkpoint.about
+            raise UserError(f"{about}: its files were changed meanwhile: expected them to stay as they are")
 
 
 class OpenedCheckpoint(NamedTuple):
@@ -125,34 +185,15 @@ def open_checkpoint(checkpoint: Checkpoint, labels: list[str], *, seed: int, dev
     note = _note_of_files(checkpoint)
     known = read_note(note, KnownBackbone)
     head = None if known is None else _read_head(checkpoint, labels, seed)
-
-    def load() -> Loaded:
-        from vjepa_mlflow.model.classifier import load_classifier
-
-        return Loaded(load_classifier(checkpoint, labels, seed=seed).to(device), checkpoint.preprocessing)
-
-    def load_what_is_known() -> Loaded:
-        loaded = load()
-        if _note_of_files(checkpoint) != note:
-            raise UserError(f"{checkpoint.about}: its files were changed meanwhile: expected them to stay as they are")
-        return loaded
-
     if known is not None and head is not None:
-        architecture = read_configuration(checkpoint.about, checkpoint.folder).architecture
-        backbone = FrozenBackbone(architecture, device, known, load_what_is_known)
-        return OpenedCheckpoint(head.to(device), backbone)
-    loaded = load()
-    backbone = FrozenBackbone.of(*loaded)
-    write_note(note, backbone.known._asdict(), within=notes_folder())
-    return OpenedCheckpoint(Head.of(loaded.model), backbone)
+        stored = StoredBackbone(checkpoint, labels, seed=seed, device=device, known=known, note=note)
+        return OpenedCheckpoint(head.to(device), stored)
+    from vjepa_mlflow.model.classifier import load_classifier
 
-
-def _know(loaded: Loaded) -> KnownBackbone:
-    from vjepa_mlflow.model.identity import backbone_digest, preprocessing_digest
-
-    model = loaded.model
-    parameters = sum(weight.numel() for weight in model.vjepa2.parameters())
-    return KnownBackbone(backbone_digest(model), preprocessing_digest(loaded.preprocessing), parameters)
+    model = load_classifier(checkpoint, labels, seed=seed).to(device)
+    loaded = LoadedBackbone(model, checkpoint.preprocessing)
+    write_note(note, loaded.known._asdict(), within=notes_folder())
+    return OpenedCheckpoint(Head.of(model), loaded)
 
 
 def drawn_anew(checkpoint: Checkpoint, labels: Sequence[str]) -> list[str]:

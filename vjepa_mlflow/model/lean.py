@@ -6,8 +6,8 @@ fp32; query, key and value are one product; everything between the products may 
 products may be put together from TF32 ones.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,9 +16,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vjepa_mlflow.model.device import matmul_precision
 from vjepa_mlflow.model.head import Architecture, Head
-
-if TYPE_CHECKING:
-    from transformers import VJEPA2ForVideoClassification
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries, keys and values of shape (clips, heads, tokens, head size) to values of the same shape."""
@@ -75,13 +72,14 @@ class Tubelet(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """What a block is compiled for, besides the shape of its input."""
+    """What a block computes with, and is compiled for, besides the shape of its input."""
 
     heads: int
     eps: float
     dtype: torch.dtype
     attend: Attention
     multiply: Multiply
+    is_compiled: bool
 
 
 def knows(config: Architecture) -> bool:
@@ -104,7 +102,7 @@ def embed(pixels: Tensor, patches: Affine, tubelet: Tubelet, sizes: Sizes) -> Te
     parts = pixels.unflatten(1, (-1, depth)).unflatten(-2, (-1, side)).unflatten(-1, (-1, side))
     # clips, time, frame, channel, row, y, column, x -> clips, time, row, column, channel, frame, y, x
     tokens = parts.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
-    return _exact_linear(tokens.to(sizes.dtype), patches, sizes)
+    return _exact_linear(tokens.to(sizes.dtype), patches, sizes).float()
 
 
 def block(hidden: Tensor, weights: BlockWeights, rotary: Rotary | None, sizes: Sizes) -> Tensor:
@@ -113,7 +111,8 @@ def block(hidden: Tensor, weights: BlockWeights, rotary: Rotary | None, sizes: S
     qkv = _linear(_norm(hidden, weights.norm1, sizes), weights.qkv, sizes)
     query, key, value = qkv.view(clips, tokens, 3, sizes.heads, size // sizes.heads).unbind(2)
     if rotary is not None:
-        query, key = _rotate(query, rotary), _rotate(key, rotary)
+        rotate = _rotate if sizes.is_compiled else _rotate_in_few_passes
+        query, key = rotate(query, rotary), rotate(key, rotary)
     attended = sizes.attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
     hidden = hidden + _exact_linear(attended.transpose(1, 2).reshape(clips, tokens, size), weights.out, sizes)
     return hidden + _mlp(_norm(hidden, weights.norm2, sizes), weights.fc1, weights.fc2, sizes)
@@ -146,7 +145,12 @@ def _linear(inputs: Tensor, layer: Affine, sizes: Sizes) -> Tensor:
 
 
 def _exact_linear(inputs: Tensor, layer: Affine, sizes: Sizes) -> Tensor:
-    """With the bias added in fp32, where compilation makes it free: it joins what comes next."""
+    """With the bias added in fp32, where compilation makes it free: it joins what comes next.
+
+    By itself it would be a pass over memory, and is left to the product.
+    """
+    if not sizes.is_compiled:
+        return _linear(inputs, layer, sizes)
     return sizes.multiply(inputs, layer.weight.to(inputs.dtype)).float() + layer.bias
 
 
@@ -159,6 +163,12 @@ def _rotate(heads: Tensor, rotary: Rotary) -> Tensor:
     exact = heads.float()
     swapped = exact.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
     return (exact * rotary.cos[:, None] + swapped * rotary.sin[:, None]).to(heads.dtype)
+
+
+def _rotate_in_few_passes(heads: Tensor, rotary: Rotary) -> Tensor:
+    """Does the same where each operation by itself goes through all of memory."""
+    swapped = heads.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return torch.addcmul(heads * rotary.cos[:, None], swapped, rotary.sin[:, None]).to(heads.dtype)
 
 
 def make_rotary(config: Architecture, device: torch.device) -> Rotary:
@@ -183,36 +193,36 @@ class LeanEncoder:
     """The frozen encoder of a classifier: pixels to features.
 
     Args:
-        model: on its device.
+        weights: the classifier's, by their names, those of the encoder at least, on one device.
+        architecture: of the classifier.
         dtype: of the products, and of the features.
         attend: `fused_attention` or another.
         multiply: `F.linear`, or `split_linear`; TF32 products are allowed inside, so in fp32 the one is TF32 on a GPU,
             the other puts fp32 together from it.
+        is_compiled: whether what lies between products is compiled.
     """
 
     def __init__(
         self,
-        model: "VJEPA2ForVideoClassification",
+        weights: Mapping[str, Tensor],
+        architecture: Architecture,
         *,
         dtype: torch.dtype,
         attend: Attention,
         multiply: Multiply = F.linear,
+        is_compiled: bool = False,
     ):
-        config, encoder = model.config, model.vjepa2.encoder
-        patches = encoder.embeddings.patch_embeddings.proj
-        self._tubelet = Tubelet(config.tubelet_size, config.patch_size)
-        self._patches = Affine(patches.weight.detach().flatten(1).to(dtype), patches.bias.detach())
-        self._rotary = make_rotary(config, model.device)
-        self._blocks = [_encoder_block(layer, dtype) for layer in encoder.layer]
-        self._norm = _affine(encoder.layernorm)
-        self._sizes = Sizes(config.num_attention_heads, config.layer_norm_eps, dtype, attend, multiply)
-        self._embed: Callable[..., Tensor] = embed
-        self._block: Callable[..., Tensor] = block
-
-    def compile(self) -> None:
-        from vjepa_mlflow.model.compiled import compiled
-
-        self._embed, self._block = compiled(embed), compiled(block)
+        patches = _affine_of(weights, "embeddings.patch_embeddings.proj")
+        self._tubelet = Tubelet(architecture.tubelet_size, architecture.patch_size)
+        self._patches = Affine(patches.weight.flatten(1).to(dtype), patches.bias)
+        self._rotary = make_rotary(architecture, patches.weight.device)
+        layers = range(architecture.num_hidden_layers)
+        self._blocks = [_encoder_block(weights, f"layer.{index}", dtype) for index in layers]
+        self._norm = _affine_of(weights, "layernorm")
+        heads, eps = architecture.num_attention_heads, architecture.layer_norm_eps
+        self._sizes = Sizes(heads, eps, dtype, attend, multiply, is_compiled)
+        self._embed = _compiled(embed) if is_compiled else embed
+        self._block = _compiled(block) if is_compiled else block
 
     @torch.no_grad()
     @matmul_precision("tf32")
@@ -224,26 +234,29 @@ class LeanEncoder:
         return _norm(hidden, self._norm, self._sizes)
 
 
+def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    from vjepa_mlflow.model.compiled import compiled
+
+    return compiled(function)
+
+
 class LeanHead:
     """The head of a classifier, for training: features to logits, with gradients for the head's own parameters.
 
     Args:
         head: pooler and classifier.
         dtype: of the products.
-        attend: one whose gradients are the same every time: `plain_attention` or `compiled.flexible_attention`.
+        attend: one whose gradients are the same every time, such as `plain_attention`.
+        is_compiled: whether what lies between products is compiled.
     """
 
-    def __init__(self, head: Head, *, dtype: torch.dtype, attend: Attention):
-        config = head.architecture
+    def __init__(self, head: Head, *, dtype: torch.dtype, attend: Attention, is_compiled: bool = False):
+        architecture = head.architecture
+        heads, eps = architecture.num_attention_heads, architecture.layer_norm_eps
         self._head = head
-        self._sizes = Sizes(config.num_attention_heads, config.layer_norm_eps, dtype, attend, F.linear)
-        self._block: Callable[..., Tensor] = block
-        self._pool: Callable[..., Tensor] = pool
-
-    def compile(self) -> None:
-        from vjepa_mlflow.model.compiled import compiled
-
-        self._block, self._pool = compiled(block), compiled(pool)
+        self._sizes = Sizes(heads, eps, dtype, attend, F.linear, is_compiled)
+        self._block = _compiled(block) if is_compiled else block
+        self._pool = _compiled(pool) if is_compiled else pool
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features of shape (clips, tokens, hidden size) to logits of shape (clips, classes), fp32."""
@@ -263,21 +276,32 @@ def _stacked(*layers: Layer) -> Affine:
     return Affine(torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers]))
 
 
-def _encoder_block(layer: Layer, dtype: torch.dtype) -> BlockWeights:
-    attention, mlp = layer.attention, layer.mlp
+def _affine_of(weights: Mapping[str, Tensor], name: str) -> Affine:
+    """Those of a layer of the encoder."""
+    return Affine(weights[f"vjepa2.encoder.{name}.weight"], weights[f"vjepa2.encoder.{name}.bias"])
+
+
+def _encoder_block(weights: Mapping[str, Tensor], name: str, dtype: torch.dtype) -> BlockWeights:
+    norm1, query, key, value, out, norm2, fc1, fc2 = (
+        _affine_of(weights, f"{name}.{part}")
+        for part in (
+            "norm1",
+            "attention.query",
+            "attention.key",
+            "attention.value",
+            "attention.proj",
+            "norm2",
+            "mlp.fc1",
+            "mlp.fc2",
+        )
+    )
 
     def cast(affine: Affine) -> Affine:
         """The weight of a product is cast once; biases, like norms, stay as they are."""
-        return Affine(affine.weight.detach().to(dtype), affine.bias)
+        return Affine(affine.weight.to(dtype), affine.bias)
 
-    return BlockWeights(
-        _affine(layer.norm1),
-        cast(_stacked(attention.query, attention.key, attention.value)),
-        cast(_affine(attention.proj)),
-        _affine(layer.norm2),
-        cast(_affine(mlp.fc1)),
-        cast(_affine(mlp.fc2)),
-    )
+    qkv = Affine(*map(torch.cat, zip(query, key, value, strict=True)))
+    return BlockWeights(norm1, cast(qkv), cast(out), norm2, cast(fc1), cast(fc2))
 
 
 def _pooler_block(layer: Layer) -> BlockWeights:
@@ -339,3 +363,8 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention written out. It keeps the scores, and its gradients are the same every time."""
     scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
     return scores.softmax(dim=-1) @ value
+
+
+def scaled_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """`plain_attention` with fewer passes over the scores, where nothing is compiled: the queries are scaled."""
+    return (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1) @ value

@@ -11,13 +11,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from vjepa_mlflow.cache import write_atomically
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.model import Head, weights_digest
 from vjepa_mlflow.tensors import header, read_metadata
+from vjepa_mlflow.training.adam import Adam
 from vjepa_mlflow.training.predictions import Predictions, gather
 from vjepa_mlflow.training.ranking import rank
 
@@ -71,7 +70,6 @@ class TrainingState:
     Attributes:
         head: in training.
         optimizer: its optimizer.
-        scheduler: of the learning rate.
         epochs: the metrics of epoch 1, 2, ... so far.
         steps: of the optimizer, so far.
         begun: the epoch after those.
@@ -79,8 +77,7 @@ class TrainingState:
     """
 
     head: Head
-    optimizer: Optimizer
-    scheduler: LRScheduler
+    optimizer: Adam
     epochs: list[dict[str, float]] = field(default_factory=list)
     steps: int = 0
     begun: OpenEpoch = field(default_factory=OpenEpoch)
@@ -138,15 +135,11 @@ class TrainingState:
         Args:
             memory: where it is to lie, instead of an earlier one of this training; None for new memory.
         """
-        optimizer = self.optimizer.state_dict()
-        moments = {
-            f"{index}.{name}": value for index, values in optimizer["state"].items() for name, value in values.items()
-        }
         outputs = gather(self.begun.outputs)._asdict() if self.begun.outputs else {}
         parts: dict[str, Mapping[str, Tensor]] = {
             "head": self.head.state_dict(),
             "best": self._best.weights if self._best else {},
-            "optimizer": moments,
+            "optimizer": self.optimizer.moments(),
             "outputs": outputs,
             "random": self._random,
         }
@@ -158,8 +151,6 @@ class TrainingState:
             "begun": {
                 name: value for name, value in asdict(replace(self.begun, outputs=[])).items() if name != "outputs"
             },
-            "param_groups": optimizer["param_groups"],
-            "scheduler": self.scheduler.state_dict(),
         }
         tensors = {f"{part}.{name}": value for part, kept in parts.items() for name, value in kept.items()}
         return Snapshot((memory or HostMemory()).copy(tensors, best_epoch=best_epoch), json.dumps(about))
@@ -172,13 +163,8 @@ class TrainingState:
     def _load(self, kept: "Snapshot") -> None:
         device = self._device
         self.head.load_state_dict(kept.part("head"))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in kept.part("optimizer").items():
-            index, _, key = name.partition(".")
-            moments.setdefault(int(index), {})[key] = value
+        self.optimizer.load(kept.part("optimizer"))
         about = json.loads(kept.about)
-        self.optimizer.load_state_dict({"state": moments, "param_groups": about["param_groups"]})
-        self.scheduler.load_state_dict(about["scheduler"])
         self.epochs, self.steps = about["epochs"], about["steps"]
         outputs = {name: value.to(device) for name, value in kept.part("outputs").items()}
         self.begun = OpenEpoch(**about["begun"], outputs=[Predictions(**outputs)] if outputs else [])
