@@ -39,7 +39,6 @@ from vjepa_mlflow.model import (
     Head,
     LoadedBackbone,
     head_forms,
-    load_processor,
     matmul_precision,
     use_device,
 )
@@ -119,7 +118,7 @@ class Benchmark:
     def __init__(self, checkpoint: Checkpoint, dataset: VideoDataset, recipe: Recipe, device: torch.device):
         self.dataset, self.recipe, self.device = dataset, recipe, device
         self.model, self.processor = common.load(checkpoint, dataset.labels, device)
-        self.cpu_processor = load_processor(checkpoint)
+        self.preprocessing = checkpoint.preprocessing
         self.head = Head.of(self.model)
         self.first = {name: value.clone() for name, value in self.head.state_dict().items()}
         self.train_clips = len(dataset.splits["train"]) * recipe.epochs
@@ -169,7 +168,7 @@ class Benchmark:
     def _card_clips(self, clips: Sequence[Clip], labels: Sequence[int], reader: card_loop.Reader) -> card_loop.Clips:
         return card_loop.Clips(
             [card_clip(clip, label) for clip, label in zip(clips, labels, strict=True)],
-            self.cpu_processor,
+            self.processor,
             num_frames=self.model.config.frames_per_clip,
             stride=self.recipe.stride,
             reader=reader,
@@ -189,7 +188,7 @@ class Benchmark:
 
     def _source(self, recipe: Recipe) -> FeatureSource:
         """In the form that is fastest in the long run."""
-        backbone = LoadedBackbone(self.model, self.processor)
+        backbone = LoadedBackbone(self.model, self.preprocessing)
         return FeatureSource(backbone, recipe, form=backbone.forms(recipe.precision)[0])
 
     def _train(self, recipe: Recipe) -> dict[str, object]:

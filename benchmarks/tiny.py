@@ -102,7 +102,8 @@ def run(checkpoint: Checkpoint, demo: VideoDataset, *, seed: int) -> dict[str, o
 
 def shuffled_accuracy(model_uri: str, samples: list[Sample]) -> float:
     """Accuracy on videos whose frames are shuffled before the model sees them."""
-    model, processor, *_ = flavor.load_model(model_uri)
+    fetched = flavor.fetch_model(model_uri)
+    model, preprocessing = flavor.load_fetched(fetched), fetched.preprocessing()
     names = label_names(model.config)
     torch.manual_seed(0)
     hits = 0
@@ -110,17 +111,17 @@ def shuffled_accuracy(model_uri: str, samples: list[Sample]) -> float:
         frames = read_clip(sample.path, num_frames=model.config.frames_per_clip, stride=STRIDE)
         shuffled = torch.from_numpy(frames)[torch.randperm(len(frames))]
         with torch.no_grad():
-            logits = model(preprocess(processor, [shuffled], views=[CENTRED], device=torch.device("cpu"))).logits
+            logits = model(preprocess(preprocessing, [shuffled], views=[CENTRED], device=torch.device("cpu"))).logits
         hits += names[int(logits.argmax())] == sample.label
     return hits / len(samples)
 
 
 def probe(checkpoint: Checkpoint, data: str, dataset: VideoDataset) -> dict[str, object]:
     """Fits a linear classifier to the mean-pooled features of all videos of a data set."""
-    model, processor = load_trained(checkpoint.folder), load_processor(checkpoint)
+    model = load_trained(checkpoint.folder)
     samples = [sample for split in dataset.splits.values() for sample in split]
     sampling = Sampling(model.config.frames_per_clip, STRIDE)
-    backbone = LoadedBackbone(model, processor)
+    backbone = LoadedBackbone(model, checkpoint.preprocessing)
     encoder = Encoder(backbone, form=backbone.forms("fp32")[0], sampling=sampling, precision="fp32")
     pooled = torch.stack([features.mean(0) for features in encoder.encode(evaluation_clips(samples))])
     measured = {

@@ -7,12 +7,12 @@ from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow.data import VideoDataset
 from vjepa_mlflow.features import Clip, Encoder
-from vjepa_mlflow.model import CENTRED, LoadedBackbone, load_processor, locate, preprocess
+from vjepa_mlflow.model import CENTRED, LoadedBackbone, locate, preprocess
 from vjepa_mlflow.video import Sampling, VideoError, View, read_clip
 
 
 def make_encoder(model: VJEPA2ForVideoClassification, *, precision: str) -> Encoder:
-    backbone = LoadedBackbone(model, load_processor(locate("tiny")))
+    backbone = LoadedBackbone(model, locate("tiny").preprocessing)
     return Encoder(backbone, form="transformers", sampling=Sampling(16, 4), precision=precision)
 
 
@@ -29,8 +29,7 @@ def test_features_are_the_backbones_last_hidden_state(
     assert len(features) == 3
     for clip, feature in zip(clips, features, strict=True):
         frames = torch.from_numpy(read_clip(clip.sample.path, num_frames=16, stride=4, position=0.2))
-        processor = load_processor(locate("tiny"))
-        pixels = preprocess(processor, [frames], views=[clip.view], device=torch.device("cpu"))
+        pixels = preprocess(locate("tiny").preprocessing, [frames], views=[clip.view], device=torch.device("cpu"))
         with torch.no_grad():
             expected = model.vjepa2(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state[0]
         assert torch.equal(feature, expected)

@@ -8,7 +8,7 @@ from subprocess import Popen
 import pytest
 import torch
 from helpers import environment, gpu_memory_left, gpu_memory_needed
-from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow import Recipe, extract
 from vjepa_mlflow.data import VideoDataset
@@ -17,9 +17,9 @@ from vjepa_mlflow.model import (
     CENTRED,
     Backbone,
     LoadedBackbone,
+    Preprocessing,
     from_folder,
     load_classifier,
-    load_processor,
     matmul_precision,
 )
 from vjepa_mlflow.model.forward import compare_encoders, transformers_encoder
@@ -60,12 +60,12 @@ def large(vit_large: Path) -> VJEPA2ForVideoClassification:
 
 
 @pytest.fixture(scope="module")
-def processor(vit_large: Path) -> VJEPA2VideoProcessor:
-    return load_processor(from_folder("large", vit_large))
+def preprocessing(vit_large: Path) -> Preprocessing:
+    return from_folder("large", vit_large).preprocessing
 
 
-def make_encoder(model: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor, *, precision: str) -> Encoder:
-    backbone = LoadedBackbone(model, processor)
+def make_encoder(model: VJEPA2ForVideoClassification, preprocessing: Preprocessing, *, precision: str) -> Encoder:
+    backbone = LoadedBackbone(model, preprocessing)
     return Encoder(backbone, form="lean", sampling=Sampling(16, 4), precision=precision)
 
 
@@ -112,9 +112,9 @@ def test_an_encoder_that_does_not_agree_falls_back_and_says_so(
 
 
 def test_a_clips_features_do_not_depend_on_the_others(
-    large: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor, clips: list[Clip]
+    large: VJEPA2ForVideoClassification, preprocessing: Preprocessing, clips: list[Clip]
 ) -> None:
-    encoder = make_encoder(large, processor, precision="bf16")
+    encoder = make_encoder(large, preprocessing, precision="bf16")
     together = list(encoder.encode(clips))
     backwards = list(encoder.encode(clips[::-1]))[::-1]
     alone = next(encoder.encode(clips[3:4]))
@@ -123,12 +123,12 @@ def test_a_clips_features_do_not_depend_on_the_others(
 
 
 def test_when_memory_runs_out_the_batch_is_halved(
-    vit_short: Path, processor: VJEPA2VideoProcessor, clips: list[Clip], capsys: pytest.CaptureFixture[str]
+    vit_short: Path, preprocessing: Preprocessing, clips: list[Clip], capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = load_classifier(from_folder("short", vit_short), ["a", "b"], seed=0).to("cuda:0")
-    whole = make_encoder(short, processor, precision="fp32")
+    whole = make_encoder(short, preprocessing, precision="fp32")
     expected, enough = gpu_memory_needed(lambda: list(whole.encode(clips)))
-    encoder = make_encoder(short, processor, precision="fp32")
+    encoder = make_encoder(short, preprocessing, precision="fp32")
     with gpu_memory_left(0.6 * enough):
         features = list(encoder.encode(clips))
     assert encoder.batch_size < whole.batch_size

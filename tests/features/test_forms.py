@@ -10,7 +10,7 @@ from vjepa_mlflow.data import VideoDataset
 from vjepa_mlflow.features import Clip, choose_form, evaluation_clips
 from vjepa_mlflow.features.forms import COMPILING_PAYS, feature_space
 from vjepa_mlflow.features.store import FeatureStore
-from vjepa_mlflow.model import FrozenBackbone, LoadedBackbone, load_processor, locate
+from vjepa_mlflow.model import FrozenBackbone, LoadedBackbone, locate
 
 PAYS = COMPILING_PAYS["fp32"]
 
@@ -19,7 +19,7 @@ PAYS = COMPILING_PAYS["fp32"]
 def backbone(model: VJEPA2ForVideoClassification, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> FrozenBackbone:
     """One that could be compiled, as on a GPU."""
     monkeypatch.setattr(FrozenBackbone, "forms", lambda *_: ["lean", "eager"])
-    return LoadedBackbone(model, load_processor(locate("tiny")))
+    return LoadedBackbone(model, locate("tiny").preprocessing)
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from transformers import VJEPA2ForVideoClassification
 from vjepa_mlflow import Recipe
 from vjepa_mlflow.data import VideoDataset
 from vjepa_mlflow.features import Clip, EvaluationSet, FeatureSource, TrainingSet
-from vjepa_mlflow.model import CENTRED, LoadedBackbone, load_processor, locate
+from vjepa_mlflow.model import CENTRED, LoadedBackbone, locate
 
 
 @pytest.fixture(scope="module")
 def source(model: VJEPA2ForVideoClassification) -> FeatureSource:
-    backbone = LoadedBackbone(model, load_processor(locate("tiny")))
+    backbone = LoadedBackbone(model, locate("tiny").preprocessing)
     return FeatureSource(backbone, Recipe(cache="memory"), form="transformers")
 
 

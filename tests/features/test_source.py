@@ -11,12 +11,12 @@ from transformers import VJEPA2ForVideoClassification
 from vjepa_mlflow import Recipe, UserError
 from vjepa_mlflow.data import VideoDataset
 from vjepa_mlflow.features import Clip, EvaluationSet, FeatureSource, TrainingSet
-from vjepa_mlflow.model import CENTRED, LoadedBackbone, load_processor, locate
+from vjepa_mlflow.model import CENTRED, LoadedBackbone, locate
 from vjepa_mlflow.video import FileVersion, View
 
 
 def make_source(model: VJEPA2ForVideoClassification, **recipe: object) -> FeatureSource:
-    backbone = LoadedBackbone(model, load_processor(locate("tiny")))
+    backbone = LoadedBackbone(model, locate("tiny").preprocessing)
     return FeatureSource(backbone, Recipe(**recipe), form="transformers")  # type: ignore[arg-type]
 
 

@@ -86,7 +86,7 @@ def test_other_weights_are_another_backbone_whatever_their_files_time(folder: Pa
     change_weights(folder, "vjepa2.encoder.layernorm.bias", 1)
     after = open_folder(folder)
     assert after.backbone.known.backbone != before.backbone.known.backbone
-    loaded = LoadedBackbone(after.backbone.model, after.backbone.processor)
+    loaded = LoadedBackbone(after.backbone.model, after.backbone.preprocessing)
     assert after.backbone.known == loaded.known
 
 

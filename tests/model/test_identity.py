@@ -1,6 +1,20 @@
+from dataclasses import replace
+
+import pytest
 import torch
 
-from vjepa_mlflow.model import backbone_digest, load_classifier, load_processor, locate, processor_digest
+from vjepa_mlflow.model import Preprocessing, Sides, backbone_digest, load_classifier, locate, preprocessing_digest
+
+OTHERS = Preprocessing(
+    crop_size=Sides(64, 96),
+    do_normalize=False,
+    do_rescale=False,
+    do_resize=False,
+    image_mean=(0, 0.5, 1),
+    image_std=(1, 2, 3),
+    resample=3,
+    rescale_factor=1,
+)
 
 
 def test_models_of_one_checkpoint_share_their_backbones_name_whatever_their_heads() -> None:
@@ -22,9 +36,17 @@ def test_one_weight_or_one_value_of_the_configuration_makes_another_name() -> No
     assert backbone_digest(model) != before
 
 
-def test_the_preprocessing_has_a_name_of_its_own() -> None:
-    processor = load_processor(locate("tiny"))
-    before = processor_digest(processor)
-    assert processor_digest(load_processor(locate("tiny"))) == before
-    processor.image_mean = [0.5, 0.5, 0.5]
-    assert processor_digest(processor) != before
+@pytest.mark.parametrize(
+    ("preprocessing", "digest"),
+    [
+        (Preprocessing(), "2914357a0b2b8336168007224d50a592efa0bcff52c9a6759fc54b48ff10010f"),
+        (locate("tiny").preprocessing, "f6b45fd226284d4f94676ecfefbe170cf80f7a9e2e2fae8937b2691a7e80a749"),
+        (OTHERS, "6b95a87075ef32130894dfdb3920cf39dba66c59a381174893f12001517f5894"),
+    ],
+    ids=["defaults", "tiny", "others"],
+)
+def test_the_preprocessing_keeps_the_name_that_features_are_stored_by(
+    preprocessing: Preprocessing, digest: str
+) -> None:
+    assert preprocessing_digest(preprocessing) == digest
+    assert preprocessing_digest(replace(preprocessing, image_mean=(0.5, 0.5, 0.4))) != digest

@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from benchmarks.tiny import linear_accuracy
-from tools.pretrain_tiny.model import make_model, make_processor
+from tools.pretrain_tiny.model import PREPROCESSING, make_model
 from tools.pretrain_tiny.vocabulary import make_vocabulary
 from vjepa_mlflow.data import demo
 from vjepa_mlflow.data.drawing import draw_films, expose
-from vjepa_mlflow.model import TINY_FOLDER, label_names, load_trained, processor_digest
+from vjepa_mlflow.model import TINY_FOLDER, label_names, load_trained, locate
 
 
 def test_it_is_a_small_folder_that_is_installed_with_the_package() -> None:
@@ -39,7 +39,7 @@ def test_it_is_what_its_program_makes() -> None:
     own = {"dtype", "torch_dtype", "transformers_version", "architectures", "_attn_implementation"}
     ours, theirs = ({k: v for k, v in c.to_dict().items() if k not in own} for c in (model.config, config))
     assert ours == theirs
-    assert processor_digest(VJEPA2VideoProcessor.from_pretrained(TINY_FOLDER)) == processor_digest(make_processor())
+    assert locate("tiny").preprocessing == PREPROCESSING
 
 
 def test_its_card_says_what_it_is() -> None:

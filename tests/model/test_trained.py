@@ -38,7 +38,7 @@ def copied(tmp_path: Path) -> Path:
 
 def head_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """What a training might come to."""
-    weights = Head(load_classifier(checkpoint, LABELS, seed=3)).state_dict()
+    weights = Head.of(load_classifier(checkpoint, LABELS, seed=3)).state_dict()
     return {name: weight + 1 for name, weight in weights.items()}
 
 
@@ -201,6 +201,7 @@ def test_a_head_is_saved_without_importing_transformers(tmp_path: Path) -> None:
     save_file(head_of(checkpoint), tmp_path / "head")
     program = (
         "import sys\n"
+        "import torch\n"
         "from safetensors.torch import load_file\n"
         "from vjepa_mlflow import flavor, model\n"
         "labels, checkpoint = ['ape', 'bee', 'cat'], model.locate('tiny')\n"
@@ -208,6 +209,8 @@ def test_a_head_is_saved_without_importing_transformers(tmp_path: Path) -> None:
         "    trained = model.Trained.of_head(checkpoint, labels, load_file('head'), backbone=backbone)\n"
         "    example = flavor.example_input(flavor.example_video())\n"
         "    flavor.save_trained(trained, 'model', stride=4, input_example=example)\n"
+        "frames = torch.zeros(16, 90, 120, 3, dtype=torch.uint8)\n"
+        "model.preprocess(checkpoint.preprocessing, [frames], views=[model.CENTRED], device=torch.device('cpu'))\n"
         "print(sorted({'transformers', 'torchvision', 'av'} & set(sys.modules)))\n"
     )
     done = subprocess.run(

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from tools.pretrain_tiny import course
 from tools.pretrain_tiny.__main__ import STEPS, main
 from tools.pretrain_tiny.course import Course, style
-from tools.pretrain_tiny.model import make_processor
+from tools.pretrain_tiny.model import PREPROCESSING
 from tools.pretrain_tiny.report import LOG
 from tools.pretrain_tiny.training import LOG_EVERY
 from tools.pretrain_tiny.vocabulary import make_vocabulary
@@ -68,9 +68,9 @@ def test_films_get_harder_and_stay_so() -> None:
     assert style(course.FULL_DIFFICULTY) == last
 
 
-def test_a_course_draws_as_the_processor_would_have_it() -> None:
+def test_a_course_draws_as_the_preprocessing_would_have_it() -> None:
     vocabulary = make_vocabulary()
-    made = Course(list(vocabulary.values()), make_processor(), seed=0, device=CPU)
+    made = Course(list(vocabulary.values()), PREPROCESSING, seed=0, device=CPU)
     batches = list(made.batches(2, batch_size=3, frames=16))
     assert len(batches) == 2
     for pixels, labels in batches:

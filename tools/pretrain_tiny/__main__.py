@@ -7,7 +7,7 @@ import click
 import torch
 
 from tools.pretrain_tiny.course import Course
-from tools.pretrain_tiny.model import make_model, make_processor
+from tools.pretrain_tiny.model import PREPROCESSING, make_model
 from tools.pretrain_tiny.report import LOG, draw_curve, save_checkpoint, write_log
 from tools.pretrain_tiny.training import Entry, pretrain
 from tools.pretrain_tiny.vocabulary import make_vocabulary
@@ -29,8 +29,7 @@ def main(output: Path, log: Path, steps: int, batch_size: int, seed: int) -> Non
     make_repeatable()
     vocabulary = make_vocabulary()
     model = make_model(list(vocabulary), seed=seed).to(device)
-    processor = make_processor()
-    course = Course(list(vocabulary.values()), processor, seed=seed, device=device)
+    course = Course(list(vocabulary.values()), PREPROCESSING, seed=seed, device=device)
 
     entries: list[Entry] = []
     for entry in pretrain(model, course, steps=steps, batch_size=batch_size):
@@ -39,7 +38,7 @@ def main(output: Path, log: Path, steps: int, batch_size: int, seed: int) -> Non
 
     output.mkdir(parents=True, exist_ok=True)
     log.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(model, processor, output, entries=entries, batch_size=batch_size)
+    save_checkpoint(model, PREPROCESSING, output, entries=entries, batch_size=batch_size)
     write_log(entries, log / "log.csv")
     draw_curve(entries, log / "loss.png")
     click.echo(f"Checkpoint in {output}, log and curve in {log}")

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from transformers import VJEPA2VideoProcessor
 
 from vjepa_mlflow.data.drawing import draw_films, expose
 from vjepa_mlflow.data.motions import Motion, Range, Style
+from vjepa_mlflow.model import Preprocessing
 
 TEXTURES = ("plain", "clouds", "gradient", "mosaic", "net", "stripes", "waves")
 """The demo's test videos have others."""
@@ -44,20 +44,21 @@ def style(progress: float) -> Style:
 
 
 class Course:
-    """Draws batches as a model's processor would make them.
+    """Draws batches as a model's preprocessing would make them.
 
     Args:
         motions: the vocabulary, in the order of the labels.
-        processor: the model's.
+        preprocessing: the model's.
         seed: of everything drawn.
         device: where to draw.
     """
 
-    def __init__(self, motions: list[Motion], processor: VJEPA2VideoProcessor, *, seed: int, device: torch.device):
+    def __init__(self, motions: list[Motion], preprocessing: Preprocessing, *, seed: int, device: torch.device):
         self._motions = torch.tensor(motions, device=device)
-        self._size, self._crop = processor.size["shortest_edge"], processor.crop_size["height"]
+        self._size, self._crop = preprocessing.shortest_edge, preprocessing.crop_size.height
         self._mean, self._deviation = (
-            torch.tensor(values, device=device)[:, None, None] for values in (processor.image_mean, processor.image_std)
+            torch.tensor(values, device=device)[:, None, None]
+            for values in (preprocessing.image_mean, preprocessing.image_std)
         )
         self._generator = torch.Generator(device).manual_seed(seed)
         self._crops = torch.Generator().manual_seed(seed)

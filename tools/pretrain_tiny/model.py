@@ -1,9 +1,13 @@
 """The tiny checkpoint's architecture: a V-JEPA 2 of 1.5 million parameters, two bytes each."""
 
 import torch
-from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+from transformers import VJEPA2Config, VJEPA2ForVideoClassification
+
+from vjepa_mlflow.model import Preprocessing, Sides
 
 CROP = 64
+
+PREPROCESSING = Preprocessing(crop_size=Sides(CROP, CROP))
 
 
 def make_model(labels: list[str], *, seed: int) -> VJEPA2ForVideoClassification:
@@ -30,10 +34,3 @@ def make_model(labels: list[str], *, seed: int) -> VJEPA2ForVideoClassification:
     )
     torch.manual_seed(seed)
     return VJEPA2ForVideoClassification(config)
-
-
-def make_processor() -> VJEPA2VideoProcessor:
-    """Resizes the short edge in the proportion of the published checkpoints, 256 to a crop of 224."""
-    return VJEPA2VideoProcessor(
-        crop_size={"height": CROP, "width": CROP}, size={"shortest_edge": int(CROP * 256 / 224)}
-    )

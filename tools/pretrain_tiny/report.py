@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+from transformers import VJEPA2ForVideoClassification
 
 from tools.pretrain_tiny.course import FULL_DIFFICULTY
 from tools.pretrain_tiny.training import Entry
+from vjepa_mlflow.model import Preprocessing, make_processor
 
 LOG = Path(__file__).parent
 """Where the log and the curve of the checkpoint in the package are."""
@@ -40,7 +41,7 @@ def draw_curve(entries: list[Entry], path: Path) -> None:
 
 def save_checkpoint(
     model: VJEPA2ForVideoClassification,
-    processor: VJEPA2VideoProcessor,
+    preprocessing: Preprocessing,
     folder: Path,
     *,
     entries: list[Entry],
@@ -48,7 +49,7 @@ def save_checkpoint(
 ) -> None:
     """Saves 16-bit weights, configuration, preprocessing and model card as a `from_pretrained` folder."""
     model.to("cpu", torch.float16).save_pretrained(folder)
-    processor.save_pretrained(folder)
+    make_processor(preprocessing).save_pretrained(folder)
     last = entries[-1]
     card = CARD.read_text().format(
         parameters=f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f}",

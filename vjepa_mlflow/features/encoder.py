@@ -126,7 +126,7 @@ class Encoder:
     def _preprocess(self, clips: Sequence[ReadClip]) -> Tensor:
         frames, views = [clip.frames for clip in clips], [clip.view for clip in clips]
         return preprocess_beside(
-            lambda: preprocess(self._frozen.processor, frames, views=views, device=self.device), self.device
+            lambda: preprocess(self._frozen.preprocessing, frames, views=views, device=self.device), self.device
         )
 
 

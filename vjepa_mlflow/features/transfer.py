@@ -13,10 +13,7 @@ def _side_stream(device: torch.device, purpose: str) -> torch.cuda.Stream:  # no
 
 
 def preprocess_beside(make: Callable[[], Tensor], device: torch.device) -> Tensor:
-    """Makes a tensor on a stream of its own, so that waiting for it does not wait for the encoder's work.
-
-    The video processor copies its constants to the GPU, and each copy waits until its stream is done.
-    """
+    """Makes a tensor on a stream of its own, so that frames are copied and resized while the encoder works."""
     if device.type == "cpu":
         return make()
     main, side = torch.cuda.current_stream(device), _side_stream(device, "preprocessing")

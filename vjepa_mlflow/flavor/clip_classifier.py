@@ -4,10 +4,20 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow.errors import UserError, remark
-from vjepa_mlflow.model import CENTRED, Backbone, Captured, Head, autocast, cpu_threads, matmul_precision, preprocess
+from vjepa_mlflow.model import (
+    CENTRED,
+    Backbone,
+    Captured,
+    Head,
+    Preprocessing,
+    autocast,
+    cpu_threads,
+    matmul_precision,
+    preprocess,
+)
 
 
 class ClipClassifier:
@@ -18,7 +28,7 @@ class ClipClassifier:
 
     Args:
         model: on its device.
-        processor: its preprocessing.
+        preprocessing: its own.
         precision: `fp32`, `tf32` or `bf16`.
         batch_size: clips in one forward pass at most.
         threads: to compute with on the CPU.
@@ -30,14 +40,14 @@ class ClipClassifier:
     def __init__(
         self,
         model: VJEPA2ForVideoClassification,
-        processor: VJEPA2VideoProcessor,
+        preprocessing: Preprocessing,
         *,
         precision: str,
         batch_size: int,
         threads: int,
     ):
         self._device = model.device
-        self._processor = processor
+        self._preprocessing = preprocessing
         self._precision = precision
         self._threads = threads
         self._backbone = Backbone.of(model, precision=precision)
@@ -49,7 +59,7 @@ class ClipClassifier:
     def __call__(self, clips: Sequence[Tensor], /) -> Tensor:
         """uint8 RGB clips, each of shape (frames, height, width, 3), to probabilities of shape (clips, classes)."""
         with torch.no_grad(), cpu_threads(self._threads), matmul_precision(self._precision):
-            pixels = preprocess(self._processor, clips, views=[CENTRED] * len(clips), device=self._device)
+            pixels = preprocess(self._preprocessing, clips, views=[CENTRED] * len(clips), device=self._device)
             batches, rest = divmod(len(clips), self.batch_size)
             sizes = [self.batch_size] * batches + [1] * rest
             logits = torch.cat([self._forward(batch) for batch in pixels.split(sizes)])

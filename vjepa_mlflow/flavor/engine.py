@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow.asking import Asker
 from vjepa_mlflow.cpus import thread_count, usable_cpus
@@ -20,7 +20,7 @@ from vjepa_mlflow.flavor.clip_classifier import ClipClassifier
 from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.hosts import task_cpus
 from vjepa_mlflow.forks import check_gpu
-from vjepa_mlflow.model import choose_device, copy_to, use_device
+from vjepa_mlflow.model import Preprocessing, choose_device, copy_to, use_device
 from vjepa_mlflow.video import Content, Decoders, Reading, Sampling, VideoError, clip_positions
 
 Video = Path | bytes | Content | VideoError
@@ -49,7 +49,7 @@ class Engine:
 
     Args:
         model: on the CPU, where it stays as it is.
-        processor: its preprocessing.
+        preprocessing: its own.
         sampling: of clips.
         config: how it computes, and what it puts up with.
 
@@ -64,7 +64,7 @@ class Engine:
     def __init__(
         self,
         model: VJEPA2ForVideoClassification,
-        processor: VJEPA2VideoProcessor,
+        preprocessing: Preprocessing,
         *,
         sampling: Sampling,
         config: ServingConfig,
@@ -79,7 +79,7 @@ class Engine:
             check_gpu("predict")
         allocate = partial(_pinned, device) if device.type == "cuda" else None
         decoders = Decoders(cpus, sampling, limits, allocate=allocate)
-        make = partial(_make_clip_classifier, model, processor, config, threads=task_cpus() or thread_count())
+        make = partial(_make_clip_classifier, model, preprocessing, config, threads=task_cpus() or thread_count())
         # What computes is made in the thread that uses it: in a fork, OpenMP's threads of older ones are gone.
         self._batcher: Batcher[Tensor, Tensor] = Batcher(make, are_coming=lambda: decoders.are_working)
         self._decoders, self.serving = decoders, decoders.serving
@@ -173,11 +173,11 @@ def _done(found: Classification) -> "Future[Classification]":
 
 
 def _make_clip_classifier(
-    model: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor, config: ServingConfig, *, threads: int
+    model: VJEPA2ForVideoClassification, preprocessing: Preprocessing, config: ServingConfig, *, threads: int
 ) -> ClipClassifier:
     return ClipClassifier(
         copy_to(model, use_device(config.device)),
-        processor,
+        preprocessing,
         precision=config.precision,
         batch_size=config.batch_size,
         threads=threads,

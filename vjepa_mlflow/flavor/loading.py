@@ -109,25 +109,28 @@ def load_model(model_uri: str, dst_path: str | None = None) -> LoadedModel:
     Raises:
         UserError: see `fetch_model`; or its checkpoint is not whole.
     """
+    from vjepa_mlflow.model import make_processor
+
     with own_temporaries():  # what is fetched is in memory afterwards
-        return load_fetched(fetch_model(model_uri, dst_path))
+        fetched = fetch_model(model_uri, dst_path)
+        return LoadedModel(
+            model=load_fetched(fetched),
+            processor=make_processor(fetched.preprocessing()),
+            stride=fetched.stride,
+            model_id=fetched.model_id,
+            frames_per_second=fetched.frames_per_second,
+        )
 
 
-def load_fetched(fetched: FetchedModel) -> LoadedModel:
-    """Loads a classifier and what goes with it from its folder.
+def load_fetched(fetched: FetchedModel) -> "VJEPA2ForVideoClassification":
+    """Loads a classifier from its folder, in fp32, for prediction, on the CPU.
 
     Raises:
         UserError: its checkpoint is not whole, or not as it was saved.
     """
-    from vjepa_mlflow.model import load_trained, make_processor
+    from vjepa_mlflow.model import load_trained
 
-    return LoadedModel(
-        model=load_trained(fetched.checkpoint, fetched.name, weights_sha256=fetched.weights_sha256),
-        processor=make_processor(fetched.checkpoint, fetched.name),
-        stride=fetched.stride,
-        model_id=fetched.model_id,
-        frames_per_second=fetched.frames_per_second,
-    )
+    return load_trained(fetched.checkpoint, fetched.name, weights_sha256=fetched.weights_sha256)
 
 
 def make_video_classifier(fetched: FetchedModel) -> "VideoClassifier":
@@ -196,8 +199,9 @@ def _make_classifier(fetched: FetchedModel, config: ServingConfig) -> "VideoClas
 
     if config.device == "auto" and os.environ.get(DEFAULT_DEVICE):  # else it is chosen where the model first works
         config = replace(config, device=_default_device())
-    loaded = call_apart(lambda: load_fetched(fetched))
-    return VideoClassifier(loaded.model, loaded.processor, sampling=loaded.sampling, config=config)
+    model = call_apart(lambda: load_fetched(fetched))
+    sampling = fetched.sampling(model.config.frames_per_clip)
+    return VideoClassifier(model, fetched.preprocessing(), sampling=sampling, config=config)
 
 
 def _default_device() -> str:

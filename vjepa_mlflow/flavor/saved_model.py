@@ -15,6 +15,7 @@ from vjepa_mlflow import video
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.flavor.saved_format import FLAVOR_NAME, FORMAT_VERSION, LOADER_MODULE
 from vjepa_mlflow.model.checkpoint import WEIGHTS_FILE, Checkpoint, from_folder
+from vjepa_mlflow.model.configuration import Preprocessing, read_preprocessing
 from vjepa_mlflow.paths import is_folder, shortened
 from vjepa_mlflow.reading import read_bounded
 from vjepa_mlflow.recipe import LARGEST
@@ -63,6 +64,14 @@ class FetchedModel:
             UserError: they are not those that were saved.
         """
         return from_folder(self.name, self.checkpoint, whole=True, weights_sha256=self.weights_sha256)
+
+    def preprocessing(self) -> Preprocessing:
+        """What is done to its frames.
+
+        Raises:
+            UserError: its checkpoint does not say, or says what cannot be.
+        """
+        return read_preprocessing(self.name, self.checkpoint)
 
     def sampling(self, num_frames: int) -> video.Sampling:
         """How it takes clips of so many frames."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
-from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 from vjepa_mlflow.asking import Asker
 from vjepa_mlflow.flavor.config import ServingConfig
@@ -21,7 +21,7 @@ from vjepa_mlflow.flavor.engine import Classification, Engine, Video
 from vjepa_mlflow.flavor.faults import OUR_FAULT, PredictionError
 from vjepa_mlflow.flavor.params import Params
 from vjepa_mlflow.flavor.signature import COLUMNS, check_answers
-from vjepa_mlflow.model import choose_device, from_arrays, label_names, to_arrays
+from vjepa_mlflow.model import Preprocessing, choose_device, from_arrays, label_names, to_arrays
 from vjepa_mlflow.video import Sampling
 
 logger = logging.getLogger(__name__)
@@ -37,14 +37,14 @@ class VideoClassifier:
     def __init__(
         self,
         model: VJEPA2ForVideoClassification,
-        processor: VJEPA2VideoProcessor,
+        preprocessing: Preprocessing,
         *,
         sampling: Sampling,
         config: ServingConfig,
     ):
         if config.device != "auto":  # to ask for which might use a GPU, before a fork that could not use it then
             choose_device(config.device)
-        self._made_of = (model, processor, sampling, config)
+        self._made_of = (model, preprocessing, sampling, config)
         self._labels = label_names(model.config)
         self._begin()
 
@@ -62,8 +62,8 @@ class VideoClassifier:
         """
         with self._lock:
             if self._engine is None:
-                model, processor, sampling, config = self._made_of
-                self._engine = Engine(model, processor, sampling=sampling, config=config)
+                model, preprocessing, sampling, config = self._made_of
+                self._engine = Engine(model, preprocessing, sampling=sampling, config=config)
             return self._engine
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -168,8 +168,8 @@ os.register_at_fork(after_in_child=_begin_all_anew)
 def _again(
     model_config: VJEPA2Config,
     weights: dict[str, tuple[np.ndarray, int]],
-    processor: VJEPA2VideoProcessor,
+    preprocessing: Preprocessing,
     sampling: Sampling,
     config: ServingConfig,
 ) -> VideoClassifier:
-    return VideoClassifier(from_arrays(model_config, weights), processor, sampling=sampling, config=config)
+    return VideoClassifier(from_arrays(model_config, weights), preprocessing, sampling=sampling, config=config)

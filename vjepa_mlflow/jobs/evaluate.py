@@ -59,8 +59,8 @@ def evaluate(
     data.leave_out_small(listing, recipe.min_videos)
     device = model.use_device(recipe.device)
     fetched = flavor.fetch_model(model_uri)
-    loaded = flavor.load_fetched(fetched)
-    labels = model.label_names(loaded.model.config)
+    preprocessing, classifier = fetched.preprocessing(), flavor.load_fetched(fetched)
+    labels = model.label_names(classifier.config)
     _check_labels(recipe.data, _candidates(listing.samples, split), labels)
     memory = _memory(model_uri, fetched, unseen_by)
     values = {
@@ -77,11 +77,11 @@ def evaluate(
         model.matmul_precision(recipe.precision),
     ):
         log.params(values)
-        classifier = loaded.model.to(device)
+        classifier = classifier.to(device)
         print(f"Model: {model_uri} on {model.describe_device(device)}")
         print_listing(listing)
         log_unused(log, listing)
-        recipe = replace(recipe, stride=loaded.stride, frames_per_second=loaded.frames_per_second)
+        recipe = replace(recipe, stride=fetched.stride, frames_per_second=fetched.frames_per_second)
         chosen = _choose_videos(
             log, recipe, listing.samples, split, memory, num_frames=classifier.config.frames_per_clip
         )
@@ -99,7 +99,7 @@ def evaluate(
         print(memory.sentence(split, chosen), flush=True)
         log.input(videos.dataset, context=split)
 
-        backbone = model.LoadedBackbone(classifier, loaded.processor)
+        backbone = model.LoadedBackbone(classifier, preprocessing)
         form = features.choose_form(backbone, recipe, features.evaluation_clips(videos.samples, num_clips=num_clips))
         source = features.FeatureSource(backbone, recipe, form=form)
         videos, outcomes = videos.predict(model.Head.of(classifier), source, precision=recipe.precision)
@@ -113,7 +113,7 @@ def evaluate(
         }
         title = f"{model_uri} on {recipe.data}"
         # That of a copied folder may be nobody's.
-        model_id = loaded.model_id if model_uri.startswith(flavor.URI_SCHEMES) else None
+        model_id = fetched.model_id if model_uri.startswith(flavor.URI_SCHEMES) else None
         assessment = assess(log, painter, videos, outcomes, title=title, facts=facts, step=0, model_id=model_id)
         found = assessment.found
         print(f"\n{found.summary()}", flush=True)

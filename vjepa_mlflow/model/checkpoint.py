@@ -9,7 +9,13 @@ from typing import NamedTuple
 from vjepa_mlflow.digest import sha256_with_parts
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.kept import read_note, write_note
-from vjepa_mlflow.model.configuration import CONFIG_FILE, LARGEST_FILE, read_configuration
+from vjepa_mlflow.model.configuration import (
+    CONFIG_FILE,
+    LARGEST_FILE,
+    Preprocessing,
+    read_configuration,
+    read_preprocessing,
+)
 from vjepa_mlflow.model.noted import note_of, notes_folder, state_of
 from vjepa_mlflow.paths import check_local, expand, is_file, shortened
 from vjepa_mlflow.reading import read_json
@@ -51,6 +57,15 @@ class Checkpoint:
     @property
     def frames_per_clip(self) -> int:
         return read_configuration(self.about, self.folder).frames_per_clip
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to its frames.
+
+        Raises:
+            UserError: its folder does not say, or says what cannot be.
+        """
+        return read_preprocessing(self.about, self.folder)
 
 
 class ClipShape(NamedTuple):

@@ -19,13 +19,15 @@ from vjepa_mlflow.model.checkpoint import Checkpoint, check_digests, choose_weig
 from vjepa_mlflow.model.configuration import (
     CONFIG_FILE,
     FIELDS,
+    PROCESSOR_FILE,
     Configuration,
+    Preprocessing,
+    check_preprocessing,
     read_configuration,
-    read_preprocessing,
 )
 from vjepa_mlflow.model.head import ParameterCounts, draw_classifier
 from vjepa_mlflow.model.quiet import quiet_transformers
-from vjepa_mlflow.model.trained import PREPROCESSING, Trained, write_weights
+from vjepa_mlflow.model.trained import Trained, write_weights
 from vjepa_mlflow.model.weights import (
     StoredWeights,
     check_finite,
@@ -94,25 +96,35 @@ def load_classifier(checkpoint: Checkpoint, labels: list[str], *, seed: int) -> 
 
 
 def load_processor(checkpoint: Checkpoint) -> VJEPA2VideoProcessor:
-    """Loads the checkpoint's own preprocessing.
+    """Loads the checkpoint's own preprocessing as transformers has it.
 
     Raises:
         UserError: the folder has none, or it says what cannot be.
     """
-    return make_processor(checkpoint.folder, checkpoint.about)
+    return make_processor(checkpoint.preprocessing)
 
 
-def make_processor(folder: Path, about: str) -> VJEPA2VideoProcessor:
-    """Makes the preprocessing that a checkpoint's folder describes.
+def make_processor(preprocessing: Preprocessing) -> VJEPA2VideoProcessor:
+    """Makes what transformers preprocesses with."""
+    return VJEPA2VideoProcessor(**preprocessing.arguments())
+
+
+def preprocessing_of(about: str, processor: VJEPA2VideoProcessor) -> Preprocessing:
+    """What transformers' processor does to frames.
 
     Args:
-        folder: of the checkpoint.
         about: what messages begin with.
+        processor: the one.
 
     Raises:
-        UserError: see `load_processor`.
+        UserError: it does what a checkpoint's folder could not describe.
     """
-    return VJEPA2VideoProcessor(**read_preprocessing(about, folder))
+    said = json.loads(processor.to_json_string())
+    preprocessing = check_preprocessing(about, said)
+    size = preprocessing.arguments()["size"]
+    if said.get("size") != size:
+        raise UserError(f"{about}: {PROCESSOR_FILE}: size={said.get('size')}: expected {size}, as crop_size has it")
+    return preprocessing
 
 
 def load_trained(
@@ -148,7 +160,8 @@ def take_apart(about: str, model: VJEPA2ForVideoClassification, processor: VJEPA
         processor: its preprocessing.
 
     Raises:
-        UserError: some of its weights are no numbers, or its activation is not one of `ACTIVATIONS`.
+        UserError: some of its weights are no numbers, its activation is not one of `ACTIVATIONS`, or see
+            `preprocessing_of`.
     """
     weights = model.state_dict()
     check_finite(about, weights)
@@ -156,11 +169,10 @@ def take_apart(about: str, model: VJEPA2ForVideoClassification, processor: VJEPA
         {name: getattr(model.config, name) for name in FIELDS}, tuple(label_names(model.config))
     )
     _check_activation(about, configuration)
-    said = json.loads(processor.to_json_string())
     backbone = {name: weight for name, weight in weights.items() if name.startswith(BACKBONE)}
     return Trained(
         configuration,
-        {name: said[name] for name in PREPROCESSING if said.get(name) is not None},
+        preprocessing_of(about, processor),
         backbone=partial(write_weights, about, weights=backbone),
         head={name: weight for name, weight in weights.items() if name not in backbone},
         dtype=str(model.dtype).removeprefix("torch."),

@@ -6,7 +6,7 @@ own, adapters, quantization or another implementation of attention, is left alon
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,6 +81,57 @@ _RESAMPLE = (0, 2, 3)
 """Pillow's numbers of nearest, bilinear and bicubic: the filters that tensors are resized with."""
 
 
+class Sides(NamedTuple):
+    """Of a rectangle, in pixels."""
+
+    height: int
+    width: int
+
+
+_CROP = Sides(256, 256)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to frames, by the names and with the defaults of `VJEPA2VideoProcessor`'s arguments.
+
+    Attributes:
+        crop_size: of what is cut out of the resized frames.
+        do_normalize: whether means are subtracted, and the rest divided by standard deviations.
+        do_rescale: whether values are multiplied by `rescale_factor`.
+        do_resize: whether frames are resized first.
+        image_mean: of each channel, once rescaled.
+        image_std: standard deviation of each channel, once rescaled.
+        resample: Pillow's number of the filter that resizes.
+        rescale_factor: see `do_rescale`.
+    """
+
+    crop_size: Sides = _CROP
+    do_normalize: bool = True
+    do_rescale: bool = True
+    do_resize: bool = True
+    image_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    image_std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    resample: int = 2
+    rescale_factor: float = 1 / 255
+
+    @property
+    def shortest_edge(self) -> int:
+        """Of the resized frames, in pixels, which the processor takes from `crop_size` whatever it is told."""
+        return int(self.crop_size.height * 256 / 224)
+
+    def arguments(self) -> dict[str, Any]:
+        """All of the processor's arguments that change frames, as its file has them."""
+        return {
+            **asdict(self),
+            "crop_size": self.crop_size._asdict(),
+            "do_center_crop": True,
+            "image_mean": list(self.image_mean),
+            "image_std": list(self.image_std),
+            "size": {"shortest_edge": self.shortest_edge},
+        }
+
+
 @dataclass(frozen=True)
 class Configuration:
     """A V-JEPA 2 classifier's architecture.
@@ -137,8 +188,8 @@ def read_configuration(about: str, folder: Path) -> Configuration:
     return Configuration(fields, _labels(about, given.get("id2label")))
 
 
-def read_preprocessing(about: str, folder: Path) -> dict[str, Any]:
-    """Reads `video_preprocessor_config.json`: the arguments of `VJEPA2VideoProcessor` that change frames.
+def read_preprocessing(about: str, folder: Path) -> Preprocessing:
+    """Reads `video_preprocessor_config.json`.
 
     Args:
         about: see `read_configuration`.
@@ -148,11 +199,29 @@ def read_preprocessing(about: str, folder: Path) -> dict[str, Any]:
         UserError: there is none, or it says what cannot be.
     """
     configuration = read_configuration(about, folder)
-    given = {name: value for name, value in _read(about, folder, PROCESSOR_FILE).items() if value is not None}
+    preprocessing = check_preprocessing(about, _read(about, folder, PROCESSOR_FILE))
     about = f"{about}: {PROCESSOR_FILE}"
+    _sides(about, "crop_size", preprocessing.crop_size._asdict(), least=configuration.fields["patch_size"])
+    _check_clip(about, "crop_size", configuration.frames_per_clip, *preprocessing.crop_size)
+    return preprocessing
+
+
+def check_preprocessing(about: str, said: Mapping[str, Any]) -> Preprocessing:
+    """What such a file says, each value by itself.
+
+    Args:
+        about: see `read_configuration`.
+        said: by it; where a value is missing or None, it is the default.
+
+    Raises:
+        UserError: a value is not of its kind, or out of its range.
+    """
+    given = {name: value for name, value in said.items() if value is not None}
+    about = f"{about}: {PROCESSOR_FILE}"
+    if not _switch(about, "do_center_crop", given.get("do_center_crop", True)):
+        _refuse(about, "do_center_crop", False, "true, since all clips of a model have one size")
     checks: dict[str, Callable[[str, str, Any], Any]] = {
-        "crop_size": partial(_sides, least=configuration.fields["patch_size"]),
-        "do_center_crop": _switch,
+        "crop_size": partial(_sides, least=1),
         "do_normalize": _switch,
         "do_rescale": _switch,
         "do_resize": _switch,
@@ -160,14 +229,8 @@ def read_preprocessing(about: str, folder: Path) -> dict[str, Any]:
         "image_std": partial(_channels, allowed=_Range(0.5, 1e-6, 1e4)),
         "resample": _resample,
         "rescale_factor": partial(_number, kinds=int | float, allowed=_Range(1 / 255, 1e-6, 1e4)),
-    }  # its size follows from crop_size
-    taken = {name: check(about, name, given[name]) for name, check in checks.items() if name in given}
-    if not taken.get("do_center_crop", True):
-        _refuse(about, "do_center_crop", False, "true, since all clips of a model have one size")
-    crop = taken.get("crop_size", 256)
-    height, width = (crop, crop) if isinstance(crop, int) else (crop["height"], crop["width"])
-    _check_clip(about, "crop_size", configuration.frames_per_clip, height, width)
-    return taken
+    }
+    return Preprocessing(**{name: check(about, name, given[name]) for name, check in checks.items() if name in given})
 
 
 def _read(about: str, folder: Path, name: str) -> dict[str, Any]:
@@ -201,10 +264,10 @@ def _switch(about: str, name: str, value: Any) -> bool:
     return value if isinstance(value, bool) else _refuse(about, name, value, "true or false")
 
 
-def _channels(about: str, name: str, value: Any, allowed: _Range) -> list[float]:
+def _channels(about: str, name: str, value: Any, allowed: _Range) -> tuple[float, ...]:
     if not isinstance(value, list) or len(value) != 3:
         _refuse(about, name, value, "three numbers")
-    return [_number(about, name, one, int | float, allowed) for one in value]
+    return tuple(_number(about, name, one, int | float, allowed) for one in value)
 
 
 def _resample(about: str, name: str, value: Any) -> int:
@@ -213,12 +276,13 @@ def _resample(about: str, name: str, value: Any) -> int:
     return value
 
 
-def _sides(about: str, name: str, value: Any, least: int) -> Any:
-    """A side of a square, or a height and a width."""
+def _sides(about: str, name: str, value: Any, least: int) -> Sides:
+    """Those of a square that has one side given, or a height and a width."""
     allowed = _Range(256, least, _WHOLE["crop_size"].most)
     if not isinstance(value, dict):
-        return _number(about, name, value, int, allowed)
-    return {side: _number(about, f"{name}.{side}", value.get(side), int, allowed) for side in ("height", "width")}
+        side = _number(about, name, value, int, allowed)
+        return Sides(side, side)
+    return Sides(*(_number(about, f"{name}.{side}", value.get(side), int, allowed) for side in Sides._fields))
 
 
 def _check_fit(about: str, fields: Mapping[str, Any]) -> None:

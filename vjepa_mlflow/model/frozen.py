@@ -16,14 +16,14 @@ from torch import Tensor
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.model.checkpoint import Checkpoint, choose_weights
-from vjepa_mlflow.model.configuration import CONFIG_FILE, PROCESSOR_FILE, read_configuration
+from vjepa_mlflow.model.configuration import CONFIG_FILE, PROCESSOR_FILE, Preprocessing, read_configuration
 from vjepa_mlflow.model.forward import EAGER, TRANSFORMERS, Backbone, agrees, encoder_forms
 from vjepa_mlflow.model.head import Architecture, Head, draw_classifier
 from vjepa_mlflow.model.noted import note_of, notes_folder, state_of
 from vjepa_mlflow.model.weights import StoredWeights, check_finite, open_weights, read_weights
 
 if TYPE_CHECKING:
-    from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+    from transformers import VJEPA2ForVideoClassification
 
 _CLASSIFIER = frozenset({"classifier.weight", "classifier.bias"})
 
@@ -33,7 +33,7 @@ class KnownBackbone(NamedTuple):
 
     Attributes:
         backbone: see `backbone_digest`.
-        processor: see `processor_digest`.
+        processor: see `preprocessing_digest`.
         parameters: of the backbone.
     """
 
@@ -56,20 +56,20 @@ class FrozenBackbone:
         device: where it computes.
         known: what it is.
         model: the model, on its device.
-        processor: its preprocessing.
+        preprocessing: what is done to its frames.
     """
 
     architecture: Architecture
     device: torch.device
     model: "VJEPA2ForVideoClassification"
-    processor: "VJEPA2VideoProcessor"
+    preprocessing: Preprocessing
 
     @cached_property
     def known(self) -> KnownBackbone:
-        from vjepa_mlflow.model.identity import backbone_digest, processor_digest
+        from vjepa_mlflow.model.identity import backbone_digest, preprocessing_digest
 
         parameters = sum(weight.numel() for weight in self.model.vjepa2.parameters())
-        return KnownBackbone(backbone_digest(self.model), processor_digest(self.processor), parameters)
+        return KnownBackbone(backbone_digest(self.model), preprocessing_digest(self.preprocessing), parameters)
 
     def load(self, *, precision: str, form: str) -> Backbone:
         """Loads the encoder.
@@ -101,11 +101,11 @@ class LoadedBackbone(FrozenBackbone):
 
     Args:
         model: the one.
-        processor: its preprocessing.
+        preprocessing: what is done to its frames.
     """
 
-    def __init__(self, model: "VJEPA2ForVideoClassification", processor: "VJEPA2VideoProcessor"):
-        self.model, self.processor = model, processor
+    def __init__(self, model: "VJEPA2ForVideoClassification", preprocessing: Preprocessing):
+        self.model, self.preprocessing = model, preprocessing
         self.architecture, self.device = model.config, model.device
 
 
@@ -132,6 +132,7 @@ class StoredBackbone(FrozenBackbone):
         note: Path,
     ):
         self.architecture = read_configuration(checkpoint.about, checkpoint.folder).architecture
+        self.preprocessing = checkpoint.preprocessing
         self.device = device
         self.known = known
         self._checkpoint, self._labels, self._seed, self._note = checkpoint, labels, seed, note
@@ -156,12 +157,6 @@ class StoredBackbone(FrozenBackbone):
         model = load_classifier(self._checkpoint, self._labels, seed=self._seed).to(self.device)
         self._check_unchanged()
         return model
-
-    @cached_property
-    def processor(self) -> "VJEPA2VideoProcessor":
-        from vjepa_mlflow.model.classifier import load_processor
-
-        return load_processor(self._checkpoint)
 
     def _check_unchanged(self) -> None:
         if _note_of_files(self._checkpoint) != self._note:
@@ -193,10 +188,10 @@ def open_checkpoint(checkpoint: Checkpoint, labels: list[str], *, seed: int, dev
     if known is not None and head is not None:
         stored = StoredBackbone(checkpoint, labels, seed=seed, device=device, known=known, note=note)
         return OpenedCheckpoint(head.to(device), stored)
-    from vjepa_mlflow.model.classifier import load_classifier, load_processor
+    from vjepa_mlflow.model.classifier import load_classifier
 
     model = load_classifier(checkpoint, labels, seed=seed).to(device)
-    loaded = LoadedBackbone(model, load_processor(checkpoint))
+    loaded = LoadedBackbone(model, checkpoint.preprocessing)
     write_note(note, loaded.known._asdict(), within=notes_folder())
     return OpenedCheckpoint(Head.of(model), loaded)
 

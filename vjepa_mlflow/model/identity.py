@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from vjepa_mlflow.iteration import map_ahead
+from vjepa_mlflow.model.configuration import Preprocessing
 
 if TYPE_CHECKING:
-    from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
+    from transformers import VJEPA2ForVideoClassification
 
 _BLOCK = 1 << 22
 """Bytes brought from a GPU at once: page-locked memory takes long to allocate."""
@@ -29,18 +30,6 @@ _CONFIGURATION = (
     "patch_size",
     "qkv_bias",
     "tubelet_size",
-)
-_PREPROCESSING = (
-    "crop_size",
-    "do_center_crop",
-    "do_normalize",
-    "do_rescale",
-    "do_resize",
-    "image_mean",
-    "image_std",
-    "resample",
-    "rescale_factor",
-    "size",
 )
 
 
@@ -72,9 +61,6 @@ def _on_the_host(block: Tensor) -> Tensor:
     return torch.empty_like(block, device="cpu", pin_memory=True).copy_(block) if block.is_cuda else block
 
 
-def processor_digest(processor: "VJEPA2VideoProcessor") -> str:
+def preprocessing_digest(preprocessing: Preprocessing) -> str:
     """SHA-256 of the preprocessing's values, hexadecimal."""
-    values = processor.to_dict()
-    return hashlib.sha256(
-        json.dumps({name: values.get(name) for name in _PREPROCESSING}, sort_keys=True, default=dict).encode()
-    ).hexdigest()
+    return hashlib.sha256(json.dumps(preprocessing.arguments(), sort_keys=True).encode()).hexdigest()

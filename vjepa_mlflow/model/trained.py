@@ -23,6 +23,7 @@ from vjepa_mlflow.model.configuration import (
     CONFIG_FILE,
     PROCESSOR_FILE,
     Configuration,
+    Preprocessing,
     read_configuration,
     read_preprocessing,
 )
@@ -44,19 +45,6 @@ BACKBONE_FILE, HEAD_FILE = "model-00001-of-00002.safetensors", "model-00002-of-0
 WriteBackbone = Callable[[Path], str]
 """Writes all weights whose names begin with `BACKBONE` into a file, and returns its SHA-256."""
 
-PREPROCESSING: Mapping[str, Any] = {
-    "crop_size": 256,
-    "do_center_crop": True,
-    "do_normalize": True,
-    "do_rescale": True,
-    "do_resize": True,
-    "image_mean": [0.485, 0.456, 0.406],
-    "image_std": [0.229, 0.224, 0.225],
-    "resample": 2,
-    "rescale_factor": 1 / 255,
-}
-"""The arguments of `VJEPA2VideoProcessor` that change frames, with its defaults."""
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -64,14 +52,14 @@ class Trained:
 
     Attributes:
         configuration: its architecture and its classes.
-        preprocessing: see `read_preprocessing`.
+        preprocessing: what is done to its frames.
         backbone: writes the weights of its encoder and its predictor.
         head: the weights of its pooler and its classifier, by the names that transformers has for them.
         dtype: what its configuration says that the weights are, as PyTorch calls it.
     """
 
     configuration: Configuration
-    preprocessing: Mapping[str, Any]
+    preprocessing: Preprocessing
     backbone: WriteBackbone
     head: Mapping[str, Tensor]
     dtype: str = "float32"
@@ -92,8 +80,7 @@ class Trained:
             UserError: the checkpoint's configuration or preprocessing says what cannot be.
         """
         fields = read_configuration(checkpoint.about, checkpoint.folder).fields
-        preprocessing = read_preprocessing(checkpoint.about, checkpoint.folder)
-        return cls(Configuration(fields, tuple(labels)), preprocessing, backbone, head)
+        return cls(Configuration(fields, tuple(labels)), checkpoint.preprocessing, backbone, head)
 
     @classmethod
     def of_whole(cls, checkpoint: Checkpoint) -> "Trained":
@@ -292,16 +279,11 @@ def _describe_model(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _describe_preprocessing(given: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
     """What transformers' `save_pretrained` says of such a processor."""
-    crop = given.get("crop_size", PREPROCESSING["crop_size"])
-    sides = {"height": crop, "width": crop} if isinstance(crop, int) else crop
     return {
-        **PREPROCESSING,
-        **given,
-        "crop_size": sides,
+        **preprocessing.arguments(),
         "return_metadata": False,
-        "size": {"shortest_edge": int(sides["height"] * 256 / 224)},
         "video_processor_type": "VJEPA2VideoProcessor",
     }
 
