@@ -47,8 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     What takes seconds to import is imported by the fixtures that need it: pytest-xdist's own process needs none of it.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under nohup, and in all that is started from there
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:  # as in the background, under nohup, and in all started there
+            signal.signal(number, handler)
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it would look for a network
     gc.disable()  # until all tests are imported
     config.option.loadscopereorder = False  # pytest-xdist would begin with the files that have most tests

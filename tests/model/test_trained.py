@@ -38,7 +38,7 @@ def copied(tmp_path: Path) -> Path:
 
 def head_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """What a training might come to."""
-    weights = Head(load_classifier(checkpoint, LABELS, seed=3)).state_dict()
+    weights = Head.of(load_classifier(checkpoint, LABELS, seed=3)).state_dict()
     return {name: weight + 1 for name, weight in weights.items()}
 
 
