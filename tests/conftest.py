@@ -2,13 +2,13 @@
 
 import gc
 import os
-import shutil
+import pickle
 import signal
-import sqlite3
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,8 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     What takes seconds to import is imported by the fixtures that need it: pytest-xdist's own process needs none of it.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under nohup, and in all that is started from there
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:  # as in the background, under nohup, and in all started there
+            signal.signal(number, handler)
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it would look for a network
     gc.disable()  # until all tests are imported
     config.option.loadscopereorder = False  # pytest-xdist would begin with the files that have most tests
@@ -116,10 +117,9 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tracked_in(folder: Path, empty_store: Path) -> Iterator[str]:
     """Makes a folder the working directory in the block, and an SQLite file in it the tracking store."""
     import mlflow
+    from helpers import copy_store
 
-    uri = f"sqlite:///{shutil.copy(empty_store, folder / 'mlflow.db')}"
-    with closing(sqlite3.connect(folder / "mlflow.db")) as store, store:
-        store.execute("UPDATE experiments SET artifact_location = ?", [f"{folder}/mlruns/0"])
+    uri = copy_store(empty_store, folder)
     before = mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -153,25 +153,36 @@ def module_tracking(tmp_path_factory: pytest.TempPathFactory, empty_store: Path)
 def undrawn() -> Iterator[None]:
     """Figures are white, for tests that do not look at them: drawing was a tenth of what all tests did.
 
-    They are made in this process, as where the one that draws was killed.
+    There is no process that draws, but what it would be sent is pickled, and each kind of figure is made once.
     """
     from matplotlib.figure import Figure
 
     from vjepa_mlflow.evaluation import painter
+    from vjepa_mlflow.evaluation.figures import draw
 
     class Killed:
         def __init__(self, *_: object, **__: object) -> None:
             pass
 
-        def start(self, *_: object) -> None:
+        def start(self, _: object, figure: partial) -> None:
+            pickle.dumps(figure)
             raise EOFError
 
         def close(self) -> None:
             pass
 
+    white, made = draw(Figure(figsize=(1, 1))), set()
+
+    def make_once(figure: partial) -> bytes:
+        if figure.func not in made:
+            made.add(figure.func)
+            figure()
+        return white
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "draw", lambda *_: None)
+        patch.setattr(Figure, "draw", lambda *_: None)  # of what is not drawn by a painter
         patch.setattr(painter, "ForkServer", Killed)
+        patch.setattr(painter, "_draw", make_once)
         yield
 
 

@@ -2,11 +2,13 @@
 
 import os
 import re
+import shutil
 import socket
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from subprocess import STDOUT, Popen
 from typing import TypeVar
@@ -197,6 +199,14 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def copy_store(empty_store: Path, folder: Path) -> str:
+    """Makes a tracking store of a folder's own, of one that is empty; returns its URI."""
+    database = shutil.copy(empty_store, folder / "mlflow.db")
+    with closing(sqlite3.connect(database)) as store, store:
+        store.execute("UPDATE experiments SET artifact_location = ?", [f"{folder}/mlruns/0"])
+    return f"sqlite:///{database}"
 
 
 def free_port() -> int:

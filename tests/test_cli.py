@@ -187,33 +187,6 @@ def test_a_mistake_is_told_before_anything_heavy_is_imported(small_data: Path, t
         assert line.startswith(f"Error: {expected}")
 
 
-BEGUN = """
-import sys
-import mlflow, torch
-from vjepa_mlflow import training
-from vjepa_mlflow.cli import main
-
-LATER = {"matplotlib", "sklearn", "tensorboard.summary", "torch.utils.tensorboard", "vjepa_mlflow.evaluation.figures"}
-LATER -= set(sys.modules)  # what MLflow and PyTorch bring by themselves
-
-def fit(*_, **__):
-    print("early:", LATER & set(sys.modules))
-    sys.exit(7)
-
-training.fit = fit
-main(["train", "--model", "tiny", "--data", %r])
-"""
-"""Trains as far as to the first epoch, and looks at what was imported by then."""
-
-
-def test_what_the_end_needs_is_not_imported_before_the_first_epoch(small_data: Path, tracking: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", BEGUN % str(small_data)], env=environment(), capture_output=True, text=True
-    )
-    assert done.returncode == 7, done.stderr
-    assert "early: set()" in done.stdout
-
-
 def test_the_public_names_are_there() -> None:
     import vjepa_mlflow
 

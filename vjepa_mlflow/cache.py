@@ -31,7 +31,7 @@ def _cache_of_user() -> Path:
 
 
 def own_folder(kind: str) -> Path:
-    """A folder that is this user's alone, made on first use, for what cannot be made again, such as `outbox`.
+    """A folder that is this user's alone, made on first use, for what cannot be made again or is run, such as `outbox`.
 
     It lies in the cache where that is this user's, in `users` of one that is shared, or else in the user's own cache.
 

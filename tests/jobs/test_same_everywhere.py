@@ -1,4 +1,7 @@
-"""Two processes that have nothing in common but the videos: what they log is the same."""
+"""This process and another one that have nothing in common but the videos: what they log is the same.
+
+The other one also tells what it has imported by its first epoch, for which no process is started just so.
+"""
 
 import json
 import re
@@ -7,12 +10,46 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import environment, without_times
+from helpers import copy_store, environment, without_times
 from mlflow import MlflowClient
 
+from vjepa_mlflow.cli import main
 from vjepa_mlflow.data import draw_clip
 
 MOTIONS = {"łęft_clockwise": "left_clockwise", "right_clockwise": "right_clockwise"}
+
+ARGUMENTS = [
+    "train",
+    "--data",
+    "data",
+    "--model",
+    "tiny",
+    "--device",
+    "cpu",
+    "--epochs",
+    "1",
+    "--learning-rate",
+    "1e-3",
+]
+
+TRAINING = """
+import sys
+import mlflow, torch
+from vjepa_mlflow import training
+from vjepa_mlflow.cli import main
+
+LATER = {"matplotlib", "sklearn", "tensorboard.summary", "torch.utils.tensorboard", "vjepa_mlflow.evaluation.figures"}
+LATER -= set(sys.modules)  # what MLflow and PyTorch bring by themselves
+fit = training.fit
+
+def tell_and_fit(*arguments, **options):
+    print("early:", LATER & set(sys.modules))
+    return fit(*arguments, **options)
+
+training.fit = tell_and_fit
+main()
+"""
+"""The command, which tells before the first epoch what it has imported of what its end needs."""
 
 
 @pytest.fixture(scope="module")
@@ -25,23 +62,26 @@ def clips() -> dict[str, bytes]:
     }
 
 
-def begin(folder: Path, clips: dict[str, bytes], *, hash_seed: str, locale: str, backwards: bool) -> subprocess.Popen:
-    """Starts a training in a folder of its own, on videos that were written in this order or the other."""
+def write(folder: Path, clips: dict[str, bytes], *, backwards: bool) -> None:
+    """Writes the videos into a folder, in this order or the other."""
     for name in sorted(clips, reverse=backwards):
         path = folder / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(clips[name])
-    command = "train --data data --model tiny --device cpu --epochs 1 --learning-rate 1e-3"
+
+
+def begin(folder: Path, uri: str) -> subprocess.Popen:
+    """Starts a training in a process of its own, in other surroundings than this one's."""
     surroundings = environment(
-        PYTHONHASHSEED=hash_seed,
-        LC_ALL=locale,
+        PYTHONHASHSEED="1",
+        LC_ALL="C",
         PYTHONUTF8="0",
         PYTHONCOERCECLOCALE="0",  # or Python would not hear of a locale without UTF-8
-        OMP_NUM_THREADS="1",
-        MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db",
+        MLFLOW_TRACKING_URI=uri,
         VJEPA_MLFLOW_CACHE=str(folder / "cache"),
     )
-    return subprocess.Popen([sys.executable, "-m", "vjepa_mlflow", *command.split()], cwd=folder, env=surroundings)
+    command = [sys.executable, "-c", TRAINING, *ARGUMENTS]
+    return subprocess.Popen(command, cwd=folder, env=surroundings, stdout=subprocess.PIPE, encoding="utf-8")
 
 
 def logged(folder: Path) -> tuple[dict[str, str], dict[str, float], dict[str, bytes]]:
@@ -57,17 +97,35 @@ def logged(folder: Path) -> tuple[dict[str, str], dict[str, float], dict[str, by
     return run.data.params, without_times(metrics), files
 
 
-def test_hash_seed_locale_and_listing_change_nothing(tmp_path: Path, clips: dict[str, bytes]) -> None:
-    folders = [tmp_path / "one", tmp_path / "two"]
-    processes = [
-        begin(folders[0], clips, hash_seed="0", locale="C.UTF-8", backwards=False),
-        begin(folders[1], clips, hash_seed="1", locale="C", backwards=True),
-    ]
-    assert [process.wait(120) for process in processes] == [0, 0]
-    (params, metrics, files), (other_params, other_metrics, other_files) = map(logged, folders)
+@pytest.fixture(scope="module")
+def other_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("other")
+
+
+@pytest.fixture(scope="module")
+def told(module_tracking: Path, empty_store: Path, other_folder: Path, clips: dict[str, bytes]) -> str:
+    """What the other process prints, beside which this one trains."""
+    write(module_tracking, clips, backwards=False)
+    write(other_folder, clips, backwards=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("VJEPA_MLFLOW_CACHE", str(module_tracking / "cache"))
+        process = begin(other_folder, copy_store(empty_store, other_folder))
+        main(ARGUMENTS)
+    printed = process.communicate(timeout=120)[0]
+    assert process.returncode == 0
+    return printed
+
+
+def test_hash_seed_locale_and_listing_change_nothing(told: str, module_tracking: Path, other_folder: Path) -> None:
+    (params, metrics, files), (other_params, other_metrics, other_files) = map(logged, (module_tracking, other_folder))
     assert params == other_params
     assert metrics == other_metrics
     assert {name for name in {*files, *other_files} if files.get(name) != other_files.get(name)} == set()
     weights = {f"checkpoint/model-0000{number}-of-00002.safetensors" for number in (1, 2)}
     assert {"split.csv", "labels.json", "checkpoint/seen_videos.json", *weights} <= set(files)
     assert "łęft_clockwise" in json.loads(files["labels.json"]).values()
+
+
+def test_what_the_end_needs_is_not_imported_before_the_first_epoch(told: str) -> None:
+    assert "early: set()" in told

@@ -134,7 +134,7 @@ def test_the_served_model_says_what_the_best_head_said_of_the_validation_videos(
 ) -> None:
     run_id = children(swept.run_id)[swept.best_trial].info.run_id
     best, _ = training.load_best(Path(MlflowClient().download_artifacts(run_id, "head.safetensors", str(tmp_path))))
-    bench = trials.Workshop(trials.Share()).bench(recipe)
+    bench = trials.Workshop(trials.Share(), trials=1, params=None).bench(recipe)
     bench.head.load_state_dict(best.weights)
     val = features.EvaluationSet.of_split(bench.source, bench.prepared.dataset, "val")
     logits, labels = training.predict(bench.head, val, precision="fp32", name="val")
@@ -441,7 +441,7 @@ def test_a_mistake_is_one_line_before_any_video_is_opened(
 
 
 def test_a_bench_is_made_anew_only_for_another_backbone_or_other_features(recipe: Recipe) -> None:
-    workshop = trials.Workshop(trials.Share())
+    workshop = trials.Workshop(trials.Share(), trials=1, params=None)
     bench = workshop.bench(recipe)
     assert workshop.bench(Recipe(**{**vars(recipe), "learning_rate": 1.0, "epochs": 9, "views": 2})) is bench
     for changes in ({"stride": 2}, {"frames_per_second": 8.0}):

@@ -8,8 +8,8 @@ from helpers import environment
 
 SCRIPT = """
 import resource, sys
+from types import SimpleNamespace
 import psutil, torch
-from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 from vjepa_mlflow import UserError
 from vjepa_mlflow.features import LabelledFeatures
 from vjepa_mlflow.model import Head
@@ -17,11 +17,11 @@ from vjepa_mlflow.training.gradient import WindowGradient
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
-config = VJEPA2Config(
-    crop_size=32, patch_size=16, frames_per_clip=4, hidden_size=64, num_attention_heads=2, num_hidden_layers=1,
-    num_pooler_layers=3, pred_hidden_size=24, pred_num_attention_heads=2, pred_num_hidden_layers=1, num_labels=3,
+architecture = SimpleNamespace(
+    hidden_size=64, num_attention_heads=2, num_pooler_layers=3, layer_norm_eps=1e-6, hidden_act="gelu",
+    attention_dropout=0.0,
 )
-head = Head.of(VJEPA2ForVideoClassification(config))
+head = Head(architecture, num_labels=3)
 window = [LabelledFeatures(torch.randn(1024, 64), number % 3) for number in range(16)]
 
 def gradient(clips):
