@@ -13,9 +13,9 @@ INDUCTOR, TRITON = "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"
 
 
 @contextmanager
-def compilations_in(folder: Path) -> Iterator[None]:
-    """Has them keep in a folder what they compile in the block, and look there for what they have compiled."""
-    with setting(INDUCTOR, str(folder)), setting(TRITON, str(folder / "triton")):
+def compilations_in(folder: Path, triton: str = "") -> Iterator[None]:
+    """Has them keep what they compile in the block in a folder, or Triton in another one, and look for it there."""
+    with setting(INDUCTOR, str(folder)), setting(TRITON, triton or str(folder / "triton")):
         yield
 
 
@@ -25,12 +25,12 @@ def own_compilations() -> Iterator[None]:
 
     By themselves they take a folder for all users. Where the user names one, that is taken.
     """
-    if INDUCTOR in os.environ or TRITON in os.environ:
+    if INDUCTOR in os.environ:  # where Triton's are put, too
         yield
         return
     folder = own_folder("compiled")
     try:
-        with compilations_in(folder):
+        with compilations_in(folder, triton=os.environ.get(TRITON, "")):
             yield
     finally:
         with suppress(OSError):  # something was compiled

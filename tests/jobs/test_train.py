@@ -178,12 +178,12 @@ def test_a_second_run_opens_no_video_and_is_the_same_and_a_picture_that_is_lost_
     assert MlflowClient().get_run(third.run_id).info.status == "FINISHED"
 
 
-def test_the_run_is_the_same_wherever_features_are_kept_and_only_the_disks_cache_knows_of_videos(
+def test_the_run_is_the_same_wherever_features_are_kept_and_only_the_disks_cache_is_written_to(
     tracking: str, own_cache: Path, recipe: Recipe
 ) -> None:
     kept = []
     for cache in ("memory", "off", "disk"):
-        assert {path.parent.name for path in own_cache.rglob("*") if path.is_file()} <= {"models"}
+        assert not [path for path in own_cache.rglob("*") if path.is_file()]
         kept.append(train(replace(recipe, cache=cache, views=1)))
     assert without_times(kept[0].metrics) == without_times(kept[1].metrics) == without_times(kept[2].metrics)
     heads = [flavor.load_model(result.model_uri).model.classifier.weight for result in kept]

@@ -10,7 +10,15 @@ from helpers import environment
 from safetensors.torch import load_file, save_file
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.model import TINY_FOLDER, LoadedBackbone, from_folder, load_classifier, open_checkpoint
+from vjepa_mlflow.model import (
+    TINY_FOLDER,
+    Checkpoint,
+    LoadedBackbone,
+    from_folder,
+    load_classifier,
+    model_notes,
+    open_checkpoint,
+)
 from vjepa_mlflow.model.frozen import OpenedCheckpoint, StoredBackbone
 
 LABELS = ["ape", "bee", "cat"]
@@ -27,8 +35,12 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(TINY_FOLDER, tmp_path / "copy"))
 
 
+def locate_copy(folder: Path) -> Checkpoint:
+    return from_folder("copy", folder, notes=model_notes("disk"))
+
+
 def open_folder(folder: Path, labels: list[str] = LABELS, *, seed: int = 0) -> OpenedCheckpoint:
-    return open_checkpoint(from_folder("copy", folder), labels, seed=seed, device=CPU)
+    return open_checkpoint(locate_copy(folder), labels, seed=seed, device=CPU)
 
 
 def same(first: OpenedCheckpoint, second: OpenedCheckpoint) -> bool:
@@ -52,7 +64,10 @@ def test_what_is_known_of_a_checkpoint_is_what_loading_it_gives(
     folder: Path, labels: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = open_folder(folder, seed=1)
-    again, other = open_folder(folder, labels, seed=3), load_classifier(from_folder("copy", folder), labels, seed=3)
+    again, other = (
+        open_folder(folder, labels, seed=3),
+        load_classifier(locate_copy(folder), labels, seed=3),
+    )
     assert first.backbone.known == again.backbone.known
     weights = again.head.state_dict()
     assert all(torch.equal(weight, other.state_dict()[name]) for name, weight in weights.items())
@@ -63,11 +78,14 @@ def test_what_is_known_of_a_checkpoint_is_what_loading_it_gives(
 
 def test_the_head_is_read_without_transformers(folder: Path) -> None:
     open_folder(folder)
-    program = (
-        "import sys, torch; from pathlib import Path; from vjepa_mlflow.model import from_folder, open_checkpoint; "
-        f"open_checkpoint(from_folder('copy', Path({str(folder)!r})), {LABELS}, seed=0, device=torch.device('cpu')); "
-        "print([name for name in ('transformers', 'torchvision', 'torch._inductor') if name in sys.modules])"
-    )
+    program = f"""
+import sys, torch
+from pathlib import Path
+from vjepa_mlflow.model import from_folder, model_notes, open_checkpoint
+checkpoint = from_folder("copy", Path({str(folder)!r}), notes=model_notes("disk"))
+open_checkpoint(checkpoint, {LABELS}, seed=0, device=torch.device("cpu"))
+print([name for name in ("transformers", "torchvision", "torch._inductor") if name in sys.modules])
+"""
     done = run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -108,7 +126,7 @@ def test_the_encoders_weights_are_read_without_a_model(folder: Path) -> None:
 
 def test_a_note_is_no_reason_to_take_a_head_that_is_no_number(folder: Path) -> None:
     open_folder(folder)
-    checkpoint = from_folder("copy", folder)
+    checkpoint = locate_copy(folder)
     change_weights(folder, "pooler.query_tokens", float("nan"))
     with pytest.raises(UserError, match=r"pooler\.query_tokens holds values that are no numbers"):
         open_checkpoint(checkpoint, LABELS, seed=0, device=CPU)
@@ -129,3 +147,10 @@ def test_a_pooler_that_is_drawn_is_drawn_as_when_all_is_loaded(folder: Path, par
 def test_a_cache_that_cannot_be_written_only_costs_time(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     assert same(open_folder(folder), open_folder(folder))
+
+
+def test_nothing_is_noted_where_nothing_is_kept_on_disk(folder: Path, tmp_path: Path) -> None:
+    checkpoint = from_folder("copy", folder, notes=model_notes("off"))
+    first, again = (open_checkpoint(checkpoint, LABELS, seed=0, device=CPU) for _ in range(2))
+    assert same(first, again)
+    assert not list(tmp_path.glob("cache/*"))

@@ -99,7 +99,7 @@ def evaluate(
         print(memory.sentence(split, chosen), flush=True)
         log.input(videos.dataset, context=split)
 
-        backbone = model.LoadedBackbone(classifier, preprocessing)
+        backbone = model.LoadedBackbone(classifier, preprocessing, notes=model.model_notes(recipe.cache))
         form = features.choose_form(backbone, recipe, features.evaluation_clips(videos.samples, num_clips=num_clips))
         source = features.FeatureSource(backbone, recipe, form=form)
         videos, outcomes = videos.predict(model.Head.of(classifier), source, precision=recipe.precision)

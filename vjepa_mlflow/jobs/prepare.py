@@ -133,14 +133,15 @@ def prepare(
 def find_checkpoint(recipe: Recipe) -> tuple[model.Checkpoint, data.SeenVideos | None]:
     """The checkpoint, and what its head has seen, if it was trained here."""
     name = model.choose(recipe.model, demo=recipe.data == data.DEMO)
+    notes = model.model_notes(recipe.cache)
     if not name.startswith(flavor.URI_SCHEMES):
-        checkpoint = model.locate(name)
+        checkpoint = model.locate(name, notes=notes)
         return checkpoint, seen_by_checkpoint(name, checkpoint.folder)
     fetched = flavor.fetch_model(name)
     before, now = fetched.sampling(1), recipe.sampling(1)
     if before != now:
         remark(f"{name} was trained with {before}, this is with {now}")
-    return fetched.as_checkpoint(), seen_by(name, fetched)
+    return fetched.as_checkpoint(notes=notes), seen_by(name, fetched)
 
 
 def check_videos(

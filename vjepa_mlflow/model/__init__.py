@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.model.frozen import FrozenBackbone, LoadedBackbone, OpenedCheckpoint, drawn_anew, open_checkpoint
     from vjepa_mlflow.model.head import Architecture, Head, ParameterCounts
     from vjepa_mlflow.model.identity import backbone_digest, preprocessing_digest, weights_digest
+    from vjepa_mlflow.model.noted import model_notes
     from vjepa_mlflow.model.preprocessing import CENTRED, preprocess
     from vjepa_mlflow.model.quiet import quiet_transformers
     from vjepa_mlflow.model.trained import CheckpointBackbone, Trained, WriteBackbone, write_checkpoint, written_beside

@@ -16,7 +16,7 @@ from vjepa_mlflow.model.configuration import (
     read_configuration,
     read_preprocessing,
 )
-from vjepa_mlflow.model.noted import note_of, notes_folder, state_of
+from vjepa_mlflow.model.noted import note_of, state_of
 from vjepa_mlflow.paths import check_local, expand, is_file, shortened
 from vjepa_mlflow.reading import read_json
 
@@ -41,6 +41,7 @@ class Checkpoint:
         whole: whether it is a trained model's: used as it is or refused. Of any other one the encoder is.
         weights_sha256: the digests of the files of weights when they were saved, by the files' names; None where that
             was not noted.
+        notes: the folder for what is found of its files, so that they need not be read again; None for none.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Checkpoint:
     revision: str
     whole: bool = False
     weights_sha256: Mapping[str, str] | None = None
+    notes: Path | None = None
 
     @property
     def about(self) -> str:
@@ -126,25 +128,34 @@ def check_name(model: str) -> None:
         raise UserError(f"model={model}: no such folder: {EXPECTED}")
 
 
-def locate(model: str) -> Checkpoint:
+def locate(model: str, *, notes: Path | None = None) -> Checkpoint:
     """Finds a checkpoint by its Hub id or folder, downloading what is not here yet.
+
+    Args:
+        model: its name.
+        notes: see `Checkpoint`.
 
     Raises:
         UserError: there is no such checkpoint, it cannot be downloaded, or it is not a V-JEPA 2.
     """
     check_name(model)
     if model == TINY:
-        return from_folder(TINY, TINY_FOLDER)
+        return from_folder(TINY, TINY_FOLDER, notes=notes)
     folder = expand("model", model)
     if folder.is_dir():
-        return from_folder(model, folder)
+        return from_folder(model, folder, notes=notes)
     snapshot = _download(model)
     choose_weights(f"model={model}", snapshot)
-    return Checkpoint(model, snapshot, revision=snapshot.name)
+    return Checkpoint(model, snapshot, revision=snapshot.name, notes=notes)
 
 
 def from_folder(
-    name: str, folder: Path, *, whole: bool = False, weights_sha256: Mapping[str, str] | None = None
+    name: str,
+    folder: Path,
+    *,
+    whole: bool = False,
+    weights_sha256: Mapping[str, str] | None = None,
+    notes: Path | None = None,
 ) -> Checkpoint:
     """A checkpoint from a local folder.
 
@@ -153,15 +164,16 @@ def from_folder(
         folder: that holds it.
         whole: see `Checkpoint`.
         weights_sha256: see `Checkpoint`.
+        notes: see `Checkpoint`.
 
     Raises:
         UserError: the folder holds no V-JEPA 2 weights, or not those that were saved.
     """
     about = f"model={name}"
     choose_weights(about, folder)
-    digest, digests = _noted_digests(_find_weights(about, folder))
+    digest, digests = _noted_digests(_find_weights(about, folder), notes)
     check_digests(about, digests, weights_sha256)
-    return Checkpoint(name, folder, f"sha256:{digest}", whole, weights_sha256)
+    return Checkpoint(name, folder, f"sha256:{digest}", whole, weights_sha256, notes)
 
 
 class _Digests(NamedTuple):
@@ -171,14 +183,14 @@ class _Digests(NamedTuple):
     parts: str
 
 
-def _noted_digests(files: Sequence[Path]) -> tuple[str, dict[str, str]]:
+def _noted_digests(files: Sequence[Path], notes: Path | None) -> tuple[str, dict[str, str]]:
     """What `sha256_with_parts` says of files, which are read once while nothing of them changes."""
-    note = note_of("sha256", state_of(files))
+    note = note_of(notes, "sha256", state_of(files))
     found = read_note(note, _Digests)
     if found is None:
         whole, parts = sha256_with_parts(files)
         found = _Digests(whole, " ".join(parts.values()))
-        write_note(note, found._asdict(), within=notes_folder())
+        write_note(note, found._asdict(), within=notes)
     return found.whole, dict(zip((path.name for path in files), found.parts.split(), strict=True))
 
 

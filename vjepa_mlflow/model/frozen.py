@@ -19,7 +19,7 @@ from vjepa_mlflow.model.checkpoint import Checkpoint, choose_weights
 from vjepa_mlflow.model.configuration import CONFIG_FILE, PROCESSOR_FILE, Preprocessing, read_configuration
 from vjepa_mlflow.model.forward import EAGER, TRANSFORMERS, Backbone, agrees, encoder_forms
 from vjepa_mlflow.model.head import Architecture, Head, draw_classifier
-from vjepa_mlflow.model.noted import note_of, notes_folder, state_of
+from vjepa_mlflow.model.noted import note_of, state_of
 from vjepa_mlflow.model.weights import StoredWeights, check_finite, open_weights, read_weights
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class FrozenBackbone:
     Attributes:
         architecture: of the model.
         device: where it computes.
+        notes: the folder for what is found of it; None for none.
         known: what it is.
         model: the model, on its device.
         preprocessing: what is done to its frames.
@@ -61,6 +62,7 @@ class FrozenBackbone:
 
     architecture: Architecture
     device: torch.device
+    notes: Path | None
     model: "VJEPA2ForVideoClassification"
     preprocessing: Preprocessing
 
@@ -88,11 +90,12 @@ class FrozenBackbone:
     def _agrees(self, precision: str) -> bool:
         """Whether the lean encoder's features are transformers' here, looked at once for a GPU and these versions."""
         versions = torch.__version__, version("transformers")
-        note = note_of("agreement", self.known.backbone, precision, torch.cuda.get_device_name(self.device), *versions)
+        gpu = torch.cuda.get_device_name(self.device)
+        note = note_of(self.notes, "agreement", self.known.backbone, precision, gpu, *versions)
         found = read_note(note, _Agreement)
         if found is None or found.answer != "yes":  # a disagreement is told each time
             found = _Agreement("yes" if agrees(self.model, precision) else "no")
-            write_note(note, found._asdict(), within=notes_folder())
+            write_note(note, found._asdict(), within=self.notes)
         return found.answer == "yes"
 
 
@@ -102,10 +105,13 @@ class LoadedBackbone(FrozenBackbone):
     Args:
         model: the one.
         preprocessing: what is done to its frames.
+        notes: see `FrozenBackbone`.
     """
 
-    def __init__(self, model: "VJEPA2ForVideoClassification", preprocessing: Preprocessing):
-        self.model, self.preprocessing = model, preprocessing
+    def __init__(
+        self, model: "VJEPA2ForVideoClassification", preprocessing: Preprocessing, *, notes: Path | None = None
+    ):
+        self.model, self.preprocessing, self.notes = model, preprocessing, notes
         self.architecture, self.device = model.config, model.device
 
 
@@ -129,11 +135,12 @@ class StoredBackbone(FrozenBackbone):
         seed: int,
         device: torch.device,
         known: KnownBackbone,
-        note: Path,
+        note: Path | None,
     ):
         self.architecture = read_configuration(checkpoint.about, checkpoint.folder).architecture
         self.preprocessing = checkpoint.preprocessing
         self.device = device
+        self.notes = checkpoint.notes
         self.known = known
         self._checkpoint, self._labels, self._seed, self._note = checkpoint, labels, seed, note
 
@@ -191,8 +198,8 @@ def open_checkpoint(checkpoint: Checkpoint, labels: list[str], *, seed: int, dev
     from vjepa_mlflow.model.classifier import load_classifier
 
     model = load_classifier(checkpoint, labels, seed=seed).to(device)
-    loaded = LoadedBackbone(model, checkpoint.preprocessing)
-    write_note(note, loaded.known._asdict(), within=notes_folder())
+    loaded = LoadedBackbone(model, checkpoint.preprocessing, notes=checkpoint.notes)
+    write_note(note, loaded.known._asdict(), within=checkpoint.notes)
     return OpenedCheckpoint(Head.of(model), loaded)
 
 
@@ -253,8 +260,8 @@ def _read_head(checkpoint: Checkpoint, labels: Sequence[str], seed: int) -> Head
     return head
 
 
-def _note_of_files(checkpoint: Checkpoint) -> Path:
+def _note_of_files(checkpoint: Checkpoint) -> Path | None:
     """Where it is noted that files of this state are those of a whole checkpoint."""
     folder = checkpoint.folder.resolve()
     files = [*choose_weights(checkpoint.about, folder), folder / CONFIG_FILE, folder / PROCESSOR_FILE]
-    return note_of("whole", version("transformers"), checkpoint.weights_sha256, state_of(files))
+    return note_of(checkpoint.notes, "whole", version("transformers"), checkpoint.weights_sha256, state_of(files))

@@ -10,13 +10,14 @@ VERSION = 1
 """Changes with what is noted and how files are looked at, so that no older note is taken for it."""
 
 
-def notes_folder() -> Path:
-    return cache_folder() / "models"
+def model_notes(cache: str) -> Path | None:
+    """The folder for what is noted of models' files, with the recipe's `cache`; None where nothing is kept on disk."""
+    return cache_folder() / "models" if cache == "disk" else None
 
 
-def note_of(*about: object) -> Path:
-    """Where something is noted."""
-    return notes_folder() / sha256_of_text("\n".join(map(str, (VERSION, *about))))
+def note_of(folder: Path | None, *about: object) -> Path | None:
+    """Where something is noted, in a folder of notes; None where nothing is."""
+    return None if folder is None else folder / sha256_of_text("\n".join(map(str, (VERSION, *about))))
 
 
 def state_of(files: Iterable[Path]) -> str:
