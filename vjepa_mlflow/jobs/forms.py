@@ -37,8 +37,9 @@ def choose_forms(
         trials: so many heads are trained.
         begun: the parameters of the run that goes on; None where none does.
     """
-    # Before there were others, all computed in the form that is fastest in the long run.
-    kept = {} if begun is None else {"encoder_form": model.LEAN, "head_form": model.LEAN, **begun}
+    kept = begun or {}
+    if "checkpoint_revision" in kept:  # logged together with the forms, of which there was but one in older versions
+        kept = {"encoder_form": model.LEAN, "head_form": model.LEAN, **kept}
     clips = features.all_clips(prepared.dataset, recipe)
     trained = trials * recipe.epochs * len(prepared.dataset.splits["train"])
     return Forms(

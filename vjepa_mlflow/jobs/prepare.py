@@ -342,8 +342,8 @@ def log_left_out(log: tracking.RunLog, left_out: Mapping[str, str]) -> None:
         log.table([{"path": name, "fault": fault} for name, fault in left_out.items()], "left_out_videos.csv")
 
 
-def log_preparation(log: tracking.RunLog, prepared: Preparation, recipe: Recipe) -> None:
-    """Logs the checkpoint, the device and the three sets."""
+def log_preparation(log: tracking.RunLog, prepared: Preparation, recipe: Recipe, *, forms: Mapping[str, str]) -> None:
+    """Logs the checkpoint, the device, the forms in which things are computed, and the three sets."""
     counts = prepared.parameters
     log.params(
         {
@@ -353,6 +353,7 @@ def log_preparation(log: tracking.RunLog, prepared: Preparation, recipe: Recipe)
             "trainable_parameters": counts.trainable,
             "device_name": model.describe_device(prepared.backbone.device),
             "hardware": describe_hardware(),
+            **forms,
         }
     )
     log.dataset(prepared.dataset, data=recipe.data)

@@ -212,8 +212,7 @@ class _Sweep:
     def _do_trials(self) -> None:
         with helpers(self._whole, self._assignment.share.world_size) as team:
             bench = self._workshop.bench(self._assignment.encoded)
-            log_preparation(self._log, bench.prepared, self._recipe)
-            self._log.params(bench.forms.params())
+            log_preparation(self._log, bench.prepared, self._recipe, forms=bench.forms.params())
             self._workshop.encode(self._assignment.encoded)
             if self._workshop.lacks(self._assignment.encoded):
                 team.meet()

@@ -77,9 +77,8 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         began = _read_beginning(log, checkpoints) if log.continued else None
         prepared = prepare(recipe, listing, began=began, on_faults=lambda faults: log_faults(log, faults))
         log_unused(log, listing)
-        log_preparation(log, prepared, recipe)
         forms = choose_forms(prepared, recipe, begun=log.params_before if log.continued else None)
-        log.params(forms.params())
+        log_preparation(log, prepared, recipe, forms=forms.params())
         source = features.FeatureSource(prepared.backbone, recipe, form=forms.encoder_form)
         videos = test_videos(prepared, recipe)
         _ = videos.properties  # measured now, so that a bad video does not cost the trained head
