@@ -1,7 +1,7 @@
 """Names made from content."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vjepa_mlflow.reading import open_regular
@@ -33,10 +33,9 @@ def sha256_with_parts(files: Iterable[Path]) -> tuple[str, dict[str, str]]:
     parts: dict[str, str] = {}
     for path in files:
         part = hashlib.sha256() if parts else whole  # of the first file both are the same
-        with open_regular(path) as file:
-            while block := file.read(BLOCK):
-                for digest in {part, whole}:
-                    digest.update(block)
+        for block in _blocks(path):
+            for digest in {part, whole}:
+                digest.update(block)
         parts[path.name] = part.hexdigest()
     return whole.hexdigest(), parts
 
@@ -49,7 +48,12 @@ def sha256(files: Iterable[Path]) -> str:
     """
     digest = hashlib.sha256()
     for path in files:
-        with open_regular(path) as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
+        for block in _blocks(path):
+            digest.update(block)
     return digest.hexdigest()
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with open_regular(path) as file:
+        while block := file.read(BLOCK):
+            yield block

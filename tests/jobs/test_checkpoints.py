@@ -144,14 +144,19 @@ def test_the_state_at_which_training_ends_by_an_error_is_kept(
     assert kept(log) == {"step-00000001.safetensors": 1}
 
 
+def save_two(checkpoints: Checkpoints, state: training.TrainingState, slow_disk: Callable[[], None]) -> None:
+    """The second is not written yet when this returns."""
+    for _ in range(2):
+        step(state)
+        checkpoints.offer(state)
+    threading.Timer(0.1, slow_disk).start()
+
+
 def test_what_is_no_state_between_two_steps_is_not_kept_but_the_one_before_is(
     log: Any, state: training.TrainingState, slow_disk: Callable[[], None]
 ) -> None:
     def work(checkpoints: Checkpoints) -> None:
-        for _ in range(2):
-            step(state)
-            checkpoints.offer(state)
-        threading.Timer(0.1, slow_disk).start()
+        save_two(checkpoints, state, slow_disk)
         with state.changing():
             torch.nn.init.zeros_(state.head.weight)  # type: ignore[arg-type]
             raise RuntimeError("in the middle of a step")
@@ -166,10 +171,7 @@ def test_nothing_is_written_once_there_is_nothing_to_go_on_with(
     log: Any, state: training.TrainingState, slow_disk: Callable[[], None], end: str
 ) -> None:
     def work(checkpoints: Checkpoints) -> None:
-        for _ in range(2):
-            step(state)
-            checkpoints.offer(state)
-        threading.Timer(0.1, slow_disk).start()
+        save_two(checkpoints, state, slow_disk)
         getattr(checkpoints, end)()
         step(state)
         raise UserError("of what came after")

@@ -46,7 +46,7 @@ class Preparation:
 
     @property
     def parameters(self) -> model.ParameterCounts:
-        trainable = sum(parameter.numel() for parameter in self.head.parameters())
+        trainable = model.count_parameters(self.head).trainable
         return model.ParameterCounts(self.backbone.known.parameters + trainable, trainable)
 
 

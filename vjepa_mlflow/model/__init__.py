@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     )
     from vjepa_mlflow.model.classifier import (
         copy_to,
-        count_parameters,
         freeze_backbone,
         from_arrays,
         label_names,
@@ -55,7 +54,7 @@ if TYPE_CHECKING:
         training_head,
     )
     from vjepa_mlflow.model.frozen import FrozenBackbone, LoadedBackbone, OpenedCheckpoint, drawn_anew, open_checkpoint
-    from vjepa_mlflow.model.head import Architecture, Head, ParameterCounts
+    from vjepa_mlflow.model.head import Architecture, Head, ParameterCounts, count_parameters
     from vjepa_mlflow.model.identity import backbone_digest, preprocessing_digest, weights_digest
     from vjepa_mlflow.model.noted import model_notes
     from vjepa_mlflow.model.preprocessing import CENTRED, preprocess

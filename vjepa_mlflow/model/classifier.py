@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 from transformers.activations import ACT2FN
 
@@ -25,7 +25,7 @@ from vjepa_mlflow.model.configuration import (
     check_preprocessing,
     read_configuration,
 )
-from vjepa_mlflow.model.head import ParameterCounts, draw_classifier
+from vjepa_mlflow.model.head import draw_classifier, without_foreign_classifier
 from vjepa_mlflow.model.quiet import quiet_transformers
 from vjepa_mlflow.model.trained import Trained, write_weights
 from vjepa_mlflow.model.weights import (
@@ -191,13 +191,11 @@ def _fit(checkpoint: Checkpoint, labels: list[str]) -> _Fit:
     fitting = {name for name, shape in stored.shapes.items() if expected.get(name) == shape}
     _check_encoder(stored, configuration, expected.keys(), fitting)
     _check_layers(stored, configuration)
-    classifier = {name for name in expected if name.startswith(_CLASSIFIER)}
-    if labels != list(configuration.labels) or not classifier <= fitting:
-        fitting -= classifier
-    drawn = expected.keys() - fitting
+    kept = without_foreign_classifier(fitting, labels, configuration.labels)
+    drawn = expected.keys() - kept
     if (size := sum(math.prod(expected[name]) for name in drawn)) > MOST_DRAWN:
         raise UserError(f"{about}: {size:,} weights would be drawn anew: expected at most {MOST_DRAWN:,}")
-    return _Fit(model.config, stored, frozenset(fitting), frozenset(drawn))
+    return _Fit(model.config, stored, kept, frozenset(drawn))
 
 
 def _check_encoder(stored: StoredWeights, configuration: Configuration, expected: Set[str], fitting: Set[str]) -> None:
@@ -311,11 +309,6 @@ def freeze_backbone(model: VJEPA2ForVideoClassification) -> VJEPA2ForVideoClassi
     model.vjepa2.requires_grad_(False)
     model.vjepa2.eval()
     return model
-
-
-def count_parameters(model: nn.Module) -> ParameterCounts:
-    counts = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    return ParameterCounts(sum(count for count, _ in counts), sum(count for count, trains in counts if trains))
 
 
 def label_names(config: VJEPA2Config) -> list[str]:

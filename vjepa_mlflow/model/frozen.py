@@ -18,14 +18,19 @@ from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.model.checkpoint import Checkpoint, choose_weights
 from vjepa_mlflow.model.configuration import CONFIG_FILE, PROCESSOR_FILE, Preprocessing, read_configuration
 from vjepa_mlflow.model.forward import EAGER, TRANSFORMERS, Backbone, agrees, encoder_forms
-from vjepa_mlflow.model.head import Architecture, Head, draw_classifier
+from vjepa_mlflow.model.head import (
+    CLASSIFIER,
+    Architecture,
+    Head,
+    count_parameters,
+    draw_classifier,
+    without_foreign_classifier,
+)
 from vjepa_mlflow.model.noted import note_of, state_of
 from vjepa_mlflow.model.weights import StoredWeights, check_finite, open_weights, read_weights
 
 if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification
-
-_CLASSIFIER = frozenset({"classifier.weight", "classifier.bias"})
 
 
 class KnownBackbone(NamedTuple):
@@ -70,7 +75,7 @@ class FrozenBackbone:
     def known(self) -> KnownBackbone:
         from vjepa_mlflow.model.identity import backbone_digest, preprocessing_digest
 
-        parameters = sum(weight.numel() for weight in self.model.vjepa2.parameters())
+        parameters = count_parameters(self.model.vjepa2).total
         return KnownBackbone(backbone_digest(self.model), preprocessing_digest(self.preprocessing), parameters)
 
     def load(self, *, precision: str, form: str) -> Backbone:
@@ -240,16 +245,15 @@ def _parts_of_head(checkpoint: Checkpoint, labels: Sequence[str]) -> _PartsOfHea
     with torch.device("meta"):
         head = Head(configuration.architecture, len(labels))
     shapes = {name: tuple(weight.shape) for name, weight in head.state_dict().items()}
-    kept = {name for name, shape in shapes.items() if stored.shapes.get(name) == shape}
-    if list(labels) != list(configuration.labels) or not kept >= _CLASSIFIER:
-        kept -= _CLASSIFIER
-    return _PartsOfHead(head, stored, frozenset(kept), frozenset(shapes.keys() - kept))
+    fitting = {name for name, shape in shapes.items() if stored.shapes.get(name) == shape}
+    kept = without_foreign_classifier(fitting, labels, configuration.labels)
+    return _PartsOfHead(head, stored, kept, frozenset(shapes.keys() - kept))
 
 
 def _read_head(checkpoint: Checkpoint, labels: Sequence[str], seed: int) -> Head | None:
     """The head of a checkpoint that is known to be whole; None where transformers is to draw more than a classifier."""
     head, stored, kept, drawn = _parts_of_head(checkpoint, labels)
-    if drawn - _CLASSIFIER:
+    if drawn - CLASSIFIER:
         return None
     weights = read_weights(stored, kept)
     check_finite(checkpoint.about, weights)

@@ -3,7 +3,7 @@
 Where all features are there, training needs nothing else of a model, and importing transformers takes longer than it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 Architecture = Any
 """What describes a model's layers: transformers' `VJEPA2Config`, or `Configuration.architecture`."""
+
+
+CLASSIFIER = frozenset({"classifier.weight", "classifier.bias"})
+"""The names of a classifier's weights in its head."""
 
 
 class ParameterCounts(NamedTuple):
@@ -147,6 +151,23 @@ class _MLP(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.fc2(self._activation(self.fc1(hidden)))
+
+
+def count_parameters(model: nn.Module) -> ParameterCounts:
+    counts = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return ParameterCounts(sum(count for count, _ in counts), sum(count for count, trains in counts if trains))
+
+
+def without_foreign_classifier(names: Set[str], labels: Sequence[str], given: Sequence[str]) -> frozenset[str]:
+    """What a head for some classes takes of a checkpoint's weights that fit it.
+
+    Args:
+        names: of those weights.
+        labels: the classes, in the order of the outputs.
+        given: the checkpoint's; a classifier is taken as a whole, and for the same ones alone.
+    """
+    is_kept = list(labels) == list(given) and names >= CLASSIFIER
+    return frozenset(names if is_kept else names - CLASSIFIER)
 
 
 def draw_classifier(layer: nn.Linear, *, std: float, seed: int) -> dict[str, Tensor]:
