@@ -14,7 +14,6 @@ from vjepa_mlflow.sweep import (
     TrialQueue,
     compare,
     describe_trial,
-    importances_of,
     plot_epochs,
     plot_history,
     plot_importances,
@@ -85,9 +84,9 @@ def test_one_field_alone_is_drawn_against_the_metric(tmp_path: Path, url: str) -
 
 
 def test_importances_and_what_is_drawn_where_there_are_none(ended: TrialQueue, plan: SweepPlan) -> None:
-    (axes,) = plot_importances(importances_of(ended.slots(), ended.study)).axes
+    (axes,) = plot_importances(ended.slots(), plan).axes
     assert {label.get_text() for label in axes.get_yticklabels()} == set(plan.space.fields)
-    (axes,) = plot_importances(importances_of(ended.slots()[:1], ended.study)).axes
+    (axes,) = plot_importances(ended.slots()[:1], plan).axes
     assert [text.get_text() for text in axes.texts] == ["too few completed trials, or all alike"]
 
 
@@ -100,8 +99,8 @@ def test_every_trials_epochs_are_drawn(ended: TrialQueue, plan: SweepPlan) -> No
 
 def test_each_is_laid_out_within_its_picture(ended: TrialQueue, plan: SweepPlan) -> None:
     slots = ended.slots()
-    drawings = (plot_history(slots, plan), plot_pair(slots, plan), plot_importances(importances_of(slots, ended.study)))
-    for figure in (*drawings, plot_epochs(slots, plan)):
+    for plot in (plot_history, plot_pair, plot_importances, plot_epochs):
+        figure = plot(slots, plan)
         FigureCanvasAgg(figure).draw()
         inside = figure.get_tightbbox().get_points() / figure.get_size_inches()
         assert (inside >= 0).all()

@@ -14,7 +14,7 @@ from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow import Recipe, UserError
 from vjepa_mlflow.features import Clip, LabelledFeatures
-from vjepa_mlflow.model import LEAN, Head, from_folder, load_classifier, matmul_precision
+from vjepa_mlflow.model import EAGER, LEAN, Head, from_folder, load_classifier, matmul_precision
 from vjepa_mlflow.training import fit
 from vjepa_mlflow.training.gradient import WindowGradient
 
@@ -87,12 +87,13 @@ def check_gradients(
             assert error < tolerance * expected[name].norm(), (len(window), name)
 
 
+@pytest.mark.parametrize("form", [LEAN, EAGER])
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("tf32", 1e-2), ("bf16", 5e-2)])
 def test_full_and_partial_windows_have_transformers_gradient(
-    large: VJEPA2ForVideoClassification, reference: Head, precision: str, tolerance: float
+    large: VJEPA2ForVideoClassification, reference: Head, precision: str, tolerance: float, form: str
 ) -> None:
     with matmul_precision(precision):
-        gradient = make_gradient(large, precision, window_size=4)
+        gradient = make_gradient(large, precision, window_size=4, form=form)
         for count in (4, 3, 4, 1):
             window = make_window(count, torch.bfloat16 if precision == "bf16" else torch.float32)
             predictions = gradient.compute(window)
@@ -121,6 +122,18 @@ def test_whatever_memory_is_left_a_training_ends_or_says_that_it_is_too_small(
     assert whole
     assert not ended[0]  # too little for Adam's moments
     assert ended[-1]
+
+
+@pytest.mark.parametrize("form", [LEAN, EAGER])
+@pytest.mark.parametrize("window_size", [1, 4])
+def test_gradients_are_the_same_every_time(large: VJEPA2ForVideoClassification, window_size: int, form: str) -> None:
+    window, gradient = make_window(window_size, torch.bfloat16), make_gradient(large, "bf16", window_size, form)
+    gradient.compute(window)
+    trained = [parameter for parameter in Head.of(large).parameters() if parameter.grad is not None]
+    first = [parameter.grad.clone() for parameter in trained]
+    for _ in range(100):
+        gradient.compute(window)
+        assert all(torch.equal(parameter.grad, expected) for parameter, expected in zip(trained, first, strict=True))
 
 
 def test_large_windows_add_up(large: VJEPA2ForVideoClassification, reference: Head) -> None:

@@ -10,7 +10,7 @@ from vjepa_mlflow.iteration import progress
 
 
 def encode(source: features.FeatureSource, clips: Sequence[features.Clip], *, again: bool) -> list[float]:
-    """Encodes clips and keeps their features, until there is no room.
+    """Encodes clips and keeps their features, until there is no room; `source.finish` waits until they are kept.
 
     Args:
         source: what encodes and keeps.
@@ -28,5 +28,4 @@ def encode(source: features.FeatureSource, clips: Sequence[features.Clip], *, ag
         if source.full:
             break
         times.append(time.perf_counter())
-    source.finish()
     return times

@@ -48,6 +48,7 @@ def extract(recipe: Recipe) -> ExtractionResult:
         clips = list(share.of(wanted))
         missing = source.missing(clips)
         times = encode(source, missing, again=False)
+        source.finish()
         source.check_kept()
     return ExtractionResult(
         clips=len(clips),

@@ -27,7 +27,12 @@ class Forms:
 
 
 def choose_forms(
-    prepared: Preparation, recipe: Recipe, *, trials: int = 1, begun: Mapping[str, str] | None = None
+    prepared: Preparation,
+    recipe: Recipe,
+    *,
+    trials: int = 1,
+    windows: int = 1,
+    begun: Mapping[str, str] | None = None,
 ) -> Forms:
     """Chooses the forms by how much there is to compute, or keeps those that a run or study began with.
 
@@ -35,6 +40,7 @@ def choose_forms(
         prepared: what is trained.
         recipe: of the run, or of the trials.
         trials: so many heads are trained.
+        windows: see `training.choose_head_form`.
         begun: the parameters of the run that goes on; None where none does.
     """
     kept = begun or {}
@@ -44,5 +50,5 @@ def choose_forms(
     trained = trials * recipe.epochs * len(prepared.dataset.splits["train"])
     return Forms(
         features.choose_form(prepared.backbone, recipe, clips, begun=kept.get("encoder_form")),
-        training.choose_head_form(prepared.head, clips=trained, begun=kept.get("head_form")),
+        training.choose_head_form(prepared.head, recipe, clips=trained, windows=windows, begun=kept.get("head_form")),
     )

@@ -83,6 +83,7 @@ class Assignment:
         return Workshop(
             self.share,
             trials=self.count,
+            windows=self.plan.space.windows,
             params=self.params,
             began=self.began,
             drawing=None if self.began else self.drawing(),

@@ -189,13 +189,16 @@ class _Sweep:
                 self._do_trials()
         except BaseException:
             with suppress(Exception):  # the first error is the one to report
-                self._log_study()
+                self._log_pictures(self._draw_study())
             raise
-        self._log_study()
-        self._end_left_runs()
-        unended = {slot.number for slot in self._queue.slots_of_all() if not slot.ended}
-        forget_checkpoints(self._log.run_id, but=unended)
-        result = self._make_best_model()
+        pictures = self._draw_study()
+        try:
+            self._end_left_runs()
+            unended = {slot.number for slot in self._queue.slots_of_all() if not slot.ended}
+            forget_checkpoints(self._log.run_id, but=unended)
+            result = self._make_best_model()
+        finally:
+            self._log_pictures(pictures)
         slots = self._queue.slots()
         return SweepResult(
             run_id=self._log.run_id,
@@ -236,20 +239,22 @@ class _Sweep:
                         f"interrupted: {ended} of {self._assignment.count} trials have ended; the same command goes on"
                     )
 
-    def _log_study(self) -> None:
-        """Logs the table of trials and the pictures, as far as the study has come."""
+    def _draw_study(self) -> dict[str, evaluation.Picture]:
+        """Logs the table of trials, and begins to draw the pictures, as far as the study has come."""
         slots, plan = self._queue.slots(), self._plan
         if not any(slot.ended for slot in slots):
-            return
+            return {}
         self._log.table(sweep.trial_rows(slots, plan), "trials.csv")
-        step = sum(slot.ended for slot in slots)
-        begin = self._painter.begin
-        pictures = {
-            "optimization_history": begin(sweep.plot_history, slots, plan),
-            "search_space": begin(sweep.plot_pair, slots, plan),
-            "intermediate_values": begin(sweep.plot_epochs, slots, plan),
-            "param_importances": begin(sweep.plot_importances, sweep.importances_of(slots, self._queue.study)),
+        plots = {
+            "optimization_history": sweep.plot_history,
+            "search_space": sweep.plot_pair,
+            "intermediate_values": sweep.plot_epochs,
+            "param_importances": sweep.plot_importances,
         }
+        return {name: self._painter.begin(plot, slots, plan) for name, plot in plots.items()}
+
+    def _log_pictures(self, pictures: Mapping[str, evaluation.Picture]) -> None:
+        step = sum(slot.ended for slot in self._queue.slots())
         for name, picture in pictures.items():
             self._log.png(picture.png(), f"{name}.png", step=step)
 
@@ -274,13 +279,13 @@ class _Sweep:
 
     def _test_and_log(self, slot: sweep.Slot, *, step: int) -> tuple[dict[str, float], str]:
         recipe = replace(self._recipe, **slot.trial.params)
-        best, epochs = self._fetch_head(slot)
         bench = self._workshop.bench(recipe)
-        self._log.tags(
-            {"best_trial": slot.number, **{f"best_{name}": value for name, value in slot.trial.params.items()}}
-        )
-        self._log.metrics({**best.metrics, sweep.BEST_EPOCH: best.epoch}, step=step)
         with model.matmul_precision(recipe.precision), backbone_beside(bench.prepared, recipe) as backbone:
+            best, epochs = self._fetch_head(slot)
+            self._log.tags(
+                {"best_trial": slot.number, **{f"best_{name}": value for name, value in slot.trial.params.items()}}
+            )
+            self._log.metrics({**best.metrics, sweep.BEST_EPOCH: best.epoch}, step=step)
             model_uri, tested = finish(
                 self._log,
                 self._painter,

@@ -79,6 +79,7 @@ class Workshop:
     Args:
         share: this process's, of what several prepare.
         trials: of the study.
+        windows: sizes of window among them.
         params: of the study's run, where it goes on; None where it begins.
         began: what a study that goes on began with.
         drawing: how missing splits are drawn, the same for all trials, so that one validation set compares them.
@@ -91,6 +92,7 @@ class Workshop:
         share: Share,
         *,
         trials: int,
+        windows: int = 1,
         params: Mapping[str, str] | None,
         began: data.Beginning | None = None,
         drawing: Drawing | None = None,
@@ -98,7 +100,7 @@ class Workshop:
         on_faults: Callable[[list[Fault]], None] = lambda _: None,
     ):
         self._share = share
-        self._trials, self._params = trials, params
+        self._trials, self._windows, self._params = trials, windows, params
         self._began, self._drawing = began, drawing
         self._on_prepared = on_prepared
         self._on_faults = on_faults
@@ -128,7 +130,7 @@ class Workshop:
             share=self._share,
         )
         self._on_prepared(prepared)
-        forms = choose_forms(prepared, recipe, trials=self._trials, begun=self._params)
+        forms = choose_forms(prepared, recipe, trials=self._trials, windows=self._windows, begun=self._params)
         source = features.FeatureSource(prepared.backbone, recipe, form=forms.encoder_form)
         first_weights = {name: value.clone() for name, value in prepared.head.state_dict().items()}
         return Bench(prepared, source, prepared.head, forms, first_weights)
@@ -146,6 +148,8 @@ class Workshop:
         clips = list(features.all_clips(bench.prepared.dataset, recipe))
         share = self._share if recipe.cache == "disk" else Share()
         encode(bench.source, bench.source.missing(list(share.of(clips))), again=True)
+        if self._share.world_size > 1:  # which read what this one has kept
+            bench.source.finish()
 
 
 class InterruptedTrial(Exception):  # noqa: N818, nothing is wrong

@@ -21,6 +21,7 @@ from vjepa_mlflow.model.lean import (
     plain_attention,
     scaled_attention,
     split_linear,
+    steady_attention,
 )
 
 if TYPE_CHECKING:
@@ -223,15 +224,26 @@ def training_head(head: Head, *, precision: str, form: str) -> Callable[[Tensor]
     if form == TRANSFORMERS:
         return _WholeHead(head, precision)
     is_compiled = form == LEAN
-    attend = _compiled_attention(head.architecture, precision) if is_compiled else scaled_attention
+    attend = _steady_attention(head, precision, is_compiled=is_compiled)
     return LeanHead(head, dtype=features_dtype(precision), attend=attend, is_compiled=is_compiled)
 
 
-def _compiled_attention(architecture: Architecture, precision: str) -> Attention:
-    from vjepa_mlflow.model.compiled import flexible_attention
+def _steady_attention(head: Head, precision: str, *, is_compiled: bool) -> Attention:
+    """The fastest attention whose gradients are the same every time."""
+    head_size = head.architecture.hidden_size // head.architecture.num_attention_heads
+    has_kernel = precision == "bf16" and head_size in (16, 32, 64, 128)
+    if is_compiled and has_kernel:
+        from vjepa_mlflow.model.compiled import flexible_attention
 
-    has_kernel = architecture.hidden_size // architecture.num_attention_heads in (16, 32, 64, 128)
-    return flexible_attention if precision == "bf16" and has_kernel else plain_attention
+        return flexible_attention
+    if is_compiled:
+        return plain_attention
+    return steady_attention if has_kernel and _has_flash_attention(head.classifier.weight.device) else scaled_attention
+
+
+def _has_flash_attention(device: torch.device) -> bool:
+    is_new = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return is_new and torch.backends.cuda.is_flash_attention_available()
 
 
 class _WholeHead:

@@ -6,7 +6,8 @@ fp32; query, key and value are one product; everything between the products may 
 products may be put together from TF32 ones.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -260,8 +261,9 @@ class LeanHead:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features of shape (clips, tokens, hidden size) to logits of shape (clips, classes), fp32."""
+        pooler, hidden = self._head.pooler, features.detach().float()
         # With a gradient that nobody asks for, the first layer is compiled as the others are, and not once more.
-        pooler, hidden = self._head.pooler, features.detach().float().requires_grad_()
+        hidden.requires_grad_(self._sizes.is_compiled)
         for layer in pooler.self_attention_layers:
             hidden = self._block(hidden, _pooler_block(layer), None, self._sizes)
         weights = _pool_weights(pooler.cross_attention_layer)
@@ -368,3 +370,39 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def scaled_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """`plain_attention` with fewer passes over the scores, where nothing is compiled: the queries are scaled."""
     return (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1) @ value
+
+
+def steady_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Flash attention, for a GPU and bf16, with gradients that are the same every time."""
+    attended: Tensor = _SteadyAttention.apply(query, key, value)
+    return attended
+
+
+class _SteadyAttention(torch.autograd.Function):
+    """Has PyTorch's kernel add in a fixed order, as it does only while all algorithms are to be deterministic.
+
+    That holds for the kernel alone: elsewhere PyTorch would fill all memory that it takes, and refuse cuBLAS.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+        ctx.inputs = [tensor.detach().requires_grad_() for tensor in inputs]
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            ctx.attended = F.scaled_dot_product_attention(*ctx.inputs)
+        return ctx.attended.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        with _deterministic():
+            return torch.autograd.grad(ctx.attended, ctx.inputs, gradients)
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    # Not with `torch.use_deterministic_algorithms`, which imports the compiler to tell it as well.
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)

@@ -6,7 +6,7 @@ from vjepa_mlflow.lazy import load_when_used
 
 if TYPE_CHECKING:
     from vjepa_mlflow.sweep.board import Board
-    from vjepa_mlflow.sweep.figures import importances_of, plot_epochs, plot_history, plot_importances, plot_pair
+    from vjepa_mlflow.sweep.figures import plot_epochs, plot_history, plot_importances, plot_pair
     from vjepa_mlflow.sweep.plan import SweepPlan, check_count, read_plan
     from vjepa_mlflow.sweep.queue import Claim, TakenOverError, TrialQueue
     from vjepa_mlflow.sweep.slots import Slot

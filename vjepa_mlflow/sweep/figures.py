@@ -12,7 +12,7 @@ from optuna.importance import get_param_importances
 from vjepa_mlflow.sweep.plan import SweepPlan
 from vjepa_mlflow.sweep.slots import Slot
 from vjepa_mlflow.sweep.space import Dimension
-from vjepa_mlflow.sweep.study import best_slot
+from vjepa_mlflow.sweep.study import best_slot, quiet_optuna
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,9 +82,10 @@ def plot_pair(slots: Sequence[Slot], plan: SweepPlan) -> Figure:
     return figure
 
 
-def plot_importances(importances: dict[str, float]) -> Figure:
-    """How much of the metric's variation each field explains, as `importances_of` has it."""
+def plot_importances(slots: Sequence[Slot], plan: SweepPlan) -> Figure:
+    """How much of the metric's variation each field explains, by Optuna's default evaluator."""
     figure, axes = _figure("Parameter importances", "share of the variation explained", "")
+    importances = _importances(slots, plan)
     if not importances:
         axes.text(0.5, 0.5, "too few completed trials, or all alike", ha="center", transform=axes.transAxes)
         axes.set_axis_off()
@@ -172,10 +173,13 @@ def _place(slot: Slot, dimension: Dimension) -> Any:
     return dimension.choices.index(value) if dimension.choices else value
 
 
-def importances_of(slots: Sequence[Slot], study: optuna.Study) -> dict[str, float]:
-    """How much of the metric's variation each field explains, by Optuna's default evaluator; nothing of few trials."""
-    if len({slot.value for slot in _completed(slots)}) < 2:
+def _importances(slots: Sequence[Slot], plan: SweepPlan) -> dict[str, float]:
+    """Each field's share, the largest first; nothing of few trials."""
+    completed = _completed(slots)
+    if len({slot.value for slot in completed}) < 2:
         return {}
-    with warnings.catch_warnings():
+    with quiet_optuna(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of few trials
+        study = optuna.create_study(direction=plan.direction)
+        study.add_trials([slot.trial for slot in completed])
         return get_param_importances(study)

@@ -44,6 +44,11 @@ class Dimension:
             return trial.suggest_int(self.field, self.low, self.high, step=self.step or 1, log=self.log)
         return trial.suggest_float(self.field, self.low, self.high, step=self.step, log=self.log)
 
+    @property
+    def count(self) -> int:
+        """How many values a whole-numbered field, or one with choices, has."""
+        return len(self.choices) or (self.high - self.low) // (self.step or 1) + 1
+
     def __contains__(self, value: Any) -> bool:
         if self.choices:
             return value in self.choices
@@ -95,6 +100,13 @@ class SearchSpace:
                     f"expected a value in it, or a wider space"
                 )
         return {field: getattr(recipe, field) for field in self.fields}
+
+    @property
+    def windows(self) -> int:
+        """How many sizes an optimizer step's window has among all trials, or rather more."""
+        return math.prod(
+            dimension.count for dimension in self if dimension.field in ("gradient_accumulation_steps", "batch_size")
+        )
 
     def most(self, field: str, recipe: Recipe) -> int:
         """The largest value that a whole-numbered field takes in any trial."""

@@ -74,7 +74,7 @@ class SharedStudy:
     def answering(self) -> Iterator[None]:
         """Tells in one line what goes wrong with the storage inside the block, in which Optuna tells little."""
         try:
-            with _quiet():
+            with quiet_optuna():
                 yield
         except (StorageInternalError, SQLAlchemyError) as error:
             self._storage.check_file()
@@ -211,7 +211,7 @@ def best_slot(slots: Sequence[Slot], metric: str) -> Slot | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_optuna() -> Iterator[None]:
     """Has Optuna not tell of each study and trial, nor that samplers and their options are experimental."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
