@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -180,9 +180,15 @@ class _Sweep:
         self._assignment, self._plan, self._recipe = assignment, assignment.plan, assignment.recipe
         self._workshop = assignment.workshop(shared, lambda faults: log_faults(log, faults))
         self._queue = assignment.queue(shared)
+        self._beside = ExitStack()
+        self._backbones: dict[tuple[str, int], model.WriteBackbone] = {}
         self._started = time.perf_counter()
 
     def run(self) -> SweepResult:
+        with self._beside:
+            return self._run()
+
+    def _run(self) -> SweepResult:
         self._end_left_runs()
         try:
             if not self._queue.is_done():
@@ -219,6 +225,8 @@ class _Sweep:
             self._workshop.encode(self._assignment.encoded)
             if self._workshop.lacks(self._assignment.encoded):
                 team.meet()
+            if not {"model", "seed"} & set(self._plan.space.fields):
+                self._backbone(self._assignment.encoded)
             team.begin()
             board = sweep.Board(self._queue, self._plan)
 
@@ -280,7 +288,8 @@ class _Sweep:
     def _test_and_log(self, slot: sweep.Slot, *, step: int) -> tuple[dict[str, float], str]:
         recipe = replace(self._recipe, **slot.trial.params)
         bench = self._workshop.bench(recipe)
-        with model.matmul_precision(recipe.precision), backbone_beside(bench.prepared, recipe) as backbone:
+        backbone = self._backbone(recipe)
+        with model.matmul_precision(recipe.precision):
             best, epochs = self._fetch_head(slot)
             self._log.tags(
                 {"best_trial": slot.number, **{f"best_{name}": value for name, value in slot.trial.params.items()}}
@@ -302,6 +311,14 @@ class _Sweep:
             )
         bench.source.finish()
         return {**best.metrics, **tested}, model_uri
+
+    def _backbone(self, recipe: Recipe) -> model.WriteBackbone:
+        """What the best head is logged with; from the first call on it is written while something else is done."""
+        made_for = recipe.model, recipe.seed
+        if made_for not in self._backbones:
+            prepared = self._workshop.bench(recipe).prepared
+            self._backbones[made_for] = self._beside.enter_context(backbone_beside(prepared, recipe))
+        return self._backbones[made_for]
 
     def _fetch_head(self, slot: sweep.Slot) -> tuple[training.BestHead, list[dict[str, float]]]:
         run_id = tracking.trial_run_id(self._log.run_id, slot.number)

@@ -1,4 +1,4 @@
-"""What one looks at after a sweep. matplotlib is imported by what draws, as in `evaluation/figures.py`."""
+"""What one looks at after a sweep. What draws imports matplotlib, as in `evaluation/figures.py`, and scikit-learn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.importance import get_param_importances
 
 from vjepa_mlflow.sweep.plan import SweepPlan
 from vjepa_mlflow.sweep.slots import Slot
@@ -175,6 +174,8 @@ def _place(slot: Slot, dimension: Dimension) -> Any:
 
 def _importances(slots: Sequence[Slot], plan: SweepPlan) -> dict[str, float]:
     """Each field's share, the largest first; nothing of few trials."""
+    from optuna.importance import get_param_importances
+
     completed = _completed(slots)
     if len({slot.value for slot in completed}) < 2:
         return {}
