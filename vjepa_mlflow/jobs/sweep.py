@@ -89,7 +89,7 @@ def run_sweep(
         with (
             tracking.resumed_log(run_id, job) if run_id else tracking.run_log(job, name=name) as log,
             metering(recipe.country) as meter,
-            evaluation.painting("vjepa_mlflow.sweep.figures") as painter,
+            evaluation.painting("vjepa_mlflow.sweep.figures", "optuna.importance") as painter,
             _going_on(),
         ):
             if run_id is None:
