@@ -42,6 +42,7 @@ def main(modules: Sequence[str]) -> None:
             os.close(descriptor)
             requests.send((number, child))
     children.end()
+    os._exit(0)  # for which whoever has made it waits: Python would free all that was imported
 
 
 class _Children:

@@ -21,8 +21,8 @@ from vjepa_mlflow.ranks import local_world_size
 Item = TypeVar("Item", bound=Hashable)
 Result = TypeVar("Result")
 
-PRELOADED = ("torch", "vjepa_mlflow.workers", "vjepa_mlflow.video.preflight", "vjepa_mlflow.video.reader")
-"""What most worker processes work with."""
+PRELOADED = ("vjepa_mlflow.workers", "vjepa_mlflow.video.preflight", "vjepa_mlflow.video.reader")
+"""What most worker processes work with: not PyTorch, which takes longer to import than the first videos to read."""
 
 MAX_WORKERS = 32
 AHEAD = 2
@@ -260,9 +260,6 @@ class _Answer(NamedTuple):
 
 def _serve(channel: Channel) -> None:
     """What a worker does, until nobody is there any more."""
-    import torch
-
-    torch.set_num_threads(1)
     while True:
         (function, item), (arrays,) = channel.receive(descriptors=1)
         try:

@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.video.decode import sample_clip
@@ -124,68 +121,85 @@ def measure_video(path: Path, sampling: Sampling) -> VideoProperties:
     clip, timeline = sample_clip(Source(path), sampling, position=0.5)
     indices, first = np.unique(choose_frames(timeline.seconds, sampling, position=0.5), return_index=True)
     seconds = float(np.ptp(timeline.seconds[indices]))
-    frames = torch.from_numpy(clip[first]).float() / 255  # each of them once
+    frames = clip[first].astype(np.float32) / 255  # each of them once
     height, width = frames.shape[1:3]
-    luma = frames @ torch.tensor(LUMA)
+    luma = frames @ np.array(LUMA, np.float32)
     picture = _scale_down(luma, PICTURE_SIDE)
     return VideoProperties(
         duration=timeline.duration,
         resolution=float(min(height, width)),
         bits_per_pixel=8 * path.stat().st_size / (height * width * timeline.num_frames),
-        brightness=picture.mean().item(),
-        contrast=picture.flatten(1).std(dim=1, correction=0).mean().item(),
+        brightness=float(picture.mean()),
+        contrast=float(picture.std(axis=(1, 2)).mean()),
         sharpness=_sharpness(picture),
-        frame_difference=picture.diff(dim=0).abs().mean().item() if len(picture) > 1 else 0.0,
+        frame_difference=float(np.abs(np.diff(picture, axis=0)).mean()) if len(picture) > 1 else 0.0,
         motion=_motion(_scale_down(luma, MOTION_SIDE)) * (len(frames) - 1) / seconds if seconds else 0.0,
-        scene_diversity=_diversity(_scale_down(frames.movedim(-1, 0), MOTION_SIDE)),
+        scene_diversity=_diversity(_scale_down(np.moveaxis(frames, -1, 0), MOTION_SIDE)),
     )
 
 
-def _scale_down(frames: Tensor, side: int) -> Tensor:
+def _scale_down(frames: np.ndarray, side: int) -> np.ndarray:
+    """Means over equal areas, so that the shorter side has so many pixels; frames are of shape (..., height, width)."""
     height, width = frames.shape[-2:]
     scale = side / min(height, width)
     if scale >= 1:
         return frames
-    return F.adaptive_avg_pool2d(frames, (round(height * scale), round(width * scale)))
+    rows, columns = _averaging(height, round(height * scale)), _averaging(width, round(width * scale))
+    return rows @ np.ascontiguousarray(frames) @ columns.T
 
 
-def _sharpness(luma: Tensor) -> float:
+def _averaging(size: int, count: int) -> np.ndarray:
+    """The matrix, of shape (count, size), that takes values to their means over so many equal parts.
+
+    A value on the edge of two parts counts for both.
+    """
+    places, parts = np.arange(size), np.arange(count)[:, None]
+    within = (places >= parts * size // count) & (places < -(-(parts + 1) * size // count))
+    return (within / within.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _sharpness(luma: np.ndarray) -> float:
     if min(luma.shape[-2:]) < 3:
         return 0.0
     neighbours = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
     edges = 255 * (neighbours - 4 * luma[:, 1:-1, 1:-1])
-    return edges.flatten(1).var(dim=1, correction=0).mean().item()
+    return float(edges.var(axis=(1, 2)).mean())
 
 
-def _motion(luma: Tensor) -> float:
+def _motion(luma: np.ndarray) -> float:
     """Mean displacement of a block from one frame to the next, in shorter sides."""
-    height, width = luma.shape[-2:]
-    rows, columns = height // BLOCK * BLOCK, width // BLOCK * BLOCK
-    if len(luma) < 2 or not rows or not columns:
+    count, height, width = luma.shape
+    rows, columns = height // BLOCK, width // BLOCK
+    if count < 2 or not rows or not columns:
         return 0.0
-    before = luma[:-1, :rows, :columns]
-    after = F.pad(luma[1:, None], [REACH] * 4, mode="replicate")[:, 0]
+    before = luma[:-1, : rows * BLOCK, : columns * BLOCK]
+    after = np.pad(luma[1:], ((0, 0), (REACH, REACH), (REACH, REACH)), mode="edge")
     shifts = [(y, x) for y in range(-REACH, REACH + 1) for x in range(-REACH, REACH + 1) if y * y + x * x <= REACH**2]
-    lengths = torch.tensor(shifts, dtype=torch.float32).norm(dim=1)
-    costs = torch.stack(
+    lengths = np.linalg.norm(np.array(shifts, np.float32), axis=1)
+    costs = np.stack(
         [
-            F.avg_pool2d((before - after[:, REACH + y :, REACH + x :][:, :rows, :columns]).abs(), BLOCK)
+            _block_means(np.abs(before - after[:, REACH + y :, REACH + x :][:, : rows * BLOCK, : columns * BLOCK]))
             for y, x in shifts
         ]
     )
-    best = (costs + STANDSTILL * lengths[:, None, None, None]).argmin(dim=0)
-    return (lengths[best].mean() / min(height, width)).item()
+    best = (costs + STANDSTILL * lengths[:, None, None, None]).argmin(axis=0)
+    return float(lengths[best].mean()) / min(height, width)
 
 
-def _diversity(channels: Tensor) -> float:
+def _block_means(values: np.ndarray) -> np.ndarray:
+    of_rows = values.reshape(len(values), -1, BLOCK, values.shape[2]).sum(axis=2)
+    return of_rows.reshape(*of_rows.shape[:2], -1, BLOCK).sum(axis=3) / BLOCK**2
+
+
+def _diversity(channels: np.ndarray) -> float:
     """Of three colour channels of shape (3, frames, height, width)."""
     count = channels.shape[1]
     if count < 2:
         return 0.0
-    red, green, blue = (channels * COLOURS).long().clamp(max=COLOURS - 1).flatten(2)
+    red, green, blue = np.minimum((channels * COLOURS).astype(np.int64), COLOURS - 1).reshape(3, count, -1)
     colours = (red * COLOURS + green) * COLOURS + blue
-    of_frames = colours + COLOURS**3 * torch.arange(count)[:, None]
-    histograms = torch.bincount(of_frames.flatten(), minlength=count * COLOURS**3).view(count, -1) / colours.shape[1]
-    shared = torch.minimum(histograms[:, None], histograms[None]).sum(dim=-1)
+    of_frames = colours + COLOURS**3 * np.arange(count)[:, None]
+    histograms = np.bincount(of_frames.ravel(), minlength=count * COLOURS**3).reshape(count, -1) / colours.shape[1]
+    shared = np.minimum(histograms[:, None], histograms[None]).sum(axis=-1)
     pairs = count * (count - 1)
-    return max(0.0, 1 - ((shared.sum() - shared.trace()) / pairs).item())
+    return max(0.0, 1 - float(shared.sum() - np.trace(shared)) / pairs)

@@ -1,13 +1,13 @@
 """Clips of many files, read ahead in worker processes."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.error import VideoError
@@ -15,6 +15,9 @@ from vjepa_mlflow.video.notes import FileVersion, check_content, file_version, r
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.sampling import Sampling
 from vjepa_mlflow.workers import WorkerPool
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ClipRequest(NamedTuple):
@@ -73,11 +76,14 @@ class _Read:
 
 
 def _as_tensor(read: np.ndarray | VideoError) -> Tensor | VideoError:
+    import torch  # which those that read have no need of
+
     return read if isinstance(read, VideoError) else torch.from_numpy(read)
 
 
 def _pinned(read: np.ndarray | VideoError) -> Tensor | VideoError:
-    return read if isinstance(read, VideoError) else torch.from_numpy(read).pin_memory()
+    tensor = _as_tensor(read)
+    return tensor if isinstance(tensor, VideoError) else tensor.pin_memory()
 
 
 def _check_version(request: ClipRequest) -> None:
