@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from helpers import gpu_memory_left, gpu_memory_needed
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow import Recipe, UserError
 from vjepa_mlflow.features import Clip, LabelledFeatures
-from vjepa_mlflow.model import EAGER, LEAN, Head, from_folder, load_classifier, matmul_precision
+from vjepa_mlflow.model import EAGER, LEAN, TRANSFORMERS, Head, from_folder, load_classifier, matmul_precision
 from vjepa_mlflow.training import fit
 from vjepa_mlflow.training.gradient import WindowGradient
 
@@ -71,20 +72,28 @@ def make_gradient(
     )
 
 
-def check_gradients(
-    model: VJEPA2ForVideoClassification, reference: Head, window: list[LabelledFeatures], tolerance: float
-) -> None:
-    """Against transformers' own modules, in fp32."""
+def errors_of_gradients(
+    model: VJEPA2ForVideoClassification, reference: Head, window: list[LabelledFeatures]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The norms of each parameter's error and of what it should be, by transformers' own modules in fp32."""
     reference.zero_grad()
     labels = torch.tensor([clip.label for clip in window], device=DEVICE)
     with matmul_precision("fp32"):
         logits = reference(torch.stack([clip.features.float() for clip in window]))
         F.cross_entropy(logits, labels, weight=torch.tensor([1.0, 2.0, 3.0], device=DEVICE)).backward()
     expected = {name: parameter.grad for name, parameter in reference.named_parameters()}
-    for name, parameter in Head.of(model).named_parameters():
-        if "k_proj.bias" not in name:  # which softmax forgets
-            error = (parameter.grad - expected[name]).norm()
-            assert error < tolerance * expected[name].norm(), (len(window), name)
+    return {
+        name: ((parameter.grad - expected[name]).norm(), expected[name].norm())
+        for name, parameter in Head.of(model).named_parameters()
+        if "k_proj.bias" not in name  # which softmax forgets
+    }
+
+
+def check_gradients(
+    model: VJEPA2ForVideoClassification, reference: Head, window: list[LabelledFeatures], tolerance: float
+) -> None:
+    for name, (error, norm) in errors_of_gradients(model, reference, window).items():
+        assert error < tolerance * norm, (len(window), name)
 
 
 @pytest.mark.parametrize("form", [LEAN, EAGER])
@@ -122,6 +131,23 @@ def test_whatever_memory_is_left_a_training_ends_or_says_that_it_is_too_small(
     assert whole
     assert not ended[0]  # too little for Adam's moments
     assert ended[-1]
+
+
+def test_in_bf16_gradients_err_no_more_than_those_of_transformers(
+    large: VJEPA2ForVideoClassification, reference: Head
+) -> None:
+    windows = [make_window(4 + number, torch.bfloat16)[-4:] for number in range(5)]
+
+    def error(form: str) -> float:
+        """Of all parameters as one, mean over the windows, as a share."""
+        gradient, shares = make_gradient(large, "bf16", window_size=4, form=form), []
+        for window in windows:
+            gradient.compute(window)
+            errors, norms = zip(*errors_of_gradients(large, reference, window).values(), strict=True)
+            shares.append(torch.stack(errors).norm() / torch.stack(norms).norm())
+        return float(torch.stack(shares).mean())
+
+    assert max(error(LEAN), error(EAGER)) < error(TRANSFORMERS)
 
 
 @pytest.mark.parametrize("form", [LEAN, EAGER])

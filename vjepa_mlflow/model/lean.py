@@ -2,8 +2,8 @@
 
 The checkpoint's own weights, and the function that transformers computes with them. What differs: the rotary tables are
 computed once, in fp32 (transformers computes the angles in the activations' own format); the residual stream stays
-fp32; query, key and value are one product; everything between the products may be compiled into a few kernels; fp32
-products may be put together from TF32 ones.
+fp32, but in a head that is not compiled; query, key and value are one product; everything between the products may be
+compiled into a few kernels; fp32 products may be put together from TF32 ones.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -107,7 +107,7 @@ def embed(pixels: Tensor, patches: Affine, tubelet: Tubelet, sizes: Sizes) -> Te
 
 
 def block(hidden: Tensor, weights: BlockWeights, rotary: Rotary | None, sizes: Sizes) -> Tensor:
-    """Hidden states of shape (clips, tokens, hidden size), fp32, through one block; the products are in `dtype`."""
+    """Hidden states of shape (clips, tokens, hidden size) through one block; the products are in `dtype`."""
     clips, tokens, size = hidden.shape
     qkv = _linear(_norm(hidden, weights.norm1, sizes), weights.qkv, sizes)
     query, key, value = qkv.view(clips, tokens, 3, sizes.heads, size // sizes.heads).unbind(2)
@@ -138,7 +138,8 @@ def pool(hidden: Tensor, query: Tensor, weights: PoolWeights, sizes: Sizes) -> T
 
 
 def _norm(hidden: Tensor, norm: Affine, sizes: Sizes) -> Tensor:
-    return F.layer_norm(hidden, norm.weight.shape, *norm, sizes.eps).to(sizes.dtype)
+    weight, bias = norm.weight.to(hidden.dtype), norm.bias.to(hidden.dtype)
+    return F.layer_norm(hidden, weight.shape, weight, bias, sizes.eps).to(sizes.dtype)
 
 
 def _linear(inputs: Tensor, layer: Affine, sizes: Sizes) -> Tensor:
@@ -261,13 +262,22 @@ class LeanHead:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features of shape (clips, tokens, hidden size) to logits of shape (clips, classes), fp32."""
-        pooler, hidden = self._head.pooler, features.detach().float()
-        # With a gradient that nobody asks for, the first layer is compiled as the others are, and not once more.
-        hidden.requires_grad_(self._sizes.is_compiled)
+        pooler, hidden = self._head.pooler, self._first(features.detach())
         for layer in pooler.self_attention_layers:
             hidden = self._block(hidden, _pooler_block(layer), None, self._sizes)
         weights = _pool_weights(pooler.cross_attention_layer)
         return self._head.classifier(self._pool(hidden, pooler.query_tokens.flatten(), weights, self._sizes))
+
+    def _first(self, features: Tensor) -> Tensor:
+        """What the residual stream begins with.
+
+        Where it is not compiled, each pass over it counts: 2.2 ms a clip of the ViT-L instead of 2.4 on an H100. The
+        gradient of a window errs by 1.1% then, instead of 1.0; that of transformers in bf16 errs by 1.3%.
+        """
+        if not self._sizes.is_compiled:
+            return features.to(self._sizes.dtype)
+        # With a gradient that nobody asks for, the first layer is compiled as the others are, and not once more.
+        return features.float().requires_grad_()
 
 
 def _affine(layer: Layer) -> Affine:
