@@ -11,8 +11,11 @@ import pytest
 import torch
 from helpers import environment, wait_until, write_video
 
-from vjepa_mlflow import UserError
-from vjepa_mlflow.workers import WorkerPool
+from vjepa_mlflow import UserError, workers
+from vjepa_mlflow.digest import sha256
+from vjepa_mlflow.evaluation.thumbnails import read_thumbnails
+from vjepa_mlflow.video import ClipReader, ClipRequest, Sampling, VideoError, VideoFile, inspect_videos, measure_videos
+from vjepa_mlflow.workers import WorkerPool, worker_processes
 
 
 def test_results_come_in_order() -> None:
@@ -111,6 +114,20 @@ def test_the_callers_random_state_is_left_alone() -> None:
     torch.manual_seed(5)
     list(WorkerPool(abs).map([-1, -2]))
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_whatever_is_done_with_videos_needs_no_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_SHARED", workers._Shared())  # the session's have imported test modules
+    monkeypatch.setattr(workers, "usable_cpus", lambda: 1)
+    path, sampling = write_video(tmp_path / "clip.mp4"), Sampling(16, 4)
+    files = [VideoFile(path, sha256([path]))]
+    with worker_processes():
+        assert not inspect_videos([path], sampling)[0].fault
+        read = [*ClipReader(sampling).read([ClipRequest(path, 0.5)]), *read_thumbnails(files, sampling, kept=None)]
+        read += measure_videos(files, sampling)
+        assert not any(isinstance(one, VideoError) for one in read)
+        has_torch, threads = "'torch' in __import__('sys').modules", "len(__import__('os').listdir('/proc/self/task'))"
+        assert list(WorkerPool(eval).map([has_torch, threads])) == [False, 1]
 
 
 SCRIPT = """

@@ -1,11 +1,15 @@
 """Progress bars, and lines that do not run into them."""
 
 import os
+import sys
 import threading
 from collections.abc import Iterable
 from typing import Any
 
 from tqdm import tqdm
+
+SIZE = {"ncols": 80, "nrows": 24}
+"""Of a terminal that does not say how large it is, where tqdm would show nothing."""
 
 
 class Bar(tqdm):
@@ -20,7 +24,16 @@ class Bar(tqdm):
     @classmethod
     def shown(cls, items: Iterable[Any] | None = None, **named: Any) -> "Bar":
         """A bar with a rate; silent where the output is no terminal. It looks at the clock at every item."""
-        return cls(items, miniters=1, disable=None, dynamic_ncols=True, **named)
+        size: dict[str, Any] = {"dynamic_ncols": True} if _has_size() else SIZE
+        return cls(items, miniters=1, disable=None, **size, **named)
+
+
+def _has_size() -> bool:
+    """Whether the terminal says how large it is, as one that a program has opened may not."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):
+        return False
 
 
 os.register_at_fork(after_in_child=lambda: Bar.set_lock(threading.RLock()))

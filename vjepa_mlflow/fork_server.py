@@ -7,6 +7,7 @@ socket. The child does what it is told by way of the socket that came with the m
 any more, the program ends all its children, and itself.
 """
 
+import atexit
 import gc
 import importlib
 import os
@@ -26,6 +27,7 @@ PAUSE = 0.01
 
 
 def main(modules: Sequence[str]) -> None:
+    atexit.register(os._exit, 0)  # before all others, so that it is called last: Python would free each object
     for module in modules:
         importlib.import_module(module)
     gc.freeze()  # what all of them have, so that it stays in memory once
@@ -42,7 +44,6 @@ def main(modules: Sequence[str]) -> None:
             os.close(descriptor)
             requests.send((number, child))
     children.end()
-    os._exit(0)  # for which whoever has made it waits: Python would free all that was imported
 
 
 class _Children:

@@ -17,14 +17,6 @@ from vjepa_mlflow.errors import UserError
 FROM_TERMINALS = frozenset({signal.SIGINT, signal.SIGHUP})
 """What a terminal sends to all processes that it shows: at a Ctrl-C, and when it is closed."""
 
-WITHOUT_THREADS = {
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",
-    "MKL_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
-"""Variables by which libraries start no threads in what is forked from: a fork, which has none, may wait for one."""
-
 SECONDS_TO_END = 5
 """That a server may take to end those that it has started, once it is idle."""
 
@@ -52,7 +44,7 @@ class ForkServer:
         self._process = subprocess.Popen(
             self._command,
             stdin=theirs.fileno(),
-            env=importable({**os.environ, **WITHOUT_THREADS, **self._environment}),
+            env=importable({**os.environ, **self._environment}),
             cwd="/",  # where no file of the user's has the name of a module
             start_new_session=True,
         )

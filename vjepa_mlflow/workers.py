@@ -22,7 +22,7 @@ Item = TypeVar("Item", bound=Hashable)
 Result = TypeVar("Result")
 
 PRELOADED = ("vjepa_mlflow.workers", "vjepa_mlflow.video.preflight", "vjepa_mlflow.video.reader")
-"""What most worker processes work with: not PyTorch, which takes longer to import than the first videos to read."""
+"""What most worker processes work with. They need no PyTorch, which takes seconds to import."""
 
 MAX_WORKERS = 32
 AHEAD = 2
@@ -39,8 +39,8 @@ LEAST_APART = 1 << 16
 def worker_processes() -> Iterator[None]:
     """Keeps worker processes for all that is done in the block, in whichever thread; those left at its end are ended.
 
-    Every function here that needs some is such a block by itself, and a block around several of them saves the two or
-    three seconds that starting takes.
+    Every function here that needs some is such a block by itself, and a block around several of them saves what
+    starting takes.
     """
     _SHARED.enter()
     try:

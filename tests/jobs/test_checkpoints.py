@@ -197,6 +197,7 @@ def test_a_disk_that_takes_nothing_is_told_at_the_next_save_and_hides_no_other_e
         with pytest.raises(UserError, match=refused):
             checkpoints.finish_writing()
         checkpoints.save(state)
+        checkpoints.finish_writing()
 
     with pytest.raises(UserError, match=refused):
         train(log, go_on_saving)
@@ -209,3 +210,36 @@ def test_a_disk_that_takes_nothing_is_told_at_the_next_save_and_hides_no_other_e
     with pytest.raises(ValueError, match="another"):
         train(log, fail)
     assert f"The state at which training ended is not saved: {own_folder('checkpoints')}" in capsys.readouterr().err
+
+
+def test_a_disk_that_has_room_again_takes_the_last_state(log: Any, state: training.TrainingState) -> None:
+    blocking = own_folder("checkpoints") / log.run_id
+    blocking.touch()
+
+    def work(checkpoints: Checkpoints) -> None:
+        step(state)
+        checkpoints.offer(state)
+        with pytest.raises(UserError, match="the checkpoint cannot be written"):
+            checkpoints.finish_writing()
+        blocking.unlink()
+        raise ValueError("another")
+
+    with pytest.raises(ValueError, match="another"):
+        train(log, work, every=1)
+    assert kept(log) == {"step-00000001.safetensors": 1}
+
+
+def test_a_state_that_is_saved_already_is_not_copied_again(
+    log: Any, state: training.TrainingState, slow_disk: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second Ctrl-C in the midst of that would lose both."""
+
+    def work(checkpoints: Checkpoints) -> None:
+        save_two(checkpoints, state, slow_disk)
+        monkeypatch.setattr(state, "snapshot", lambda _: pytest.fail("copied again"))
+        checkpoints.save(state)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(log, work, every=1)
+    assert kept(log) == {"step-00000002.safetensors": 2}

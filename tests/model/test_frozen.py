@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from vjepa_mlflow import UserError
 from vjepa_mlflow.model import (
     TINY_FOLDER,
+    WEIGHTS_FILE,
     Checkpoint,
     LoadedBackbone,
     from_folder,
@@ -114,6 +115,21 @@ def test_weights_that_change_before_they_are_loaded_are_refused(folder: Path) ->
     change_weights(folder, "vjepa2.encoder.layernorm.bias", 1)
     with pytest.raises(UserError, match=r"^model=copy: its files were changed meanwhile"):
         _ = opened.backbone.model
+
+
+def test_a_link_more_to_the_weights_changes_nothing(folder: Path) -> None:
+    open_folder(folder)
+    opened = open_folder(folder)
+    os.link(folder / WEIGHTS_FILE, folder.parent / "backup")
+    assert opened.backbone.model is not None
+
+
+def test_what_was_noted_of_a_checkpoint_is_no_reason_to_take_it_as_a_trained_model(folder: Path) -> None:
+    change_weights(folder, "vjepa2.predictor.layernorm.bias", float("nan"))
+    open_folder(folder)
+    trained = from_folder("copy", folder, whole=True, notes=model_notes("disk"))
+    with pytest.raises(UserError, match=r"layernorm\.bias holds values that are no numbers"):
+        open_checkpoint(trained, LABELS, seed=0, device=CPU)
 
 
 def test_the_encoders_weights_are_read_without_a_model(folder: Path) -> None:

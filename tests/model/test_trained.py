@@ -19,7 +19,7 @@ from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 from vjepa_mlflow import UserError
 from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.model import Head, load_classifier, load_processor, take_apart, trained
-from vjepa_mlflow.model.checkpoint import TINY_FOLDER, Checkpoint, from_folder
+from vjepa_mlflow.model.checkpoint import TINY_FOLDER, WEIGHTS_FILE, Checkpoint, from_folder
 from vjepa_mlflow.model.trained import (
     CheckpointBackbone,
     Trained,
@@ -179,6 +179,16 @@ def test_what_the_thread_could_not_write_is_written_when_it_is_needed(
     with written_beside(backbone) as put:
         assert put(tmp_path / "saved") == sha256([tmp_path / "saved"])
     assert paths[1] == tmp_path / "saved"
+
+
+def test_a_backbone_that_was_replaced_since_is_not_written(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(TINY_FOLDER, tmp_path / "copy"))
+    backbone = CheckpointBackbone(from_folder("copy", folder), LABELS)
+    other = {name: weight + 1 for name, weight in load_file(folder / WEIGHTS_FILE).items()}
+    save_file(other, folder / WEIGHTS_FILE)
+    with written_beside(backbone) as put, pytest.raises(UserError, match=r"^model=copy: its files were changed"):
+        put(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
 
 
 def test_a_block_that_ends_early_does_not_wait_for_the_rest_of_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:

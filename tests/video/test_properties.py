@@ -3,11 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from evaluations import rewrite_video
 
 from vjepa_mlflow.data import draw_clip
 from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.video import Sampling, VideoError, VideoFile, VideoProperties, measure_video, measure_videos
+from vjepa_mlflow.video.properties import _scale_down
 
 SIZE = 96
 
@@ -102,3 +104,12 @@ def test_any_shape_is_measured(tmp_path: Path, size: tuple[int, int]) -> None:
     properties = measured(write_video(tmp_path / "video.mp4", size=size, frames=3))
     assert properties.resolution == min(size)
     assert all(np.isfinite(value) for value in asdict(properties).values())
+
+
+@pytest.mark.parametrize("size", [(100, 150), (131, 67), (64, 300), (40, 40)])
+def test_pictures_are_scaled_down_as_pytorch_pools_them_and_exactly(size: tuple[int, int]) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    scaled = _scale_down(frames, 64)
+    exact = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(frames).movedim(-1, 1).double(), scaled.shape[1:3])
+    assert min(scaled.shape[1:3]) == min(64, *size)
+    assert np.array_equal(scaled, (exact / 255).float().movedim(1, -1).numpy())

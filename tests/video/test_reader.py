@@ -1,11 +1,9 @@
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
-from helpers import environment, write_video
+from helpers import write_video
 
 from vjepa_mlflow.video import ClipReader, ClipRequest, Sampling, VideoError, inspect_videos, read_clip
 
@@ -50,25 +48,3 @@ def test_a_file_that_has_another_version_must_have_the_same_content(tmp_path: Pa
     changed = read()
     assert isinstance(changed, VideoError)
     assert str(changed) == "it has changed since it was checked"
-
-
-WORK = """
-import sys
-from pathlib import Path
-from vjepa_mlflow.evaluation.thumbnails import read_thumbnails
-from vjepa_mlflow.video import Sampling, VideoFile, inspect_videos, measure_video
-from vjepa_mlflow.video.reader import ClipReader, ClipRequest
-
-path, sampling = Path("clip.mp4"), Sampling(16, 4)
-(found,) = inspect_videos([path], sampling)
-measure_video(path, sampling)
-read_thumbnails([VideoFile(path, found.finding.digest)], sampling, kept=None)
-ClipReader(sampling).begin([ClipRequest(path, 0.5)])
-assert "torch" not in sys.modules
-"""
-
-
-def test_what_reads_videos_does_without_pytorch(tmp_path: Path) -> None:
-    """Which takes longer to import than the first videos to read."""
-    write_video(tmp_path / "clip.mp4")
-    subprocess.run([sys.executable, "-c", WORK], cwd=tmp_path, env=environment(), check=True)

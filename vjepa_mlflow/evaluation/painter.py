@@ -17,6 +17,14 @@ PRELOADED = ("matplotlib.backends.backend_agg", "vjepa_mlflow.evaluation.figures
 """What draws. Other modules that have functions for figures are named by who paints with them."""
 
 
+WITHOUT_THREADS = {
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""Variables by which libraries start no threads in what is forked from."""
+
+
 @contextmanager
 def painting(*modules: str) -> Iterator[Painter]:
     """Gives a painter in the block, whose processes end with it.
@@ -24,7 +32,7 @@ def painting(*modules: str) -> Iterator[Painter]:
     Args:
         modules: with functions for figures, besides `evaluation.figures`.
     """
-    server = ForkServer(*PRELOADED, *modules)
+    server = ForkServer(*PRELOADED, *modules, **WITHOUT_THREADS)
     try:
         yield Painter(server)
     finally:

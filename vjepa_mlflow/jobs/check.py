@@ -168,9 +168,10 @@ class Survey:
         yield f"reading the clips takes about {_minutes(reading)} on {usable_cpus()} CPUs, as the check read them"
         pace = known_pace(recipe)
         if pace is None:
-            yield "encoding them comes on top: known once a training with that model was run here"
+            yield "encoding them comes on top: known once a training with that model has encoded its clips here"
         else:
-            yield f"the training takes about {_minutes(clips / pace / 60)}, at the pace of the last one with that model"
+            took = _minutes(clips / pace / 60)
+            yield f"the training takes about {took} with none of them stored, at the pace of the last such one"
 
 
 def _minutes(count: float) -> str:

@@ -21,6 +21,9 @@ ARTIFACTS = "checkpoint"
 CHECKPOINT_INTERVAL = 60
 """Seconds of training that may be lost: what took less is done again as fast as it would be saved and loaded."""
 
+NOTHING = (0, 0)
+"""Steps and epochs of the newest state that is saved, where none is."""
+
 SHARE = 0.05
 """Of a training's time, what its checkpoints may take, the writing of them beside it included."""
 
@@ -69,7 +72,7 @@ class Checkpoints:
         self._clock = CheckpointClock()
         self._writer = _Writer(self._write)
         self._state: training.TrainingState | None = None
-        self._saved = (0, 0)  # steps and epochs of the newest one that was
+        self._saved = NOTHING
         self.waits: list[float] = []
 
     def __enter__(self) -> Checkpoints:
@@ -90,21 +93,23 @@ class Checkpoints:
             self._clock = CheckpointClock()  # what was before the first step is no training
         self._state = state
         is_asked_for = self._every and state.steps % self._every == 0 and state.steps > self._saved[0]
-        is_due = _progress(state) != self._saved and self._clock.is_due()
-        if is_asked_for or is_due:
+        if is_asked_for or self._clock.is_due():
             self.save(state)
 
     def save(self, state: training.TrainingState) -> None:
-        """Copies the state, to be written beside what follows.
+        """Copies the state, to be written beside what follows, unless it is the newest that was.
 
         Raises:
             UserError: an earlier one could not be written: the disk is full.
         """
+        if _progress(state) == self._saved:
+            return
         self._clock.begin()
         began = time.monotonic()
         memory = self._writer.lend()
-        self._writer.put(state.snapshot(memory), memory)
-        self._saved = _progress(state)
+        snapshot = state.snapshot(memory)
+        self._saved = _progress(state)  # before a failure to write it can say that it is not
+        self._writer.put(snapshot, memory)
         self.waits.append(time.monotonic() - began)
 
     def finish_writing(self) -> None:
@@ -163,16 +168,19 @@ class Checkpoints:
         if state is None:
             return
         try:
-            if state.is_whole and _progress(state) != self._saved:
+            if state.is_whole:
                 self.save(state)
             self.finish_writing()
         except Exception as failure:  # of a disk, or of a GPU that has failed
-            if failure is not error:
+            if str(failure) != str(error):
                 remark(f"The state at which training ended is not saved: {one_line(failure)}")
 
     def _write(self, snapshot: training.Snapshot) -> None:
         try:
             self._keep(snapshot)
+        except BaseException:
+            self._saved = NOTHING
+            raise
         finally:
             self._clock.end()
 
@@ -214,7 +222,7 @@ class _Writer:
     It never has more than two in memory, the one that is being written and the one that waits.
 
     Args:
-        write: writes one. What it raises is raised by the next call here, and nothing is written after it.
+        write: writes one. What it raises is raised by the next call here, once.
     """
 
     def __init__(self, write: Callable[[training.Snapshot], None]):
@@ -266,8 +274,9 @@ class _Writer:
             self._thread.join()
 
     def _check(self) -> None:
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
     def _work(self) -> None:
         while (taken := self._next()) is not None:
@@ -281,8 +290,6 @@ class _Writer:
                 self._error, self._is_writing = error, False
                 self._free = None if self._is_closed else memory
                 self._changed.notify_all()
-            if error is not None:
-                return
 
     def _next(self) -> tuple[training.Snapshot, training.HostMemory] | None:
         with self._changed:

@@ -47,8 +47,11 @@ def extract(recipe: Recipe) -> ExtractionResult:
         source = features.FeatureSource(prepared.backbone, recipe, form=form)
         clips = list(share.of(wanted))
         missing = source.missing(clips)
-        times = encode(source, missing, again=False)
-        source.finish()
+        try:
+            times = encode(source, missing, again=False)
+            source.finish()
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt("interrupted: what was encoded is kept; the same command goes on") from interrupt
         source.check_kept()
     return ExtractionResult(
         clips=len(clips),

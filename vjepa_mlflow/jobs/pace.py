@@ -28,8 +28,9 @@ def clip_count(dataset: data.VideoDataset, recipe: Recipe) -> int:
 
 
 def note_pace(recipe: Recipe, dataset: data.VideoDataset, *, encoded: int, pace: float) -> None:
-    """Notes the clips a second of a training's first epoch, if it had to encode nearly all its clips."""
-    if recipe.cache == "disk" and encoded >= max(ENOUGH, 0.9 * clip_count(dataset, recipe)):
+    """Notes the clips a second of a training's first epoch, if it had to encode nearly all that it was trained on."""
+    trained = recipe.distinct_views * len(dataset.splits["train"])
+    if recipe.cache == "disk" and encoded >= max(ENOUGH, 0.9 * trained):
         write_note(_note(recipe), Pace(pace)._asdict(), within=_folder())
 
 

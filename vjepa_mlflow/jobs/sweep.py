@@ -239,6 +239,7 @@ class _Sweep:
                 try:
                     self._assignment.runner(self._shared, self._workshop, stopping=stopping, look=look).work()
                     team.wait()
+                    self._workshop.finish()  # now, so that a full disk does not cost the best model
                 finally:
                     board.close()
                 if stopping():
@@ -309,7 +310,6 @@ class _Sweep:
                 step=step,
                 trials=step,
             )
-        bench.source.finish()
         return {**best.metrics, **tested}, model_uri
 
     def _backbone(self, recipe: Recipe) -> model.WriteBackbone:

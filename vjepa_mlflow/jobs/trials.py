@@ -115,6 +115,7 @@ class Workshop:
         """
         wanted = (recipe.data, recipe.model, recipe.seed, recipe.sampling(num_frames=1), recipe.precision)
         if self._bench is None or wanted != self._made_for:
+            self.finish()
             self._bench = None  # first, so that its memory is free
             self._bench = self._make(recipe)
             self._made_for = wanted
@@ -149,7 +150,16 @@ class Workshop:
         share = self._share if recipe.cache == "disk" else Share()
         encode(bench.source, bench.source.missing(list(share.of(clips))), again=True)
         if self._share.world_size > 1:  # which read what this one has kept
-            bench.source.finish()
+            self.finish()
+
+    def finish(self) -> None:
+        """Waits until what was encoded is kept.
+
+        Raises:
+            UserError: the store's disk is full.
+        """
+        if self._bench is not None:
+            self._bench.source.finish()
 
 
 class InterruptedTrial(Exception):  # noqa: N818, nothing is wrong

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +13,13 @@ from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.model.configuration import (
     CONFIG_FILE,
     LARGEST_FILE,
+    PROCESSOR_FILE,
+    Configuration,
     Preprocessing,
     read_configuration,
     read_preprocessing,
 )
-from vjepa_mlflow.model.noted import note_of, state_of
+from vjepa_mlflow.model.noted import State, have_changed, note_of, state_of
 from vjepa_mlflow.paths import check_local, expand, is_file, shortened
 from vjepa_mlflow.reading import read_json
 
@@ -27,6 +30,8 @@ TINY_FOLDER = Path(__file__).with_name("tiny")
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 BASE = "qubvel-hf/vjepa2-vitl-fpc16-256-ssv2"
+DIGEST = "sha256:"
+"""What a revision begins with that is a digest of the weights."""
 EXPECTED = "expected a Hub id, a checkpoint folder, a models:/ or runs:/ URI, tiny or auto"
 
 
@@ -42,11 +47,13 @@ class Checkpoint:
         weights_sha256: the digests of the files of weights when they were saved, by the files' names; None where that
             was not noted.
         notes: the folder for what is found of its files, so that they need not be read again; None for none.
+        state: of its files when it was found, see `state_of_folder`: whatever is read of them later must be of this.
     """
 
     name: str
     folder: Path
     revision: str
+    state: State
     whole: bool = False
     weights_sha256: Mapping[str, str] | None = None
     notes: Path | None = None
@@ -56,11 +63,40 @@ class Checkpoint:
         """What messages about it begin with."""
         return f"model={self.name}"
 
-    @property
-    def frames_per_clip(self) -> int:
-        return read_configuration(self.about, self.folder).frames_per_clip
+    def check_unchanged(self) -> None:
+        """Refuses files that are no longer those that were found, once they were read.
+
+        Where only their places are others, as when a link more leads to one, the digest of the weights tells.
+
+        Raises:
+            UserError: they were changed, or replaced.
+        """
+        now = state_of_folder(self.about, self.folder)
+        if now == self.state:
+            return
+        if have_changed(self.state, now) or self._has_other_weights():
+            raise UserError(f"{self.about}: its files were changed meanwhile: expected them to stay as they are")
+
+    def _has_other_weights(self) -> bool:
+        if not self.revision.startswith(DIGEST):
+            return False
+        digest, _ = _noted_digests(_find_weights(self.about, self.folder), None)
+        return self.revision != DIGEST + digest
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        """Its architecture and its classes.
+
+        Raises:
+            UserError: its folder does not say, or says what cannot be.
+        """
+        return read_configuration(self.about, self.folder)
 
     @property
+    def frames_per_clip(self) -> int:
+        return self.configuration.frames_per_clip
+
+    @cached_property
     def preprocessing(self) -> Preprocessing:
         """What is done to its frames.
 
@@ -95,7 +131,7 @@ def clip_shape(model: str) -> ClipShape | None:
 
 def keeps_classifier(checkpoint: Checkpoint, labels: Sequence[str]) -> bool:
     """Whether a checkpoint is a classifier of just these classes: then it was trained on such videos somewhere."""
-    return sorted(read_configuration(checkpoint.about, checkpoint.folder).labels) == sorted(labels)
+    return sorted(checkpoint.configuration.labels) == sorted(labels)
 
 
 def choose(model: str, *, demo: bool) -> str:
@@ -145,8 +181,8 @@ def locate(model: str, *, notes: Path | None = None) -> Checkpoint:
     if folder.is_dir():
         return from_folder(model, folder, notes=notes)
     snapshot = _download(model)
-    choose_weights(f"model={model}", snapshot)
-    return Checkpoint(model, snapshot, revision=snapshot.name, notes=notes)
+    state = state_of_folder(f"model={model}", snapshot)
+    return Checkpoint(model, snapshot, snapshot.name, state, notes=notes)
 
 
 def from_folder(
@@ -170,10 +206,25 @@ def from_folder(
         UserError: the folder holds no V-JEPA 2 weights, or not those that were saved.
     """
     about = f"model={name}"
-    choose_weights(about, folder)
+    state = state_of_folder(about, folder)
     digest, digests = _noted_digests(_find_weights(about, folder), notes)
     check_digests(about, digests, weights_sha256)
-    return Checkpoint(name, folder, f"sha256:{digest}", whole, weights_sha256, notes)
+    return Checkpoint(name, folder, DIGEST + digest, state, whole, weights_sha256, notes)
+
+
+def state_of_folder(about: str, folder: Path) -> State:
+    """What changes with the files that a checkpoint is read from, as far as can be told without reading them.
+
+    Args:
+        about: what messages begin with.
+        folder: that holds it.
+
+    Raises:
+        UserError: it holds no V-JEPA 2 weights.
+    """
+    resolved = folder.resolve()
+    files = [*choose_weights(about, resolved), resolved / CONFIG_FILE, resolved / PROCESSOR_FILE]
+    return state_of([*files, resolved / INDEX_FILE])
 
 
 class _Digests(NamedTuple):

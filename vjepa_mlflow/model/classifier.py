@@ -182,7 +182,7 @@ def take_apart(about: str, model: VJEPA2ForVideoClassification, processor: VJEPA
 def _fit(checkpoint: Checkpoint, labels: list[str]) -> _Fit:
     """Compares a checkpoint with a classifier for new labels, by names and shapes."""
     about = checkpoint.about
-    configuration = read_configuration(about, checkpoint.folder)
+    configuration = checkpoint.configuration
     stored = open_weights(about, choose_weights(about, checkpoint.folder))
     if checkpoint.whole:
         check_whole(stored, configuration)

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.model.checkpoint import Checkpoint, choose_weights
-from vjepa_mlflow.model.configuration import CONFIG_FILE, PROCESSOR_FILE, Preprocessing, read_configuration
+from vjepa_mlflow.model.configuration import Preprocessing
 from vjepa_mlflow.model.forward import EAGER, TRANSFORMERS, Backbone, agrees, encoder_forms
 from vjepa_mlflow.model.head import (
     CLASSIFIER,
@@ -26,7 +25,7 @@ from vjepa_mlflow.model.head import (
     draw_classifier,
     without_foreign_classifier,
 )
-from vjepa_mlflow.model.noted import note_of, state_of
+from vjepa_mlflow.model.noted import note_of
 from vjepa_mlflow.model.weights import StoredWeights, check_finite, open_weights, read_weights
 
 if TYPE_CHECKING:
@@ -129,7 +128,6 @@ class StoredBackbone(FrozenBackbone):
         seed: likewise, of what is drawn of it.
         device: where it computes.
         known: what it is.
-        note: where that is noted, which is another place when a file of the checkpoint is another one.
     """
 
     def __init__(
@@ -140,14 +138,13 @@ class StoredBackbone(FrozenBackbone):
         seed: int,
         device: torch.device,
         known: KnownBackbone,
-        note: Path | None,
     ):
-        self.architecture = read_configuration(checkpoint.about, checkpoint.folder).architecture
+        self.architecture = checkpoint.configuration.architecture
         self.preprocessing = checkpoint.preprocessing
         self.device = device
         self.notes = checkpoint.notes
         self.known = known
-        self._checkpoint, self._labels, self._seed, self._note = checkpoint, labels, seed, note
+        self._checkpoint, self._labels, self._seed = checkpoint, labels, seed
 
     def load(self, *, precision: str, form: str) -> Backbone:
         if form == TRANSFORMERS:
@@ -159,7 +156,7 @@ class StoredBackbone(FrozenBackbone):
         stored = open_weights(about, choose_weights(about, folder))
         names = [name for name in stored.shapes if name.startswith("vjepa2.encoder.")]
         weights = {name: weight.to(self.device) for name, weight in read_weights(stored, names).items()}
-        self._check_unchanged()
+        self._checkpoint.check_unchanged()
         return weights
 
     @cached_property
@@ -167,13 +164,8 @@ class StoredBackbone(FrozenBackbone):
         from vjepa_mlflow.model.classifier import load_classifier
 
         model = load_classifier(self._checkpoint, self._labels, seed=self._seed).to(self.device)
-        self._check_unchanged()
+        self._checkpoint.check_unchanged()
         return model
-
-    def _check_unchanged(self) -> None:
-        if _note_of_files(self._checkpoint) != self._note:
-            about = self._checkpoint.about
-            raise UserError(f"{about}: its files were changed meanwhile: expected them to stay as they are")
 
 
 class OpenedCheckpoint(NamedTuple):
@@ -194,15 +186,19 @@ def open_checkpoint(checkpoint: Checkpoint, labels: list[str], *, seed: int, dev
     Raises:
         UserError: see `load_classifier`.
     """
-    note = _note_of_files(checkpoint)
+    # Of a trained model all must be as it was saved, of any other one the encoder alone: what is noted differs.
+    about = "whole", version("transformers"), checkpoint.whole, checkpoint.weights_sha256, checkpoint.state
+    note = note_of(checkpoint.notes, *about)
     known = read_note(note, KnownBackbone)
     head = None if known is None else _read_head(checkpoint, labels, seed)
     if known is not None and head is not None:
-        stored = StoredBackbone(checkpoint, labels, seed=seed, device=device, known=known, note=note)
+        checkpoint.check_unchanged()
+        stored = StoredBackbone(checkpoint, labels, seed=seed, device=device, known=known)
         return OpenedCheckpoint(head.to(device), stored)
     from vjepa_mlflow.model.classifier import load_classifier
 
     model = load_classifier(checkpoint, labels, seed=seed).to(device)
+    checkpoint.check_unchanged()
     loaded = LoadedBackbone(model, checkpoint.preprocessing, notes=checkpoint.notes)
     write_note(note, loaded.known._asdict(), within=checkpoint.notes)
     return OpenedCheckpoint(Head.of(model), loaded)
@@ -240,7 +236,7 @@ class _PartsOfHead(NamedTuple):
 
 
 def _parts_of_head(checkpoint: Checkpoint, labels: Sequence[str]) -> _PartsOfHead:
-    configuration = read_configuration(checkpoint.about, checkpoint.folder)
+    configuration = checkpoint.configuration
     stored = open_weights(checkpoint.about, choose_weights(checkpoint.about, checkpoint.folder))
     with torch.device("meta"):
         head = Head(configuration.architecture, len(labels))
@@ -262,10 +258,3 @@ def _read_head(checkpoint: Checkpoint, labels: Sequence[str], seed: int) -> Head
     # Copies: values of a file lie in memory as they lie there, and the last bits of what is computed depend on that.
     head.load_state_dict({name: weight.clone() for name, weight in weights.items()}, assign=True)
     return head
-
-
-def _note_of_files(checkpoint: Checkpoint) -> Path | None:
-    """Where it is noted that files of this state are those of a whole checkpoint."""
-    folder = checkpoint.folder.resolve()
-    files = [*choose_weights(checkpoint.about, folder), folder / CONFIG_FILE, folder / PROCESSOR_FILE]
-    return note_of(checkpoint.notes, "whole", version("transformers"), checkpoint.weights_sha256, state_of(files))

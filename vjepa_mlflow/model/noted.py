@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.digest import sha256_of_text
@@ -20,14 +21,42 @@ def note_of(folder: Path | None, *about: object) -> Path | None:
     return None if folder is None else folder / sha256_of_text("\n".join(map(str, (VERSION, *about))))
 
 
-def state_of(files: Iterable[Path]) -> str:
-    """What changes with files, as far as can be told without reading them; of one that is not there, that it is not."""
-    return "\n".join(f"{path} {_state(path)}" for path in files)
+class FileState(NamedTuple):
+    """What changes with a file, as far as can be told without reading it.
+
+    Attributes:
+        path: its name.
+        size: in bytes; -1 of one that is not there.
+        modified: when its content was changed, in nanoseconds.
+        place: its device and inode, and when anything of it was changed, be it a link or a right.
+    """
+
+    path: str
+    size: int
+    modified: int
+    place: str
+
+    @classmethod
+    def of(cls, path: Path) -> "FileState":
+        try:
+            status = path.resolve().stat()
+        except OSError:
+            return cls(str(path), -1, 0, "")
+        place = f"{status.st_dev} {status.st_ino} {status.st_ctime_ns}"
+        return cls(str(path), status.st_size, status.st_mtime_ns, place)
 
 
-def _state(path: Path) -> str:
-    try:
-        status = path.resolve().stat()
-    except OSError:
-        return "none"
-    return f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+State = tuple[FileState, ...]
+"""Of several files."""
+
+
+def state_of(files: Iterable[Path]) -> State:
+    return tuple(map(FileState.of, files))
+
+
+def have_changed(before: State, now: State) -> bool:
+    """Whether the content of files is another one.
+
+    Their places are left out: a link more, or a network disk that was away for a moment, changes nothing that is read.
+    """
+    return [file[1:3] for file in before] != [file[1:3] for file in now]

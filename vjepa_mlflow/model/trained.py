@@ -79,8 +79,8 @@ class Trained:
         Raises:
             UserError: the checkpoint's configuration or preprocessing says what cannot be.
         """
-        fields = read_configuration(checkpoint.about, checkpoint.folder).fields
-        return cls(Configuration(fields, tuple(labels)), checkpoint.preprocessing, backbone, head)
+        configuration = Configuration(checkpoint.configuration.fields, tuple(labels))
+        return cls(configuration, checkpoint.preprocessing, backbone, head)
 
     @classmethod
     def of_whole(cls, checkpoint: Checkpoint) -> "Trained":
@@ -89,7 +89,7 @@ class Trained:
         Raises:
             UserError: it is not whole.
         """
-        configuration = read_configuration(checkpoint.about, checkpoint.folder)
+        configuration = checkpoint.configuration
         stored = open_weights(checkpoint.about, choose_weights(checkpoint.about, checkpoint.folder))
         check_whole(stored, configuration)
         backbone = CheckpointBackbone(checkpoint, configuration.labels)
@@ -100,6 +100,8 @@ class Trained:
 @dataclass(frozen=True)
 class CheckpointBackbone:
     """Writes a checkpoint's encoder and predictor, in fp32, and nothing else of it: least of all its own head.
+
+    They are those that the head was trained with, or none: it may be hours ago that the checkpoint was found.
 
     Attributes:
         checkpoint: the one.
@@ -115,7 +117,8 @@ class CheckpointBackbone:
         """Writes a file, and returns its SHA-256.
 
         Raises:
-            UserError: the checkpoint cannot be read, lacks weights of the encoder, or some are no numbers.
+            UserError: the checkpoint cannot be read or was changed, lacks weights of the encoder, or some are no
+                numbers.
             OSError: the file cannot be written.
         """
         if self.is_complete():
@@ -123,6 +126,7 @@ class CheckpointBackbone:
         from vjepa_mlflow.model.classifier import load_classifier
 
         drawn = load_classifier(self.checkpoint, list(self.labels), seed=self.seed)
+        self.checkpoint.check_unchanged()
         weights = {name: weight for name, weight in drawn.state_dict().items() if name.startswith(BACKBONE)}
         return write_weights(self.checkpoint.about, path, weights)
 
@@ -144,10 +148,16 @@ class CheckpointBackbone:
             return read_weight(stored, name)
 
         formats = {name: (torch.float32, shape) for name, shape in self._shapes().items()}
-        return _write(self.checkpoint.about, path, formats, read)
+        try:
+            digest = _write(self.checkpoint.about, path, formats, read)
+            self.checkpoint.check_unchanged()
+        except BaseException:
+            path.unlink(missing_ok=True)  # what has filled a disk would fill it for as long as the training takes
+            raise
+        return digest
 
     def _shapes(self) -> dict[str, Shape]:
-        return backbone_shapes(read_configuration(self.checkpoint.about, self.checkpoint.folder))
+        return backbone_shapes(self.checkpoint.configuration)
 
     def _stored(self) -> StoredWeights:
         return open_weights(self.checkpoint.about, choose_weights(self.checkpoint.about, self.checkpoint.folder))
@@ -158,7 +168,7 @@ def written_beside(backbone: CheckpointBackbone) -> Iterator[WriteBackbone]:
     """Has a thread write a checkpoint's backbone while the block does something else, such as training a head.
 
     Yields:
-        What puts the file where it is wanted. Where the thread could not write it, this does, and tells why not.
+        What puts the file where it is wanted. Where the thread could not write it, this does, or tells why not.
 
     Raises:
         UserError: there is no folder for what is temporary.

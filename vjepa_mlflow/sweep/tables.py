@@ -55,7 +55,9 @@ def compare(slots: Sequence[Slot], plan: SweepPlan, *, seconds: float) -> str:
     if best is not None:
         rows.append(_cells("best", best, plan))
         difference = "" if slots[0].state != "COMPLETE" else f"{best.value - slots[0].value:+.4f}"
-        rows.append(["difference", "", difference, *("" for _ in plan.space.fields), f"{seconds:.1f} s in all"])
+        rows.append(
+            ["difference", "", difference, *("" for _ in plan.space.fields), f"{seconds:.1f} s for this command"]
+        )
     return "\n".join(align(rows))
 
 

@@ -15,7 +15,7 @@ from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.sampling import Sampling, choose_frames
 from vjepa_mlflow.workers import complete
 
-VERSION = 3
+VERSION = 4
 """Changes with what is measured, so that no older note is taken for it."""
 
 LUMA = (0.299, 0.587, 0.114)
@@ -121,10 +121,10 @@ def measure_video(path: Path, sampling: Sampling) -> VideoProperties:
     clip, timeline = sample_clip(Source(path), sampling, position=0.5)
     indices, first = np.unique(choose_frames(timeline.seconds, sampling, position=0.5), return_index=True)
     seconds = float(np.ptp(timeline.seconds[indices]))
-    frames = clip[first].astype(np.float32) / 255  # each of them once
+    frames = clip[first]  # each of them once
     height, width = frames.shape[1:3]
-    luma = frames @ np.array(LUMA, np.float32)
-    picture = _scale_down(luma, PICTURE_SIDE)
+    picture = _luma(_scale_down(frames, PICTURE_SIDE))
+    small = _scale_down(frames, MOTION_SIDE)
     return VideoProperties(
         duration=timeline.duration,
         resolution=float(min(height, width)),
@@ -133,33 +133,47 @@ def measure_video(path: Path, sampling: Sampling) -> VideoProperties:
         contrast=float(picture.std(axis=(1, 2)).mean()),
         sharpness=_sharpness(picture),
         frame_difference=float(np.abs(np.diff(picture, axis=0)).mean()) if len(picture) > 1 else 0.0,
-        motion=_motion(_scale_down(luma, MOTION_SIDE)) * (len(frames) - 1) / seconds if seconds else 0.0,
-        scene_diversity=_diversity(_scale_down(np.moveaxis(frames, -1, 0), MOTION_SIDE)),
+        motion=_motion(_luma(small)) * (len(frames) - 1) / seconds if seconds else 0.0,
+        scene_diversity=_diversity(small),
     )
 
 
 def _scale_down(frames: np.ndarray, side: int) -> np.ndarray:
-    """Means over equal areas, so that the shorter side has so many pixels; frames are of shape (..., height, width)."""
-    height, width = frames.shape[-2:]
+    """Frames of which the shorter side is no longer than that, with light from 0 to 1.
+
+    Args:
+        frames: uint8 of shape (frames, height, width, channels).
+        side: in pixels.
+
+    Returns:
+        float32, of the same shape but for height and width.
+    """
+    height, width = frames.shape[1:3]
     scale = side / min(height, width)
     if scale >= 1:
-        return frames
-    rows, columns = _averaging(height, round(height * scale)), _averaging(width, round(width * scale))
-    return rows @ np.ascontiguousarray(frames) @ columns.T
+        return frames.astype(np.float32) / 255
+    sums, heights = _sum_parts(frames, round(height * scale), axis=1)
+    sums, widths = _sum_parts(sums, round(width * scale), axis=2)
+    return (sums / (255 * np.outer(heights, widths)[..., None])).astype(np.float32)
 
 
-def _averaging(size: int, count: int) -> np.ndarray:
-    """The matrix, of shape (count, size), that takes values to their means over so many equal parts.
+def _sum_parts(frames: np.ndarray, count: int, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over so many equal parts of an axis, exact, and how many pixels each part touches; all count in full."""
+    size = frames.shape[axis]
+    numbers = np.arange(count)
+    begins, ends = numbers * size // count, -(-(numbers + 1) * size // count)
+    along = np.moveaxis(frames, axis, 0)
+    sums = [along[begin:end].sum(axis=0, dtype=np.uint32) for begin, end in zip(begins, ends, strict=True)]
+    return np.stack(sums, axis), ends - begins
 
-    A value on the edge of two parts counts for both.
-    """
-    places, parts = np.arange(size), np.arange(count)[:, None]
-    within = (places >= parts * size // count) & (places < -(-(parts + 1) * size // count))
-    return (within / within.sum(axis=1, keepdims=True)).astype(np.float32)
+
+def _luma(frames: np.ndarray) -> np.ndarray:
+    """Of RGB of shape (frames, height, width, 3), without it. No product of matrices, for which NumPy has threads."""
+    return np.einsum("...c,c->...", frames, np.asarray(LUMA, np.float32))
 
 
 def _sharpness(luma: np.ndarray) -> float:
-    if min(luma.shape[-2:]) < 3:
+    if min(luma.shape[1:]) < 3:
         return 0.0
     neighbours = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
     edges = 255 * (neighbours - 4 * luma[:, 1:-1, 1:-1])
@@ -168,38 +182,32 @@ def _sharpness(luma: np.ndarray) -> float:
 
 def _motion(luma: np.ndarray) -> float:
     """Mean displacement of a block from one frame to the next, in shorter sides."""
-    count, height, width = luma.shape
+    height, width = luma.shape[1:]
     rows, columns = height // BLOCK, width // BLOCK
-    if count < 2 or not rows or not columns:
+    if len(luma) < 2 or not rows or not columns:
         return 0.0
     before = luma[:-1, : rows * BLOCK, : columns * BLOCK]
-    after = np.pad(luma[1:], ((0, 0), (REACH, REACH), (REACH, REACH)), mode="edge")
-    shifts = [(y, x) for y in range(-REACH, REACH + 1) for x in range(-REACH, REACH + 1) if y * y + x * x <= REACH**2]
-    lengths = np.linalg.norm(np.array(shifts, np.float32), axis=1)
-    costs = np.stack(
-        [
-            _block_means(np.abs(before - after[:, REACH + y :, REACH + x :][:, : rows * BLOCK, : columns * BLOCK]))
-            for y, x in shifts
-        ]
-    )
-    best = (costs + STANDSTILL * lengths[:, None, None, None]).argmin(axis=0)
-    return float(lengths[best].mean()) / min(height, width)
+    after = np.pad(luma[1:], [(0, 0), (REACH, REACH), (REACH, REACH)], mode="edge")
+    near = range(-REACH, REACH + 1)
+    shifts = [(y, x) for y in near for x in near if y * y + x * x <= REACH**2]
+    lengths = np.linalg.norm(shifts, axis=1)
+    costs = []
+    for (y, x), length in zip(shifts, lengths, strict=True):
+        moved = after[:, REACH + y :, REACH + x :][:, : rows * BLOCK, : columns * BLOCK]
+        of_rows = np.abs(before - moved).reshape(-1, rows, BLOCK, columns * BLOCK).sum(axis=2)
+        of_blocks = of_rows.reshape(-1, rows, columns, BLOCK).sum(axis=3)
+        costs.append(of_blocks / BLOCK**2 + STANDSTILL * length)
+    best = np.argmin(costs, axis=0)
+    return float(lengths[best].mean() / min(height, width))
 
 
-def _block_means(values: np.ndarray) -> np.ndarray:
-    of_rows = values.reshape(len(values), -1, BLOCK, values.shape[2]).sum(axis=2)
-    return of_rows.reshape(*of_rows.shape[:2], -1, BLOCK).sum(axis=3) / BLOCK**2
-
-
-def _diversity(channels: np.ndarray) -> float:
-    """Of three colour channels of shape (3, frames, height, width)."""
-    count = channels.shape[1]
+def _diversity(frames: np.ndarray) -> float:
+    """Of RGB of shape (frames, height, width, 3)."""
+    count = len(frames)
     if count < 2:
         return 0.0
-    red, green, blue = np.minimum((channels * COLOURS).astype(np.int64), COLOURS - 1).reshape(3, count, -1)
-    colours = (red * COLOURS + green) * COLOURS + blue
-    of_frames = colours + COLOURS**3 * np.arange(count)[:, None]
-    histograms = np.bincount(of_frames.ravel(), minlength=count * COLOURS**3).reshape(count, -1) / colours.shape[1]
-    shared = np.minimum(histograms[:, None], histograms[None]).sum(axis=-1)
-    pairs = count * (count - 1)
-    return max(0.0, 1 - float(shared.sum() - np.trace(shared)) / pairs)
+    levels = np.minimum((COLOURS * frames).astype(int), COLOURS - 1)
+    colours = np.ravel_multi_index(tuple(np.moveaxis(levels, -1, 0)), (COLOURS,) * 3).reshape(count, -1)
+    histograms = np.stack([np.bincount(frame, minlength=COLOURS**3) for frame in colours]) / colours.shape[1]
+    shared = np.minimum(histograms[:, None], histograms).sum(axis=-1)
+    return max(0.0, 1 - float(shared[np.triu_indices(count, k=1)].mean()))

@@ -1,4 +1,4 @@
-"""Clips of many files, read ahead in worker processes."""
+"""Clips of many files, read ahead in worker processes, which do without PyTorch."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ class _Read:
 
 
 def _as_tensor(read: np.ndarray | VideoError) -> Tensor | VideoError:
-    import torch  # which those that read have no need of
+    import torch
 
     return read if isinstance(read, VideoError) else torch.from_numpy(read)
 
 
 def _pinned(read: np.ndarray | VideoError) -> Tensor | VideoError:
-    tensor = _as_tensor(read)
-    return tensor if isinstance(tensor, VideoError) else tensor.pin_memory()
+    frames = _as_tensor(read)
+    return frames if isinstance(frames, VideoError) else frames.pin_memory()
 
 
 def _check_version(request: ClipRequest) -> None:
