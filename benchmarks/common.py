@@ -17,7 +17,6 @@ from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.data import VideoDataset, make_dataset, read_training_data
 from vjepa_mlflow.jobs.prepare import take_usable
 from vjepa_mlflow.model import Checkpoint, describe_device, load_classifier, load_processor, locate
-from vjepa_mlflow.model.checkpoint import state_of_folder
 from vjepa_mlflow.temporary import temporary_folder_in
 from vjepa_mlflow.video import Sampling, inspect_videos
 
@@ -49,7 +48,7 @@ def random_vitl() -> Checkpoint:
         with temporary_folder_in(folder.parent) as unfinished:
             build_random_vitl(unfinished / folder.name)
             (unfinished / folder.name).rename(folder)
-    return Checkpoint(RANDOM_VITL, folder, "random", state_of_folder(RANDOM_VITL, folder))
+    return Checkpoint(RANDOM_VITL, folder, revision="random")
 
 
 def build_random_vitl(folder: Path) -> None:

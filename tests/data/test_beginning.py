@@ -58,7 +58,7 @@ def test_other_videos_are_refused(samples: list[Sample], reason: str) -> None:
 
 
 def test_other_weights_are_refused() -> None:
-    same, other = (Checkpoint("folder", Path(), revision, state=()) for revision in ("sha256:1", "sha256:2"))
+    same, other = (Checkpoint("folder", Path(), revision) for revision in ("sha256:1", "sha256:2"))
     begun(model="folder").check_revision("folder", same)
     begun(model="folder").check_revision("another", other)  # which a sweep tries
     with pytest.raises(

@@ -48,15 +48,16 @@ class Checkpoint:
             was not noted.
         notes: the folder for what is found of its files, so that they need not be read again; None for none.
         state: of its files when it was found, see `state_of_folder`: whatever is read of them later must be of this.
+            None where that is not known.
     """
 
     name: str
     folder: Path
     revision: str
-    state: State
     whole: bool = False
     weights_sha256: Mapping[str, str] | None = None
     notes: Path | None = None
+    state: State | None = None
 
     @property
     def about(self) -> str:
@@ -72,7 +73,7 @@ class Checkpoint:
             UserError: they were changed, or replaced.
         """
         now = state_of_folder(self.about, self.folder)
-        if now == self.state:
+        if self.state in (now, None):
             return
         if have_changed(self.state, now) or self._has_other_weights():
             raise UserError(f"{self.about}: its files were changed meanwhile: expected them to stay as they are")
@@ -182,7 +183,7 @@ def locate(model: str, *, notes: Path | None = None) -> Checkpoint:
         return from_folder(model, folder, notes=notes)
     snapshot = _download(model)
     state = state_of_folder(f"model={model}", snapshot)
-    return Checkpoint(model, snapshot, snapshot.name, state, notes=notes)
+    return Checkpoint(model, snapshot, revision=snapshot.name, notes=notes, state=state)
 
 
 def from_folder(
@@ -209,7 +210,7 @@ def from_folder(
     state = state_of_folder(about, folder)
     digest, digests = _noted_digests(_find_weights(about, folder), notes)
     check_digests(about, digests, weights_sha256)
-    return Checkpoint(name, folder, DIGEST + digest, state, whole, weights_sha256, notes)
+    return Checkpoint(name, folder, DIGEST + digest, whole, weights_sha256, notes, state)
 
 
 def state_of_folder(about: str, folder: Path) -> State:
