@@ -79,7 +79,7 @@ def load_classifier(checkpoint: Checkpoint, labels: list[str], *, seed: int) -> 
 
     Raises:
         UserError: the folder lacks weights of the backbone, they do not fit its configuration, or are no numbers; a
-            trained model's lacks or has any others.
+            trained model's lacks or has any others; or its files were changed since it was found.
     """
     fit = _fit(checkpoint, labels)
     weights = _read_kept(checkpoint, fit)
@@ -92,6 +92,7 @@ def load_classifier(checkpoint: Checkpoint, labels: list[str], *, seed: int) -> 
     if any(name.startswith(_CLASSIFIER) for name in fit.drawn):
         drawn = draw_classifier(model.classifier, std=model.config.initializer_range, seed=seed)
         model.load_state_dict(drawn, strict=False)
+    checkpoint.check_unchanged()
     return freeze_backbone(model)
 
 

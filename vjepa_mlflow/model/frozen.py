@@ -163,9 +163,7 @@ class StoredBackbone(FrozenBackbone):
     def model(self) -> "VJEPA2ForVideoClassification":
         from vjepa_mlflow.model.classifier import load_classifier
 
-        model = load_classifier(self._checkpoint, self._labels, seed=self._seed).to(self.device)
-        self._checkpoint.check_unchanged()
-        return model
+        return load_classifier(self._checkpoint, self._labels, seed=self._seed).to(self.device)
 
 
 class OpenedCheckpoint(NamedTuple):
@@ -198,7 +196,6 @@ def open_checkpoint(checkpoint: Checkpoint, labels: list[str], *, seed: int, dev
     from vjepa_mlflow.model.classifier import load_classifier
 
     model = load_classifier(checkpoint, labels, seed=seed).to(device)
-    checkpoint.check_unchanged()
     loaded = LoadedBackbone(model, checkpoint.preprocessing, notes=checkpoint.notes)
     write_note(note, loaded.known._asdict(), within=checkpoint.notes)
     return OpenedCheckpoint(Head.of(model), loaded)

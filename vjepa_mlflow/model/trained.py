@@ -126,7 +126,6 @@ class CheckpointBackbone:
         from vjepa_mlflow.model.classifier import load_classifier
 
         drawn = load_classifier(self.checkpoint, list(self.labels), seed=self.seed)
-        self.checkpoint.check_unchanged()
         weights = {name: weight for name, weight in drawn.state_dict().items() if name.startswith(BACKBONE)}
         return write_weights(self.checkpoint.about, path, weights)
 
