@@ -31,6 +31,9 @@ def write(root: Path, files: dict[str, str]) -> None:
         (root / name).write_text(text)
 
 
+MANY = 2_000_000
+"""Values of a clip's features that keep any number of threads busy."""
+
 VERSION_1 = "5:cpu,cpuacct:/jobs/one\n2:cpuset:/jobs/other\n1:name=systemd:/\n"
 
 
@@ -66,30 +69,35 @@ VERSION_1 = "5:cpu,cpuacct:/jobs/one\n2:cpuset:/jobs/other\n1:name=systemd:/\n"
 def test_a_quota_bounds_the_cpus(machine: Path, files: dict[str, str], expected: int) -> None:
     write(machine, files)
     assert usable_cpus() == expected
-    assert thread_count() == min(4, expected)
+    assert thread_count(MANY) == min(4, expected)
 
 
 def test_threads_are_as_many_as_cores_divided_among_processes(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert thread_count() == 4
-    assert [thread_count(processes) for processes in (1, 2, 3, 9)] == [4, 2, 1, 1]
+    assert thread_count(MANY) == 4
+    assert [thread_count(MANY, processes) for processes in (1, 2, 3, 9)] == [4, 2, 1, 1]
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert thread_count() == 2
+    assert thread_count(MANY) == 2
     monkeypatch.setattr(cpus, "AFFINITY", {0, 4, 1})
-    assert (usable_cpus(), thread_count(1)) == (3, 2)
+    assert (usable_cpus(), thread_count(MANY, 1)) == (3, 2)
 
 
-@pytest.mark.parametrize(("ordered", "expected"), [("3", 3), ("2,1", 2), ("", 4), ("0", 4), ("many", 4), ("-1", 4)])
+@pytest.mark.parametrize(("thousands", "expected"), [(18, 1), (99, 1), (100, 2), (199, 3), (2097, 4)])
+def test_a_small_model_has_no_more_threads_than_are_worth_waking(machine: Path, thousands: int, expected: int) -> None:
+    assert thread_count(thousands * 1000) == expected
+
+
+@pytest.mark.parametrize(("ordered", "expected"), [("3", 3), ("2,1", 2), ("", 1), ("0", 1), ("many", 1), ("-1", 1)])
 def test_a_user_may_order_the_threads(
     machine: Path, monkeypatch: pytest.MonkeyPatch, ordered: str, expected: int
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", ordered)
-    assert thread_count() == expected
+    assert thread_count(18_432) == expected
 
 
 def test_affinity_bounds_the_cpus() -> None:
     (cpu, *_) = os.sched_getaffinity(0)
     program = f"import os; os.sched_setaffinity(0, [{cpu}]); from vjepa_mlflow import cpus; "
-    program += "print(cpus.usable_cpus(), cpus.thread_count())"
+    program += "print(cpus.usable_cpus(), cpus.thread_count(2_000_000))"
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment(OMP_NUM_THREADS=""), capture_output=True, text=True, check=True
     )

@@ -18,8 +18,15 @@ AFFINITY: Collection[int] = os.sched_getaffinity(0) if hasattr(os, "sched_getaff
 SPIN_COUNT = "1000"
 """Turns that an idle thread of GNU's OpenMP, which PyTorch's wheels have, waits before it sleeps; by itself 300,000.
 
-On two cores, two trainings of the demo side by side took 1.3 to 1.4 times as long as one; without this, 2.2 to 5.4.
-What it costs a training that is alone was not told from noise."""
+On two cores, two trainings of two threads each took side by side 1.3 to 1.4 times as long as one; without this, 2.2 to
+5.4. What it costs a training that is alone was not told from noise."""
+
+VALUES_OF_A_THREAD = 50_000
+"""Of a clip's features, from which on one thread more is worth waking for each operation.
+
+With the spin count above two threads took, to encode a clip, 2.5 times as long as one where it had 0.2 times this, as
+long where it had 1 to 2 times, 0.7 times as long at 6 and 0.56 at 24 (two idle cores).
+"""
 
 
 def usable_cpus() -> int:
@@ -30,13 +37,15 @@ def usable_cpus() -> int:
     return _within_quota(len(AFFINITY))
 
 
-def thread_count(processes: int | None = None) -> int:
+def thread_count(values: int, processes: int | None = None) -> int:
     """Threads for the computations of one of several processes on this machine, whatever else it is doing now.
 
     One for each core, as PyTorch by itself has it, though without regard to quotas: two threads of one core share what
-    computes. Results depend on the count in their last bits, since sums of other parts round differently.
+    computes. Fewer for a small model, whose operations are over before another thread wakes. Results depend on the
+    count in their last bits, since sums of other parts round differently.
 
     Args:
+        values: of a clip's features.
         processes: that share the cores; by default those that a launcher started on this machine.
 
     Returns:
@@ -46,7 +55,7 @@ def thread_count(processes: int | None = None) -> int:
     if ordered.isdecimal() and int(ordered) > 0:
         return int(ordered)
     cores = _within_quota(len({_siblings(cpu) for cpu in AFFINITY}))
-    return max(1, cores // (processes or local_world_size()))
+    return max(1, min(cores // (processes or local_world_size()), values // VALUES_OF_A_THREAD))
 
 
 def let_idle_threads_sleep() -> None:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from vjepa_mlflow import Recipe, TrainingResult, UserError, flavor, interrupts, train
 from vjepa_mlflow.cache import cache_folder
-from vjepa_mlflow.cpus import thread_count
+from vjepa_mlflow.cpus import VALUES_OF_A_THREAD, thread_count
 from vjepa_mlflow.data import SPLITS, Sample, VideoDataset, read_training_data
 from vjepa_mlflow.jobs import prepare
 from vjepa_mlflow.jobs import train as job
@@ -57,7 +57,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], N
 
     def move() -> None:
         monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(tmp_path / "elsewhere"))
-        monkeypatch.setenv("OMP_NUM_THREADS", str(thread_count() + 1))
+        monkeypatch.setenv("OMP_NUM_THREADS", str(thread_count(VALUES_OF_A_THREAD) + 1))
 
     return move
 

@@ -20,7 +20,7 @@ from vjepa_mlflow.flavor.clip_classifier import ClipClassifier
 from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.hosts import task_cpus
 from vjepa_mlflow.forks import check_gpu
-from vjepa_mlflow.model import Preprocessing, choose_device, copy_to, use_device
+from vjepa_mlflow.model import ClipShape, Preprocessing, choose_device, copy_to, use_device
 from vjepa_mlflow.video import Content, Decoders, Reading, Sampling, VideoError, clip_positions
 
 Video = Path | bytes | Content | VideoError
@@ -79,7 +79,8 @@ class Engine:
             check_gpu("predict")
         allocate = partial(_pinned, device) if device.type == "cuda" else None
         decoders = Decoders(cpus, sampling, limits, allocate=allocate)
-        make = partial(_make_clip_classifier, model, preprocessing, config, threads=task_cpus() or thread_count())
+        threads = task_cpus() or thread_count(ClipShape.of(model.config).values)
+        make = partial(_make_clip_classifier, model, preprocessing, config, threads=threads)
         # What computes is made in the thread that uses it: in a fork, OpenMP's threads of older ones are gone.
         self._batcher: Batcher[Tensor, Tensor] = Batcher(make, are_coming=lambda: decoders.are_working)
         self._decoders, self.serving = decoders, decoders.serving

@@ -73,7 +73,7 @@ def evaluate(
     with (
         evaluation.painting() as painter,
         tracking.run_log(tracking.Job.of("evaluate", values, values)) as log,
-        threads_of_run(log, thread_count()),
+        threads_of_run(log, thread_count(model.ClipShape.of(classifier.config).values)),
         model.matmul_precision(recipe.precision),
     ):
         log.params(values)

@@ -40,8 +40,9 @@ def extract(recipe: Recipe) -> ExtractionResult:
     """
     share = launched_share()
     listing = check_names(recipe)
-    with model.cpu_threads(thread_count()), model.matmul_precision(recipe.precision):
-        prepared = prepare(recipe, listing, share=share)
+    prepared = prepare(recipe, listing, share=share)
+    threads = thread_count(prepared.clip_shape.values)
+    with model.cpu_threads(threads), model.matmul_precision(recipe.precision):
         wanted = list(features.all_clips(prepared.dataset, recipe))
         form = features.choose_form(prepared.backbone, recipe, wanted)
         source = features.FeatureSource(prepared.backbone, recipe, form=form)

@@ -16,7 +16,6 @@ from typing import TextIO
 from vjepa_mlflow import data, model, sweep, tracking
 from vjepa_mlflow.channel import Channel
 from vjepa_mlflow.compilations import own_compilations
-from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.jobs.prepare import Drawing, Fault, Preparation, find_checkpoint
@@ -65,11 +64,6 @@ class Assignment:
     began: data.Beginning | None = None
     share: Share = field(default_factory=Share)
 
-    @property
-    def threads(self) -> int:
-        """That the process computes with, since the others need cores too."""
-        return thread_count(self.share.world_size)
-
     def workshop(
         self, shared: sweep.SharedStudy, on_faults: Callable[[list[Fault]], None] = lambda _: None
     ) -> Workshop:
@@ -110,9 +104,7 @@ class Assignment:
         stopping: Callable[[], bool],
         look: Callable[[], None] = lambda: None,
     ) -> TrialRunner:
-        return TrialRunner(
-            self.queue(shared), self.plan, self.recipe, workshop, self.run_id, self.threads, stopping, look
-        )
+        return TrialRunner(self.queue(shared), self.plan, self.recipe, workshop, self.run_id, stopping, look)
 
     def for_process(self, rank: int, world_size: int) -> Assignment:
         """The same for one of several processes, with a GPU of its own as far as there are enough."""
@@ -281,13 +273,12 @@ def _encode_and_work(assignment: Assignment, channel: Channel, go: threading.Eve
     mlflow.set_tracking_uri(assignment.tracking_uri)
     shared = sweep.SharedStudy(assignment.storage, assignment.study, tells=False)
     workshop = assignment.workshop(shared)
-    with model.cpu_threads(assignment.threads):
-        workshop.encode(assignment.encoded)
-        with gentle_interrupts() as stopping, shared.answering():
-            channel.send(("has_encoded", True))
-            while not go.is_set() and not stopping():
-                time.sleep(PAUSE)
-            assignment.runner(shared, workshop, stopping=stopping).work()
+    workshop.encode(assignment.encoded)
+    with gentle_interrupts() as stopping, shared.answering():
+        channel.send(("has_encoded", True))
+        while not go.is_set() and not stopping():
+            time.sleep(PAUSE)
+        assignment.runner(shared, workshop, stopping=stopping).work()
 
 
 def _no_terminal(stream: TextIO) -> TextIO:

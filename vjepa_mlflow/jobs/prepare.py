@@ -45,6 +45,10 @@ class Preparation:
     seen: data.SeenVideos
 
     @property
+    def clip_shape(self) -> model.ClipShape:
+        return model.ClipShape.of(self.backbone.architecture)
+
+    @property
     def parameters(self) -> model.ParameterCounts:
         trainable = model.count_parameters(self.head).trainable
         return model.ParameterCounts(self.backbone.known.parameters + trainable, trainable)

@@ -111,8 +111,7 @@ def run_sweep(
                 began=began,
             )
             own = whole.for_process(0, workers)
-            with threads_of_run(log, own.threads):
-                return _Sweep(log, shared, own, whole, meter, painter).run()
+            return _Sweep(log, shared, own, whole, meter, painter).run()
 
 
 def _warn_of_password(storage: str) -> None:
@@ -290,7 +289,7 @@ class _Sweep:
         recipe = replace(self._recipe, **slot.trial.params)
         bench = self._workshop.bench(recipe)
         backbone = self._backbone(recipe)
-        with model.matmul_precision(recipe.precision):
+        with threads_of_run(self._log, bench.threads), model.matmul_precision(recipe.precision):
             best, epochs = self._fetch_head(slot)
             self._log.tags(
                 {"best_trial": slot.number, **{f"best_{name}": value for name, value in slot.trial.params.items()}}

@@ -68,7 +68,6 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         evaluation.painting() as painter,
         _log_of_training(recipe, listing.samples, resume) as log,
         metering(recipe.country) as meter,
-        threads_of_run(log, thread_count()),
         model.matmul_precision(recipe.precision),
         Checkpoints(log, every=save_steps) as checkpoints,
         ExitStack() as beside,
@@ -77,6 +76,7 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         began = _read_beginning(log, checkpoints) if log.continued else None
         prepared = prepare(recipe, listing, began=began, on_faults=lambda faults: log_faults(log, faults))
         log_unused(log, listing)
+        beside.enter_context(threads_of_run(log, thread_count(prepared.clip_shape.values)))
         forms = choose_forms(prepared, recipe, begun=log.params_before if log.continued else None)
         log_preparation(log, prepared, recipe, forms=forms.params())
         source = features.FeatureSource(prepared.backbone, recipe, form=forms.encoder_form)

@@ -13,6 +13,7 @@ from optuna import TrialPruned
 
 from vjepa_mlflow import data, features, model, sweep, tracking, training
 from vjepa_mlflow.cache import own_folder
+from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.jobs.checkpoints import CheckpointClock
 from vjepa_mlflow.jobs.encode import encode
@@ -42,6 +43,7 @@ class Bench:
         source: of the features.
         head: the model's, which every trial trains from the same beginning.
         forms: in which encoder and head compute.
+        threads: that this process computes with, since the others need cores too.
         first_weights: that beginning.
     """
 
@@ -49,6 +51,7 @@ class Bench:
     source: features.FeatureSource
     head: model.Head
     forms: Forms
+    threads: int
     first_weights: dict[str, Tensor]
 
 
@@ -133,8 +136,9 @@ class Workshop:
         self._on_prepared(prepared)
         forms = choose_forms(prepared, recipe, trials=self._trials, windows=self._windows, begun=self._params)
         source = features.FeatureSource(prepared.backbone, recipe, form=forms.encoder_form)
+        threads = thread_count(prepared.clip_shape.values, self._share.world_size)
         first_weights = {name: value.clone() for name, value in prepared.head.state_dict().items()}
-        return Bench(prepared, source, prepared.head, forms, first_weights)
+        return Bench(prepared, source, prepared.head, forms, threads, first_weights)
 
     def lacks(self, recipe: Recipe) -> bool:
         """Whether any clip that a recipe reads is not encoded yet."""
@@ -148,7 +152,8 @@ class Workshop:
         bench = self.bench(recipe)
         clips = list(features.all_clips(bench.prepared.dataset, recipe))
         share = self._share if recipe.cache == "disk" else Share()
-        encode(bench.source, bench.source.missing(list(share.of(clips))), again=True)
+        with model.cpu_threads(bench.threads):
+            encode(bench.source, bench.source.missing(list(share.of(clips))), again=True)
         if self._share.world_size > 1:  # which read what this one has kept
             self.finish()
 
@@ -176,7 +181,6 @@ class TrialRunner:
         recipe: the values of the fields that are not searched.
         workshop: where they are tried.
         run_id: the MLflow run that holds the study.
-        threads: that this process computes with.
         stopping: whether to stop after the epoch.
         look: is called after each epoch, and while waiting for others.
     """
@@ -186,7 +190,6 @@ class TrialRunner:
     recipe: Recipe
     workshop: Workshop
     run_id: str
-    threads: int
     stopping: Callable[[], bool]
     look: Callable[[], None]
 
@@ -227,7 +230,7 @@ class TrialRunner:
 
     def _run(self, claim: sweep.Claim) -> None:
         recipe = replace(self.recipe, **self.plan.space.suggest(claim.trial))
-        with tracking.trial_log(self.run_id, claim.slot) as log, threads_of_run(log, self.threads):
+        with tracking.trial_log(self.run_id, claim.slot) as log:
             log.params(asdict(recipe))
             state = "INTERRUPTED"
             try:
@@ -314,7 +317,7 @@ class _Course:
         bench = self._runner.workshop.bench(self._recipe)
         bench.head.load_state_dict(bench.first_weights)
         dataset = bench.prepared.dataset
-        with model.matmul_precision(self._recipe.precision):
+        with threads_of_run(self._log, bench.threads), model.matmul_precision(self._recipe.precision):
             trained = training.fit(
                 bench.head,
                 train=features.TrainingSet(bench.source, dataset, self._recipe, again=True),

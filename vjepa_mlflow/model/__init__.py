@@ -11,7 +11,6 @@ if TYPE_CHECKING:
         TINY_FOLDER,
         WEIGHTS_FILE,
         Checkpoint,
-        ClipShape,
         check_name,
         choose,
         clip_shape,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
         take_apart,
         to_arrays,
     )
-    from vjepa_mlflow.model.configuration import Preprocessing, Sides
+    from vjepa_mlflow.model.configuration import ClipShape, Preprocessing, Sides
     from vjepa_mlflow.model.device import (
         autocast,
         choose_device,

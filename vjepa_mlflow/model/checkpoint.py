@@ -14,6 +14,7 @@ from vjepa_mlflow.model.configuration import (
     CONFIG_FILE,
     LARGEST_FILE,
     PROCESSOR_FILE,
+    ClipShape,
     Configuration,
     Preprocessing,
     read_configuration,
@@ -107,14 +108,6 @@ class Checkpoint:
         return read_preprocessing(self.about, self.folder)
 
 
-class ClipShape(NamedTuple):
-    """What a model makes of a clip: features of shape (tokens, hidden size), out of so many frames."""
-
-    num_frames: int
-    tokens: int
-    hidden_size: int
-
-
 BASE_SHAPE = ClipShape(num_frames=16, tokens=2048, hidden_size=1024)
 """Of `BASE`."""
 
@@ -126,8 +119,7 @@ def clip_shape(model: str) -> ClipShape | None:
     folder = TINY_FOLDER if model == TINY else expand("model", model)
     if not is_file(folder / CONFIG_FILE):
         return None
-    said = read_configuration(f"model={model}", folder)
-    return ClipShape(said.frames_per_clip, said.tokens, said.fields["hidden_size"])
+    return ClipShape.of(read_configuration(f"model={model}", folder).architecture)
 
 
 def keeps_classifier(checkpoint: Checkpoint, labels: Sequence[str]) -> bool:

@@ -132,6 +132,26 @@ class Preprocessing:
         }
 
 
+class ClipShape(NamedTuple):
+    """What a model makes of a clip: features of shape (tokens, hidden size), out of so many frames."""
+
+    num_frames: int
+    tokens: int
+    hidden_size: int
+
+    @classmethod
+    def of(cls, architecture: Any) -> "ClipShape":
+        """That of a model with a `VJEPA2Config`, or with what has the same attributes."""
+        steps = max(1, architecture.frames_per_clip // architecture.tubelet_size)
+        side = architecture.crop_size // architecture.patch_size
+        return cls(architecture.frames_per_clip, steps * side**2, architecture.hidden_size)
+
+    @property
+    def values(self) -> int:
+        """Of a clip's features."""
+        return self.tokens * self.hidden_size
+
+
 @dataclass(frozen=True)
 class Configuration:
     """A V-JEPA 2 classifier's architecture.
@@ -152,12 +172,6 @@ class Configuration:
     @property
     def frames_per_clip(self) -> int:
         return int(self.fields["frames_per_clip"])
-
-    @property
-    def tokens(self) -> int:
-        """Of a clip's features."""
-        side = self.fields["crop_size"] // self.fields["patch_size"]
-        return int(max(1, self.frames_per_clip // self.fields["tubelet_size"]) * side**2)
 
 
 def read_configuration(about: str, folder: Path) -> Configuration:
