@@ -79,13 +79,12 @@ class TrialQueue:
         on_interrupted: Callable[[int], None],
         check: Callable[[], None],
     ):
-        self.study = optuna.load_study(study_name=name, storage=storage)
+        self.study = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(name)
         self.count = count
         self._first = dict(first)
         self._sampler = sampler
-        self._pruner = pruner
         self._on_interrupted = on_interrupted
         self._check = check
         self._watch = Watch(GRACE_PERIOD)
@@ -227,12 +226,9 @@ class TrialQueue:
 
     def _open(self, slot: Slot) -> Trial:
         # `Study.ask` would make another trial where others have taken the last one meanwhile.
-        sampler = self._sampler(slot.number)
-        study = optuna.load_study(
-            study_name=self.study.study_name, storage=self._storage, sampler=sampler, pruner=self._pruner
-        )
-        study.get_trials(deepcopy=False)  # Optuna's cache takes writes for those trials alone that it has read
-        return Trial(study, self._id(slot.trial.number))
+        self.study.sampler = self._sampler(slot.number)
+        self.study.get_trials(deepcopy=False)  # Optuna's cache takes writes for those trials alone that it has read
+        return Trial(self.study, self._id(slot.trial.number))
 
     @contextmanager
     def _signs_of_life(self, trial_id: int, stopping: Callable[[], bool]) -> Iterator[None]:

@@ -90,7 +90,7 @@ class SharedStudy:
             UserError: it was deleted, or made anew.
         """
         self._storage.check_file()
-        if self._run_id is not None and self._load().user_attrs.get(RUN) != self._run_id:
+        if self._run_id is not None and self._storage.get_study_user_attrs(self._study_id).get(RUN) != self._run_id:
             raise self._storage.gone()
 
     def create(self, plan: SweepPlan, definition: Mapping[str, str]) -> bool:
@@ -121,7 +121,8 @@ class SharedStudy:
         self, plan: SweepPlan, recipe: Recipe, *, count: int, on_interrupted: Callable[[int], None]
     ) -> TrialQueue:
         """The study's trials, the first of which tries the recipe's own values."""
-        self._run_id = self._load().user_attrs.get(RUN)
+        self._study_id = self._storage.get_study_id_from_name(self.name)
+        self._run_id = self._storage.get_study_user_attrs(self._study_id).get(RUN)
         return TrialQueue(
             self._storage,
             self.name,

@@ -97,9 +97,8 @@ def end_left_runs(parent_run_id: str, ended: Mapping[int, tuple[str, str]]) -> N
         ended: the state and the failure of each of its trials; a run whose trial's is in none of `STATUSES` is left
             alone.
     """
-    client = MlflowClient()
-    left = _search(client, parent_run_id, "attributes.status = 'RUNNING'")
-    given_back = _search(client, parent_run_id, f"tags.`{STATE_TAG}` = 'INTERRUPTED'")
+    left = _find(parent_run_id, "attributes.status = 'RUNNING'")
+    given_back = _find(parent_run_id, f"tags.`{STATE_TAG}` = 'INTERRUPTED'")
     for run in {run.info.run_id: run for run in left + given_back}.values():
         state, failure = ended.get(int(run.data.tags.get(TRIAL_TAG, -1)), ("", ""))
         told = run.info.status != "RUNNING" and run.data.tags.get(STATE_TAG) == state
@@ -109,7 +108,7 @@ def end_left_runs(parent_run_id: str, ended: Mapping[int, tuple[str, str]]) -> N
 
 def find_trial_run(parent_run_id: str, trial: int) -> str | None:
     """The run of a trial; None where it has none, or one that was deleted."""
-    known = _search(MlflowClient(), parent_run_id, _is_of(trial))
+    known = _find(parent_run_id, _is_of(trial))
     return known[0].info.run_id if known else None
 
 
@@ -121,7 +120,7 @@ def trial_run_id(parent_run_id: str, trial: int) -> str:
     """
     if (found := find_trial_run(parent_run_id, trial)) is not None:
         return found
-    deleted = _search(MlflowClient(), parent_run_id, _is_of(trial), ViewType.DELETED_ONLY)
+    deleted = _find(parent_run_id, _is_of(trial), ViewType.DELETED_ONLY)
     back = f"mlflow runs restore --run-id {deleted[0].info.run_id}" if deleted else "another name (--study)"
     raise UserError(f"run {parent_run_id}: the run of its trial {trial} was deleted: expected it back: {back}")
 
@@ -130,8 +129,11 @@ def _run_of(parent_run_id: str, trial: int) -> Run:
     """The run that a trial has, RUNNING again, or a new one."""
     client = MlflowClient()
     try:
-        known = _search(client, parent_run_id, _is_of(trial))
-        run = known[0] if known else _create(client, parent_run_id, trial)
+        experiment_id = client.get_run(parent_run_id).info.experiment_id
+        known = _search(client, experiment_id, parent_run_id, _is_of(trial))
+        if not known:
+            return _create(client, experiment_id, parent_run_id, trial)
+        run = known[0]
         client.update_run(run.info.run_id, status="RUNNING")
         if FAILURE_TAG in run.data.tags:
             with permitted(f"run {run.info.run_id} keeps its tag {FAILURE_TAG}"):
@@ -146,14 +148,19 @@ def _is_of(trial: int) -> str:
     return f"tags.`{TRIAL_TAG}` = '{trial}'"
 
 
-def _search(client: MlflowClient, parent_run_id: str, condition: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
-    experiment = client.get_run(parent_run_id).info.experiment_id
+def _find(parent_run_id: str, condition: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+    client = MlflowClient()
+    return _search(client, client.get_run(parent_run_id).info.experiment_id, parent_run_id, condition, view)
+
+
+def _search(
+    client: MlflowClient, experiment_id: str, parent_run_id: str, condition: str, view: int = ViewType.ACTIVE_ONLY
+) -> list[Run]:
     condition = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_run_id}' and {condition}"
-    return list(client.search_runs([experiment], condition, run_view_type=view, max_results=50000))
+    return list(client.search_runs([experiment_id], condition, run_view_type=view, max_results=50000))
 
 
-def _create(client: MlflowClient, parent_run_id: str, trial: int) -> Run:
+def _create(client: MlflowClient, experiment_id: str, parent_run_id: str, trial: int) -> Run:
     # In one call with its tags, so that a killed process leaves no run that nobody would find.
     tags = resolve_tags({MLFLOW_PARENT_RUN_ID: parent_run_id, TRIAL_TAG: str(trial)})
-    experiment = client.get_run(parent_run_id).info.experiment_id
-    return client.create_run(experiment, tags=tags, run_name=f"trial {trial}")
+    return client.create_run(experiment_id, tags=tags, run_name=f"trial {trial}")

@@ -1,6 +1,8 @@
 """What a run was made with."""
 
 import platform
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 
 import vjepa_mlflow
@@ -8,7 +10,8 @@ import vjepa_mlflow
 LIBRARIES = ("torch", "torchvision", "transformers", "mlflow", "optuna", "av")
 
 
-def library_versions() -> dict[str, str]:
+@cache
+def library_versions() -> Mapping[str, str]:
     """Versions by parameter name, such as `version_torch`."""
     own = {"version_python": platform.python_version(), "version_vjepa_mlflow": vjepa_mlflow.__version__}
     return own | {f"version_{name}": version(name) for name in LIBRARIES}
