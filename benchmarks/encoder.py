@@ -15,7 +15,7 @@ from vjepa_mlflow.model import Backbone, Head, autocast, head_forms, matmul_prec
 from vjepa_mlflow.model.lean import fused_attention
 from vjepa_mlflow.recipe import PRECISIONS
 from vjepa_mlflow.training.adam import Adam
-from vjepa_mlflow.training.gradient import WindowGradient
+from vjepa_mlflow.training.gradient import HeadPasses, WindowGradient
 
 REPEATS = 8
 ERROR_CLIPS = 8
@@ -111,13 +111,9 @@ def heads(model, precisions, windows):
         ]
         for window in windows:
             with matmul_precision(precision):
-                gradient = WindowGradient(
-                    head,
-                    precision=precision,
-                    form=head_forms(head)[0],
-                    window_size=window,
-                    class_weights=torch.ones(4, device=model.device),
-                )
+                passes = HeadPasses(head, precision=precision, form=head_forms(head)[0])
+                weights = torch.ones(4, device=model.device)
+                gradient = WindowGradient(passes, window_size=window, class_weights=weights)
                 optimizer = Adam(head.parameters())
 
                 def step() -> None:

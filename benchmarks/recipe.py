@@ -43,7 +43,7 @@ from vjepa_mlflow.model import (
     use_device,
 )
 from vjepa_mlflow.recipe import PRECISIONS, Recipe
-from vjepa_mlflow.training import TrainingState, classification_metrics, fit, predict
+from vjepa_mlflow.training import HeadPasses, TrainingState, classification_metrics, fit, predict
 from vjepa_mlflow.video import read_clip
 
 
@@ -209,11 +209,10 @@ class Benchmark:
     ) -> TrainingState:
         self.head.load_state_dict(self.first)
         return fit(
-            self.head,
+            HeadPasses(self.head, precision=recipe.precision, form=head_forms(self.head)[0]),
             train=TrainingSet(source, self.dataset, recipe, again=again),
             val=EvaluationSet.of_split(source, self.dataset, "val"),
             recipe=recipe,
-            form=head_forms(self.head)[0],
             on_epoch=lambda _: None,
             following=following,
         )

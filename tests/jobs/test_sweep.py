@@ -135,9 +135,9 @@ def test_the_served_model_says_what_the_best_head_said_of_the_validation_videos(
     run_id = children(swept.run_id)[swept.best_trial].info.run_id
     best, _ = training.load_best(Path(MlflowClient().download_artifacts(run_id, "head.safetensors", str(tmp_path))))
     bench = trials.Workshop(trials.Share(), trials=1, params=None).bench(recipe)
-    bench.head.load_state_dict(best.weights)
+    bench.prepared.head.load_state_dict(best.weights)
     val = features.EvaluationSet.of_split(bench.source, bench.prepared.dataset, "val")
-    logits, labels = training.predict(bench.head, val, precision="fp32", name="val")
+    logits, labels = training.predict(bench.prepared.head, val, precision="fp32", name="val")
     assert (logits.argmax(dim=1) == labels).float().mean().item() == pytest.approx(best.metrics["val_accuracy"])
     expected = logits.softmax(dim=1).max(dim=1)
 

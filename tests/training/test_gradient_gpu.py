@@ -17,7 +17,7 @@ from vjepa_mlflow import Recipe, UserError
 from vjepa_mlflow.features import Clip, LabelledFeatures
 from vjepa_mlflow.model import EAGER, LEAN, TRANSFORMERS, Head, from_folder, load_classifier, matmul_precision
 from vjepa_mlflow.training import fit
-from vjepa_mlflow.training.gradient import WindowGradient
+from vjepa_mlflow.training.gradient import HeadPasses, WindowGradient
 
 pytestmark = [
     pytest.mark.gpu,
@@ -64,9 +64,7 @@ def make_gradient(
     model: VJEPA2ForVideoClassification, precision: str, window_size: int, form: str = LEAN
 ) -> WindowGradient:
     return WindowGradient(
-        Head.of(model),
-        precision=precision,
-        form=form,
+        HeadPasses(Head.of(model), precision=precision, form=form),
         window_size=window_size,
         class_weights=torch.tensor([1.0, 2.0, 3.0], device=DEVICE),
     )
@@ -120,7 +118,8 @@ def test_whatever_memory_is_left_a_training_ends_or_says_that_it_is_too_small(
     def ends_with(left: float) -> bool:
         head = copy.deepcopy(Head.of(large))
         with gpu_memory_left(left), suppress(UserError):
-            fit(head, train=clips, val=clips, recipe=recipe, form=LEAN, on_epoch=lambda _: None)
+            passes = HeadPasses(head, precision=precision, form=LEAN)
+            fit(passes, train=clips, val=clips, recipe=recipe, on_epoch=lambda _: None)
             return True
         return False
 

@@ -30,7 +30,7 @@ from vjepa_mlflow.training import (
     read_snapshot,
 )
 from vjepa_mlflow.training.adam import Adam
-from vjepa_mlflow.training.gradient import WindowGradient
+from vjepa_mlflow.training.gradient import HeadPasses, WindowGradient
 
 CLASSES = 3
 CLIPS = 10
@@ -102,15 +102,18 @@ class Evaluation:
         return self._kept.labelled(range(len(self)))
 
 
+def passes_of(model: VJEPA2ForVideoClassification) -> HeadPasses:
+    return HeadPasses(Head.of(model), precision="fp32", form=TRANSFORMERS)
+
+
 def run(
     model: VJEPA2ForVideoClassification, train: Clips, val: Clips, **recipe: object
 ) -> tuple[BestHead, list[dict[str, float]]]:
     trained = fit(
-        Head.of(model),
+        passes_of(model),
         train=Training(train),  # type: ignore[arg-type]
         val=Evaluation(val),  # type: ignore[arg-type]
         recipe=Recipe(**recipe),  # type: ignore[arg-type]
-        form=TRANSFORMERS,
         on_epoch=lambda _: None,
     )
     return trained.best, trained.epochs
@@ -249,11 +252,11 @@ def train_with_dropout(
     """Four epochs of three windows each, which are the same every time."""
     model = tiny_model(attention_probs_dropout_prob=0.1)
     clips = Clips(model)
-    sets: Any = {"train": Training(clips), "val": Evaluation(clips), "form": TRANSFORMERS}
+    sets: Any = {"train": Training(clips), "val": Evaluation(clips)}
     recipe = Recipe(epochs=4, learning_rate=1e-3, scheduler=scheduler)
     torch.manual_seed(5)
     calls: Any = {"on_epoch": at_step, "on_step": at_step}
-    return fit(Head.of(model), **sets, recipe=recipe, resume=resume, **calls)
+    return fit(passes_of(model), **sets, recipe=recipe, resume=resume, **calls)
 
 
 def check_same(resumed: TrainingState, whole: TrainingState) -> None:
@@ -343,26 +346,26 @@ def test_memory_that_is_used_again_holds_the_newest_state(tmp_path: Path) -> Non
 def test_a_state_that_was_tampered_with_is_refused(tmp_path: Path, place: float) -> None:
     model = tiny_model()
     clips = Clips(model)
-    sets: Any = {"train": Training(clips), "val": Evaluation(clips), "form": TRANSFORMERS}
+    sets: Any = {"train": Training(clips), "val": Evaluation(clips)}
     path = tmp_path / "state.safetensors"
     recipe = Recipe(epochs=1)
-    fit(Head.of(model), **sets, recipe=recipe, on_epoch=lambda state: state.snapshot().write(path))
+    fit(passes_of(model), **sets, recipe=recipe, on_epoch=lambda state: state.snapshot().write(path))
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=rf"^{path}: (was changed after it was written|cannot be read)"):
-        fit(Head.of(model), **sets, recipe=recipe, on_epoch=lambda _: None, resume=read_snapshot(path))
+        fit(passes_of(model), **sets, recipe=recipe, on_epoch=lambda _: None, resume=read_snapshot(path))
 
 
 def test_patience_holds_over_a_resumption(tmp_path: Path) -> None:
     model = tiny_model()
     clips, wrong = Clips(model), Clips(model)
     wrong.labels = [(label + 1) % CLASSES for label in wrong.labels]
-    sets: Any = {"train": Training(clips), "val": Evaluation(wrong), "form": TRANSFORMERS}
+    sets: Any = {"train": Training(clips), "val": Evaluation(wrong)}
     recipe = Recipe(epochs=30, learning_rate=3e-3, patience=2)
     state = tmp_path / "state.safetensors"
-    whole = fit(Head.of(model), **sets, recipe=recipe, on_epoch=lambda training: training.snapshot().write(state))
-    resumed = fit(Head.of(model), **sets, recipe=recipe, on_epoch=lambda _: None, resume=read_snapshot(state))
+    whole = fit(passes_of(model), **sets, recipe=recipe, on_epoch=lambda training: training.snapshot().write(state))
+    resumed = fit(passes_of(model), **sets, recipe=recipe, on_epoch=lambda _: None, resume=read_snapshot(state))
     assert len(resumed.epochs) == len(whole.epochs) == whole.best.epoch + 2
 
 
@@ -378,8 +381,8 @@ def test_a_state_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | N
 def test_the_best_head_is_kept_with_the_metrics_of_every_epoch(tmp_path: Path) -> None:
     model = tiny_model()
     clips = Clips(model)
-    sets: Any = {"train": Training(clips), "val": Evaluation(clips), "form": TRANSFORMERS}
-    trained = fit(Head.of(model), **sets, recipe=Recipe(epochs=3, learning_rate=1e-3), on_epoch=lambda _: None)
+    sets: Any = {"train": Training(clips), "val": Evaluation(clips)}
+    trained = fit(passes_of(model), **sets, recipe=Recipe(epochs=3, learning_rate=1e-3), on_epoch=lambda _: None)
     trained.save_best(tmp_path / "head.safetensors")
     best, epochs = load_best(tmp_path / "head.safetensors")
     assert (best.epoch, best.metrics, epochs) == (trained.best.epoch, trained.best.metrics, trained.epochs)
@@ -391,9 +394,9 @@ def test_the_best_epoch_is_the_best_by_the_metric_that_is_asked_for(metric: str)
     model = tiny_model()
     clips, shuffled = Clips(model), Clips(model)
     shuffled.labels = [(label + index % 2) % CLASSES for index, label in enumerate(shuffled.labels)]
-    sets: Any = {"train": Training(clips), "val": Evaluation(shuffled), "form": TRANSFORMERS}
+    sets: Any = {"train": Training(clips), "val": Evaluation(shuffled)}
     recipe = Recipe(epochs=6, learning_rate=3e-3)
-    trained = fit(Head.of(model), **sets, recipe=recipe, on_epoch=lambda _: None, metric=metric)
+    trained = fit(passes_of(model), **sets, recipe=recipe, on_epoch=lambda _: None, metric=metric)
     values = [metrics[metric] for metrics in trained.epochs]
     wanted = max(values) if DIRECTIONS[metric] == "maximize" else min(values)
     assert trained.best.metrics[metric] == wanted

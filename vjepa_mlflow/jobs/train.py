@@ -202,11 +202,10 @@ def _fit(
 
         try:
             trained = training.fit(
-                prepared.head,
+                training.HeadPasses(prepared.head, precision=recipe.precision, form=head_form),
                 train=features.TrainingSet(source, prepared.dataset, recipe),
                 val=features.EvaluationSet.of_split(source, prepared.dataset, "val"),
                 recipe=recipe,
-                form=head_form,
                 on_epoch=on_epoch,
                 on_step=on_step,
                 following=following,

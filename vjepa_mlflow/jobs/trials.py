@@ -41,7 +41,7 @@ class Bench:
     Attributes:
         prepared: checked data and the model.
         source: of the features.
-        head: the model's, which every trial trains from the same beginning.
+        passes: of the model's head, which every trial trains from the same beginning.
         forms: in which encoder and head compute.
         threads: that this process computes with, since the others need cores too.
         first_weights: that beginning.
@@ -49,7 +49,7 @@ class Bench:
 
     prepared: Preparation
     source: features.FeatureSource
-    head: model.Head
+    passes: training.HeadPasses
     forms: Forms
     threads: int
     first_weights: dict[str, Tensor]
@@ -138,7 +138,8 @@ class Workshop:
         source = features.FeatureSource(prepared.backbone, recipe, form=forms.encoder_form)
         threads = thread_count(prepared.clip_shape.values, self._share.world_size)
         first_weights = {name: value.clone() for name, value in prepared.head.state_dict().items()}
-        return Bench(prepared, source, prepared.head, forms, threads, first_weights)
+        passes = training.HeadPasses(prepared.head, precision=recipe.precision, form=forms.head_form)
+        return Bench(prepared, source, passes, forms, threads, first_weights)
 
     def lacks(self, recipe: Recipe) -> bool:
         """Whether any clip that a recipe reads is not encoded yet."""
@@ -315,15 +316,14 @@ class _Course:
             TakenOverError: the trial is no longer this process's.
         """
         bench = self._runner.workshop.bench(self._recipe)
-        bench.head.load_state_dict(bench.first_weights)
+        bench.passes.head.load_state_dict(bench.first_weights)
         dataset = bench.prepared.dataset
         with threads_of_run(self._log, bench.threads), model.matmul_precision(self._recipe.precision):
             trained = training.fit(
-                bench.head,
+                bench.passes,
                 train=features.TrainingSet(bench.source, dataset, self._recipe, again=True),
                 val=features.EvaluationSet.of_split(bench.source, dataset, "val"),
                 recipe=self._recipe,
-                form=bench.forms.head_form,
                 on_epoch=self._end_epoch,
                 metric=self._runner.plan.metric,
                 resume=self._left_off(),

@@ -1,6 +1,7 @@
 """The gradient of a window, from as many of its clips at once as fit."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,34 +16,97 @@ AT_ONCE = 16
 """Clips in one pass through the head, halved whenever memory runs out."""
 
 
-class WindowGradient:
-    """Forward and backward passes over the clips of one optimizer step.
+class _Recorded(NamedTuple):
+    """A pass over so many clips, and where it leaves the gradient of each parameter."""
 
-    The loss of a window is the mean over its clips, weighted by their classes. How many of them go through the head
-    together changes nothing but time and rounding.
+    run: Captured
+    gradients: list[Tensor | None]
+
+
+class HeadPasses:
+    """A head's forward and backward passes over some clips at once.
+
+    On a GPU the pass over each number of clips is recorded when it is first taken: one training after another of the
+    same head has the recordings of those before.
 
     Args:
         head: whose gradient is wanted.
         precision: the recipe's.
         form: of the head, see `training_head`.
+
+    Attributes:
+        head: as above.
+        most: clips that may go through together.
+    """
+
+    def __init__(self, head: Head, *, precision: str, form: str):
+        self.head = head
+        self.most = AT_ONCE
+        self._forward = training_head(head, precision=precision, form=form)
+        self._recorded: dict[int, _Recorded] = {}
+
+    def take(self, features: Tensor, labels: Tensor, weights: Tensor, *, size: int) -> Tensor:
+        """Sets the head's gradient to that of some clips' weighted losses, and returns their logits.
+
+        Args:
+            features: of shape (clips, tokens, hidden size).
+            labels: of shape (clips,).
+            weights: of shape (clips,).
+            size: clips of the pass, at least as many as there are: on a GPU others that weigh nothing fill it up, since
+                a recording has fixed shapes.
+        """
+        if features.device.type == "cpu":
+            return self._backward(features, labels, weights)
+        count, missing = len(features), size - len(features)
+        features = torch.cat([features, features[-1:].expand(missing, -1, -1)]) if missing else features
+        labels, weights = F.pad(labels, (0, missing)), F.pad(weights, (0, missing))
+        if size not in self._recorded:
+            run = Captured(self._backward, features, labels, weights)
+            self._recorded[size] = _Recorded(run, [parameter.grad for parameter in self.head.parameters()])
+        run, gradients = self._recorded[size]
+        for parameter, gradient in zip(self.head.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        return run(features, labels, weights)[:count].clone()
+
+    def make_room(self, size: int) -> bool:
+        """Gives memory back where it ran out in a pass over so many clips: other recordings', or half of the clips.
+
+        Returns:
+            Whether there was any to give.
+        """
+        has_others = bool(self._recorded.keys() - {size})
+        self._recorded.clear()
+        self.head.zero_grad()
+        torch.cuda.empty_cache()
+        if has_others or size == 1:
+            return has_others
+        self.most //= 2
+        remark(f"Memory ran out: {self.most} clips go through the head at once from here on")
+        return True
+
+    def _backward(self, features: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        self.head.zero_grad()  # so that a graph writes its own gradients, and each replay writes them anew
+        logits = self._forward(features)
+        (F.cross_entropy(logits, labels, reduction="none") * weights).sum().backward()
+        return logits.detach()
+
+
+class WindowGradient:
+    """The gradient of the clips of one optimizer step.
+
+    The loss of a window is the mean over its clips, weighted by their classes. How many of them go through the head
+    together changes nothing but time and rounding.
+
+    Args:
+        passes: of the head whose gradient is wanted.
         window_size: clips of a full window.
         class_weights: of shape (classes,), on the head's device.
     """
 
-    def __init__(
-        self,
-        head: Head,
-        *,
-        precision: str,
-        form: str,
-        window_size: int,
-        class_weights: Tensor,
-    ):
-        self._head = head
-        self._forward = training_head(head, precision=precision, form=form)
+    def __init__(self, passes: HeadPasses, *, window_size: int, class_weights: Tensor):
+        self._passes = passes
+        self._window_size = window_size
         self._class_weights = class_weights
-        self._at_once = min(window_size, AT_ONCE)
-        self._captured: Captured | None = None
 
     def compute(self, window: Sequence[LabelledFeatures]) -> Predictions:
         """Sets the head's gradient to that of a window's loss, and returns its predictions.
@@ -51,54 +115,32 @@ class WindowGradient:
             UserError: not even one clip fits the memory.
         """
         while True:
+            size = min(self._window_size, self._passes.most)
             try:
-                return self._compute(window)
+                return self._compute(window, size)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if self._at_once == 1:
-                    raise UserError(
-                        f"device={self._class_weights.device}: its memory is too small to train with one clip at once: "
-                        f"expected more, or precision=bf16"
-                    ) from None
-            self._at_once //= 2
-            self._captured = None
-            self._head.zero_grad()
-            torch.cuda.empty_cache()
-            remark(f"Memory ran out: {self._at_once} clips go through the head at once from here on")
+            if not self._passes.make_room(size):
+                raise UserError(
+                    f"device={self._class_weights.device}: its memory is too small to train with one clip at once: "
+                    f"expected more, or precision=bf16"
+                )
 
-    def _compute(self, window: Sequence[LabelledFeatures]) -> Predictions:
+    def _compute(self, window: Sequence[LabelledFeatures], size: int) -> Predictions:
         labels = torch.tensor([clip.label for clip in window]).to(self._class_weights.device, non_blocking=True)
         weights = self._class_weights[labels]
         weights = weights / weights.sum()
         logits: list[Tensor] = []
-        for start in range(0, len(window), self._at_once):
-            part = slice(start, start + self._at_once)
+        for start in range(0, len(window), size):
+            part = slice(start, start + size)
             features = torch.stack([clip.features for clip in window[part]])
             before = self._gradients() if logits else []
-            logits.append(self._pass(features, labels[part], weights[part]))
+            logits.append(self._passes.take(features, labels[part], weights[part], size=size))
             for parameter, gradient in before:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
         return Predictions(torch.cat(logits), labels)
 
     def _gradients(self) -> list[tuple[torch.nn.Parameter, Tensor]]:
-        parameters = self._head.parameters()
+        parameters = self._passes.head.parameters()
         return [(parameter, parameter.grad.clone()) for parameter in parameters if parameter.grad is not None]
-
-    def _pass(self, features: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        """Sets the head's gradient to that of some clips' weighted losses, and returns their logits."""
-        if features.device.type == "cpu":
-            return self._backward(features, labels, weights)
-        count, missing = len(features), self._at_once - len(features)
-        # A graph has fixed shapes: fewer clips are filled up with others that weigh nothing.
-        features = torch.cat([features, features[-1:].expand(missing, -1, -1)]) if missing else features
-        labels, weights = F.pad(labels, (0, missing)), F.pad(weights, (0, missing))
-        if self._captured is None:
-            self._captured = Captured(self._backward, features, labels, weights)
-        return self._captured(features, labels, weights)[:count].clone()
-
-    def _backward(self, features: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        self._head.zero_grad()  # so that a graph writes its own gradients, and each replay writes them anew
-        logits = self._forward(features)
-        (F.cross_entropy(logits, labels, reduction="none") * weights).sum().backward()
-        return logits.detach()

@@ -13,7 +13,7 @@ from vjepa_mlflow.iteration import batches, progress
 from vjepa_mlflow.model import Head, form_for, head_forms, is_out_of_memory
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.training.adam import Adam
-from vjepa_mlflow.training.gradient import WindowGradient
+from vjepa_mlflow.training.gradient import HeadPasses, WindowGradient
 from vjepa_mlflow.training.metrics import classification_metrics
 from vjepa_mlflow.training.predictions import gather, predict
 from vjepa_mlflow.training.state import Snapshot, TrainingState
@@ -36,12 +36,11 @@ class DivergedError(UserError):
 
 
 def fit(
-    head: Head,
+    passes: HeadPasses,
     *,
     train: TrainingSet,
     val: EvaluationSet,
     recipe: Recipe,
-    form: str,
     on_epoch: Callable[[TrainingState], None],
     on_step: Callable[[TrainingState], None] = lambda _: None,
     following: Sequence[Clip] = (),
@@ -55,11 +54,10 @@ def fit(
     own size.
 
     Args:
-        head: trained in place, on its own device.
+        passes: of the head, which is trained in place, on its own device.
         train: the training features.
         val: the validation features.
         recipe: the values of the run.
-        form: in which the head is trained, see `choose_head_form`.
         on_epoch: called after each epoch with the state of things; what it raises ends the training.
         on_step: likewise, after each step and before each batch of the validation: wherever training can be resumed.
         following: the clips that will be wanted after training, see `FeatureSource.read`.
@@ -70,12 +68,11 @@ def fit(
         DivergedError: the loss is no longer a finite number.
         UserError: the GPU's memory is too small.
     """
+    head = passes.head
     device = next(head.parameters()).device
     window_size = recipe.gradient_accumulation_steps * recipe.batch_size
     class_weights = _class_weights(train.labels, recipe.class_weights).to(device)
-    gradient = WindowGradient(
-        head, precision=recipe.precision, form=form, window_size=window_size, class_weights=class_weights
-    )
+    gradient = WindowGradient(passes, window_size=window_size, class_weights=class_weights)
     course = _course(recipe.scheduler, steps=recipe.epochs * math.ceil(len(train) / window_size))
     state = _begin(head)
     if resume is not None:
