@@ -8,6 +8,7 @@ compiled into a few kernels; fp32 products may be put together from TF32 ones.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -215,6 +216,8 @@ class LeanEncoder:
         is_compiled: bool = False,
     ):
         patches = _affine_of(weights, "embeddings.patch_embeddings.proj")
+        if patches.weight.is_cuda:
+            _have_kernels_ordered(patches.weight.device)
         self._tubelet = Tubelet(architecture.tubelet_size, architecture.patch_size)
         self._patches = Affine(patches.weight.flatten(1).to(dtype), patches.bias)
         self._rotary = make_rotary(architecture, patches.weight.device)
@@ -369,6 +372,17 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     kernels = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
     with sdpa_kernel(kernels, set_priority=True):
         return F.scaled_dot_product_attention(query, key, value)
+
+
+@cache
+def _have_kernels_ordered(device: torch.device) -> None:
+    """Has PyTorch decide in which order it tries its attention kernels on this GPU, as it does at its first attention.
+
+    If that were inside of `fused_attention`, the order that comes back after the block would be another one, and what
+    a head says would depend, in its last bits, on whether its process has encoded anything.
+    """
+    some = torch.zeros(1, 1, 8, 64, dtype=torch.float16, device=device)
+    F.scaled_dot_product_attention(some, some, some)
 
 
 def plain_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
