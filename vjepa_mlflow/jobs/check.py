@@ -160,7 +160,7 @@ class Survey:
         name = model.choose(recipe.model, demo=recipe.data == data.DEMO)
         known = model.clip_shape(name)
         shape = known or model.BASE_SHAPE
-        store = clips * shape.tokens * shape.hidden_size * BYTES[recipe.precision] / 2**30
+        store = clips * shape.values * BYTES[recipe.precision] / 2**30
         assumed = "" if known else f" if {name} is a ViT-L"
         yield f"{recipe.epochs} epochs read {clips} clips, with {name} in {recipe.precision}"
         yield f"their features take {store:.2f} GiB of store{assumed}"
