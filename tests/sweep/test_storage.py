@@ -108,7 +108,7 @@ def test_a_server_that_is_away_is_waited_for(
     began = time.monotonic()
     with pytest.raises(UserError, match="it does not answer"):  # on the way out nobody waits again
         trials.slots()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("lost", ["set_trial_state_values", "_create_new_trial"])

@@ -88,7 +88,7 @@ def test_a_silent_server_is_told_of_soon_and_given_up_in_the_end(
     begun = time.monotonic()
     with pytest.raises(UserError, match=f"^tracking URI {address}: it does not answer: none within 1 s") as refused:
         wake_tracking()
-    assert 1 <= time.monotonic() - begun < 3
+    assert 1 <= time.monotonic() - begun < 10
     assert why in str(refused.value)
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"Tracking URI {address}: waiting for an answer")
@@ -106,13 +106,18 @@ def test_a_silent_server_is_told_of_soon_and_given_up_in_the_end(
     ids=["500", "404", "a page", "401"],
 )
 def test_an_answer_that_is_none_of_a_tracking_server_is_told_at_once(
-    tracking: str, serve: Callable[[Answering], str], answer: Answering, expected: str
+    tracking: str,
+    serve: Callable[[Answering], str],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Answering,
+    expected: str,
 ) -> None:
     address = serve(answer)
+    monkeypatch.setattr(first_answer, "PATIENCE", 20.0)
     begun = time.monotonic()
     with pytest.raises(UserError, match=f"^tracking URI {address}: {expected}"):
         wake_tracking()
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 10
 
 
 def test_a_server_that_comes_up_meanwhile_is_waited_for(tracking: str, serve: Callable[[Answering], str]) -> None:
