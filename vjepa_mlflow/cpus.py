@@ -37,25 +37,27 @@ def usable_cpus() -> int:
     return _within_quota(len(AFFINITY))
 
 
-def thread_count(values: int, processes: int | None = None) -> int:
+def thread_count(values: int | None = None, processes: int | None = None) -> int:
     """Threads for the computations of one of several processes on this machine, whatever else it is doing now.
 
     One for each core, as PyTorch by itself has it, though without regard to quotas: two threads of one core share what
-    computes. Fewer for a small model, whose operations are over before another thread wakes. Results depend on the
-    count in their last bits, since sums of other parts round differently.
+    computes. Where a model computes, no more than one for each `VALUES_OF_A_THREAD` of its features: an operation of a
+    small one is over before another thread wakes. Results depend on the count in their last bits, since sums of other
+    parts round differently.
 
     Args:
-        values: of a clip's features.
+        values: of the features of the model's clip; None where no model computes.
         processes: that share the cores; by default those that a launcher started on this machine.
 
     Returns:
-        `OMP_NUM_THREADS` where it is set, as `torchrun` does, otherwise the usable cores divided among the processes.
+        `OMP_NUM_THREADS` where it is set, as `torchrun` does, otherwise as many as that.
     """
     ordered = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if ordered.isdecimal() and int(ordered) > 0:
         return int(ordered)
     cores = _within_quota(len({_siblings(cpu) for cpu in AFFINITY}))
-    return max(1, min(cores // (processes or local_world_size()), values // VALUES_OF_A_THREAD))
+    own = cores // (processes or local_world_size())
+    return max(1, own if values is None else min(own, values // VALUES_OF_A_THREAD))
 
 
 def let_idle_threads_sleep() -> None:

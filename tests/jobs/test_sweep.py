@@ -2,6 +2,7 @@
 
 import csv
 import signal
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -208,6 +209,27 @@ def test_a_sweep_of_which_nothing_comes_says_so(tracking: str, recipe: Recipe) -
     hopeless = Recipe(**{**vars(recipe), "learning_rate": 1e30})
     with pytest.raises(UserError, match="study=hopeless: none of its 2 trials was completed"):
         run_sweep(file, hopeless, trials=2, study="hopeless")
+
+
+def test_a_bench_gives_its_memory_back_before_the_next_is_made(
+    tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[training.HeadPasses]] = []
+    left: list[int] = []
+
+    class Passes(training.HeadPasses):
+        def __init__(self, *args: Any, **kwargs: Any):
+            super().__init__(*args, **kwargs)
+            left.append(sum(one() is not None for one in made))
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(training, "HeadPasses", Passes)
+    file = write_plan(space={"seed": {"choices": [1, 2, 3]}})
+    hopeless = Recipe(**{**vars(recipe), "learning_rate": 1e30, "seed": 1})
+    with pytest.raises(UserError, match="none of its 4 trials was completed"):
+        run_sweep(file, hopeless, trials=4, study="seeds")
+    assert len(left) > 1
+    assert set(left) == {0}
 
 
 def test_the_same_call_goes_on_and_then_only_tells(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers import environment, wait_until
+from optuna.trial import TrialState
 
 from vjepa_mlflow import Recipe
 from vjepa_mlflow.sweep import (
@@ -99,6 +100,21 @@ def test_many_take_each_trial_once(database: str, plan: SweepPlan) -> None:
     assert trials.is_done()
     assert Counter(done) == Counter(slot.number for slot in trials.slots())
     assert len(trials.study.get_trials()) == 24
+
+
+def test_a_trial_is_drawn_from_all_that_others_have_done_meanwhile(url: str, plan: SweepPlan) -> None:
+    """Also where this process's last attempt has ended in nothing, after which Optuna keeps the list that it had."""
+
+    def known_to_the_sampler() -> int:
+        claim = trials.claim()
+        assert claim is not None
+        with trials.working_on(claim):
+            return len(claim.trial.study._get_trials(states=(TrialState.COMPLETE,), use_cache=True))
+
+    trials, others = open_queue(url, plan), open_queue(url, plan)
+    assert known_to_the_sampler() == 0
+    assert [complete(others) for _ in range(3)] == [0, 1, 2]
+    assert known_to_the_sampler() == 3
 
 
 def test_a_trial_that_does_not_end_is_given_back_with_its_values(url: str, plan: SweepPlan) -> None:

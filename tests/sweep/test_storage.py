@@ -146,11 +146,14 @@ def test_what_has_arrived_is_not_done_twice(
     assert [trial.state for trial in trials.study.get_trials()].count(TrialState.COMPLETE) == 3
 
 
+@pytest.mark.parametrize("is_last", [True, False])  # whose number SQLite gives to the next one
 @pytest.mark.parametrize("act", ["deleted", "made anew", "its file deleted"])
-def test_a_study_that_goes_while_it_runs_is_told_of(url: str, plan: SweepPlan, act: str) -> None:
+def test_a_study_that_goes_while_it_runs_is_told_of(url: str, plan: SweepPlan, act: str, is_last: bool) -> None:
     shared = SharedStudy(url, "study")
     shared.create(plan, {})
     shared.set_run_id("a" * 32)
+    if not is_last:
+        SharedStudy(url, "a later one").create(plan, {})
     trials = shared.trials(plan, Recipe(), count=2, on_interrupted=lambda _: None)
     claim = trials.claim()
     assert claim is not None

@@ -493,6 +493,31 @@ def test_validation_takes_as_many_clips_at_once_as_fit() -> None:
         predict(Narrow(Head.of(model), 0), clips, precision="fp32", name="none")  # type: ignore[arg-type]
 
 
+def test_what_else_takes_memory_goes_before_a_batch_is_divided() -> None:
+    model = tiny_model()
+    clips: Any = Evaluation(Clips(model))
+    narrow = Narrow(Head.of(model), 3)
+
+    def make_room() -> bool:
+        narrow.most = CLIPS
+        return True
+
+    expected = predict(Head.of(model), clips, precision="fp32", name="whole")
+    found = predict(narrow, clips, precision="fp32", name="whole", make_room=make_room)  # type: ignore[arg-type]
+    assert torch.equal(found.logits, expected.logits)
+
+
+def test_a_window_that_does_not_fit_is_halved(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_model()
+    passes, narrow = passes_of(model), Narrow(Head.of(model), 1)
+    monkeypatch.setattr(passes, "_forward", narrow)
+    window = list(Clips(model).labelled(range(2)))
+    WindowGradient(passes, window_size=2, class_weights=torch.ones(CLASSES)).compute(window)
+    assert capsys.readouterr().err == "Memory ran out: 1 clips go through the head at once from here on\n"
+
+
 def test_memory_that_is_too_small_for_the_optimizer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def too_much(*_: object) -> None:
         raise MemoryError
@@ -501,3 +526,10 @@ def test_memory_that_is_too_small_for_the_optimizer_is_told(monkeypatch: pytest.
     model = tiny_model()
     with pytest.raises(UserError, match=r"^device=cpu: its memory is too small to train the head: expected more"):
         run(model, Clips(model), Clips(model))
+
+    def forget(_: HeadPasses) -> bool:
+        monkeypatch.setattr(loop, "Adam", Adam)
+        return True
+
+    monkeypatch.setattr(HeadPasses, "forget", forget)
+    run(model, Clips(model), Clips(model), epochs=1)

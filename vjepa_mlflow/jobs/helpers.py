@@ -16,6 +16,7 @@ from typing import TextIO
 from vjepa_mlflow import data, model, sweep, tracking
 from vjepa_mlflow.channel import Channel
 from vjepa_mlflow.compilations import own_compilations
+from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.jobs.prepare import Drawing, Fault, Preparation, find_checkpoint
@@ -273,12 +274,13 @@ def _encode_and_work(assignment: Assignment, channel: Channel, go: threading.Eve
     mlflow.set_tracking_uri(assignment.tracking_uri)
     shared = sweep.SharedStudy(assignment.storage, assignment.study, tells=False)
     workshop = assignment.workshop(shared)
-    workshop.encode(assignment.encoded)
-    with gentle_interrupts() as stopping, shared.answering():
-        channel.send(("has_encoded", True))
-        while not go.is_set() and not stopping():
-            time.sleep(PAUSE)
-        assignment.runner(shared, workshop, stopping=stopping).work()
+    with model.cpu_threads(thread_count(processes=assignment.share.world_size)):
+        workshop.encode(assignment.encoded)
+        with gentle_interrupts() as stopping, shared.answering():
+            channel.send(("has_encoded", True))
+            while not go.is_set() and not stopping():
+                time.sleep(PAUSE)
+            assignment.runner(shared, workshop, stopping=stopping).work()
 
 
 def _no_terminal(stream: TextIO) -> TextIO:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vjepa_mlflow import data, evaluation, model, sweep, tracking, training
+from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.energy import Meter, metering
 from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
@@ -19,7 +20,7 @@ from vjepa_mlflow.jobs.at_work import at_work
 from vjepa_mlflow.jobs.finish import backbone_beside, finish, test_videos
 from vjepa_mlflow.jobs.helpers import Assignment, helpers
 from vjepa_mlflow.jobs.prepare import check_names, log_faults, log_preparation, log_unused
-from vjepa_mlflow.jobs.threads import threads_of_run
+from vjepa_mlflow.jobs.threads import CPU_THREADS
 from vjepa_mlflow.jobs.trials import HEAD_FILE, PAUSE, forget_checkpoints
 from vjepa_mlflow.ranks import check_alone
 from vjepa_mlflow.recipe import Recipe
@@ -184,7 +185,7 @@ class _Sweep:
         self._started = time.perf_counter()
 
     def run(self) -> SweepResult:
-        with self._beside:
+        with self._beside, model.cpu_threads(thread_count(processes=self._assignment.share.world_size)):
             return self._run()
 
     def _run(self) -> SweepResult:
@@ -219,8 +220,7 @@ class _Sweep:
 
     def _do_trials(self) -> None:
         with helpers(self._whole, self._assignment.share.world_size) as team:
-            bench = self._workshop.bench(self._assignment.encoded)
-            log_preparation(self._log, bench.prepared, self._recipe, forms=bench.forms.params())
+            self._log_preparation()
             self._workshop.encode(self._assignment.encoded)
             if self._workshop.lacks(self._assignment.encoded):
                 team.meet()
@@ -246,6 +246,10 @@ class _Sweep:
                     raise KeyboardInterrupt(
                         f"interrupted: {ended} of {self._assignment.count} trials have ended; the same command goes on"
                     )
+
+    def _log_preparation(self) -> None:
+        bench = self._workshop.bench(self._assignment.encoded)
+        log_preparation(self._log, bench.prepared, self._recipe, forms=bench.forms.params())
 
     def _draw_study(self) -> dict[str, evaluation.Picture]:
         """Logs the table of trials, and begins to draw the pictures, as far as the study has come."""
@@ -289,11 +293,11 @@ class _Sweep:
         recipe = replace(self._recipe, **slot.trial.params)
         bench = self._workshop.bench(recipe)
         backbone = self._backbone(recipe)
-        with threads_of_run(self._log, bench.threads), model.matmul_precision(recipe.precision):
+        bench.passes.forget()  # whose memory the test has
+        tried = {**slot.trial.params, CPU_THREADS: bench.threads}
+        with model.cpu_threads(bench.threads), model.matmul_precision(recipe.precision):
             best, epochs = self._fetch_head(slot)
-            self._log.tags(
-                {"best_trial": slot.number, **{f"best_{name}": value for name, value in slot.trial.params.items()}}
-            )
+            self._log.tags({"best_trial": slot.number, **{f"best_{name}": value for name, value in tried.items()}})
             self._log.metrics({**best.metrics, sweep.BEST_EPOCH: best.epoch}, step=step)
             model_uri, tested = finish(
                 self._log,

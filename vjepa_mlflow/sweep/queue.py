@@ -1,5 +1,6 @@
 """Trials handed out to whoever asks, each once, and again where it was interrupted."""
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -226,9 +227,10 @@ class TrialQueue:
 
     def _open(self, slot: Slot) -> Trial:
         # `Study.ask` would make another trial where others have taken the last one meanwhile.
-        self.study.sampler = self._sampler(slot.number)
-        self.study.get_trials(deepcopy=False)  # Optuna's cache takes writes for those trials alone that it has read
-        return Trial(self.study, self._id(slot.trial.number))
+        study = copy.copy(self.study)  # which has read nothing yet that its sampler would take for what there is
+        study.sampler = self._sampler(slot.number)
+        study.get_trials(deepcopy=False)  # Optuna's cache takes writes for those trials alone that it has read
+        return Trial(study, self._id(slot.trial.number))
 
     @contextmanager
     def _signs_of_life(self, trial_id: int, stopping: Callable[[], bool]) -> Iterator[None]:

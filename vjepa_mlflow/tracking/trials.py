@@ -97,9 +97,11 @@ def end_left_runs(parent_run_id: str, ended: Mapping[int, tuple[str, str]]) -> N
         ended: the state and the failure of each of its trials; a run whose trial's is in none of `STATUSES` is left
             alone.
     """
-    left = _find(parent_run_id, "attributes.status = 'RUNNING'")
-    given_back = _find(parent_run_id, f"tags.`{STATE_TAG}` = 'INTERRUPTED'")
-    for run in {run.info.run_id: run for run in left + given_back}.values():
+    client = MlflowClient()
+    experiment_id = client.get_run(parent_run_id).info.experiment_id
+    unended = ["attributes.status = 'RUNNING'", f"tags.`{STATE_TAG}` = 'INTERRUPTED'"]
+    found = [run for condition in unended for run in _search(client, experiment_id, parent_run_id, condition)]
+    for run in {run.info.run_id: run for run in found}.values():
         state, failure = ended.get(int(run.data.tags.get(TRIAL_TAG, -1)), ("", ""))
         told = run.info.status != "RUNNING" and run.data.tags.get(STATE_TAG) == state
         if state in STATUSES and not told:

@@ -27,7 +27,7 @@ class HeadPasses:
     """A head's forward and backward passes over some clips at once.
 
     On a GPU the pass over each number of clips is recorded when it is first taken: one training after another of the
-    same head has the recordings of those before.
+    same head has the recordings of those before, as far as all of them hold no more clips than may go through together.
 
     Args:
         head: whose gradient is wanted.
@@ -61,12 +61,19 @@ class HeadPasses:
         features = torch.cat([features, features[-1:].expand(missing, -1, -1)]) if missing else features
         labels, weights = F.pad(labels, (0, missing)), F.pad(weights, (0, missing))
         if size not in self._recorded:
-            run = Captured(self._backward, features, labels, weights)
-            self._recorded[size] = _Recorded(run, [parameter.grad for parameter in self.head.parameters()])
+            self._recorded[size] = self._record(features, labels, weights)
         run, gradients = self._recorded[size]
         for parameter, gradient in zip(self.head.parameters(), gradients, strict=True):
             parameter.grad = gradient
         return run(features, labels, weights)[:count].clone()
+
+    def forget(self) -> bool:
+        """Gives back the memory of what is recorded, for others. Returns whether anything was."""
+        had_any = bool(self._recorded)
+        self._recorded.clear()
+        self.head.zero_grad()
+        torch.cuda.empty_cache()
+        return had_any
 
     def make_room(self, size: int) -> bool:
         """Gives memory back where it ran out in a pass over so many clips: other recordings', or half of the clips.
@@ -75,14 +82,18 @@ class HeadPasses:
             Whether there was any to give.
         """
         has_others = bool(self._recorded.keys() - {size})
-        self._recorded.clear()
-        self.head.zero_grad()
-        torch.cuda.empty_cache()
+        self.forget()
         if has_others or size == 1:
             return has_others
-        self.most //= 2
+        self.most = size // 2
         remark(f"Memory ran out: {self.most} clips go through the head at once from here on")
         return True
+
+    def _record(self, *inputs: Tensor) -> _Recorded:
+        while self._recorded and sum(self._recorded) + len(inputs[0]) > self.most:
+            del self._recorded[max(self._recorded)]
+        run = Captured(self._backward, *inputs)
+        return _Recorded(run, [parameter.grad for parameter in self.head.parameters()])
 
     def _backward(self, features: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         self.head.zero_grad()  # so that a graph writes its own gradients, and each replay writes them anew

@@ -74,7 +74,7 @@ def fit(
     class_weights = _class_weights(train.labels, recipe.class_weights).to(device)
     gradient = WindowGradient(passes, window_size=window_size, class_weights=class_weights)
     course = _course(recipe.scheduler, steps=recipe.epochs * math.ceil(len(train) / window_size))
-    state = _begin(head)
+    state = _begin(passes)
     if resume is not None:
         state.load(resume)
 
@@ -112,6 +112,7 @@ def fit(
                 name="Validation",
                 following=upcoming,
                 on_batch=lambda: on_step(state),
+                make_room=passes.forget,
             )
         )
         _check_loss("validation", validated["loss"], state, recipe)
@@ -143,14 +144,17 @@ def choose_head_form(head: Head, recipe: Recipe, *, clips: int, windows: int = 1
     return begun if begun in forms else form_for(forms, clips, compiling_pays=pays * windows)
 
 
-def _begin(head: Head) -> TrainingState:
+def _begin(passes: HeadPasses) -> TrainingState:
+    head = passes.head
     try:
         return TrainingState(head, Adam(head.parameters()))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+    if not passes.forget():
         device = next(head.parameters()).device
-        raise UserError(f"device={device}: its memory is too small to train the head: expected more") from None
+        raise UserError(f"device={device}: its memory is too small to train the head: expected more")
+    return _begin(passes)
 
 
 def _course(scheduler: str, steps: int) -> Callable[[int], float]:

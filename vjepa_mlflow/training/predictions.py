@@ -30,6 +30,7 @@ def predict(
     name: str,
     following: Sequence[Clip] = (),
     on_batch: Callable[[], None] = lambda: None,
+    make_room: Callable[[], bool] = lambda: False,
 ) -> Predictions:
     """Runs the head over a set, as transformers does; the predictions are on the CPU.
 
@@ -40,6 +41,8 @@ def predict(
         name: of the set, for the progress bar.
         following: the clips that will be wanted next, see `FeatureSource.read`.
         on_batch: called before each batch goes through the head; what it raises ends the prediction.
+        make_room: called where memory runs out, before fewer clips go through at once, from which other last bits come;
+            it returns whether it has given any back.
     """
     device = next(head.parameters()).device
     head.eval()
@@ -47,25 +50,33 @@ def predict(
     bar = progress(clips.read(following), total=len(clips), description=name, unit="clip")
     for batch in batches(bar, EVALUATION_BATCH):
         on_batch()
-        outputs += _predict(head, batch, device, precision)
+        outputs += _predict(head, batch, device, precision, make_room)
     head.train()
     return gather(outputs)
 
 
-def _predict(head: Head, batch: Sequence[LabelledFeatures], device: torch.device, precision: str) -> list[Predictions]:
+def _predict(
+    head: Head,
+    batch: Sequence[LabelledFeatures],
+    device: torch.device,
+    precision: str,
+    make_room: Callable[[], bool],
+) -> list[Predictions]:
     """Of all clips at once, or where that is too much for the memory of each half."""
     try:
         return [_predict_at_once(head, batch, device, precision)]
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        if len(batch) == 1:
-            raise UserError(
-                f"device={device}: its memory is too small for the head with one clip at once: expected more"
-            ) from None
     torch.cuda.empty_cache()
     middle = len(batch) // 2
-    return [output for half in (batch[:middle], batch[middle:]) for output in _predict(head, half, device, precision)]
+    if make_room():
+        parts = [batch]
+    elif middle:
+        parts = [batch[:middle], batch[middle:]]
+    else:
+        raise UserError(f"device={device}: its memory is too small for the head with one clip at once: expected more")
+    return [output for part in parts for output in _predict(head, part, device, precision, make_room)]
 
 
 def _predict_at_once(
