@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -152,25 +153,57 @@ def test_a_study_that_goes_while_it_runs_is_told_of(url: str, plan: SweepPlan, a
     shared = SharedStudy(url, "study")
     shared.create(plan, {})
     shared.set_run_id("a" * 32)
+    shared.hold("a" * 32)
     if not is_last:
         SharedStudy(url, "a later one").create(plan, {})
     trials = shared.trials(plan, Recipe(), count=2, on_interrupted=lambda _: None)
     claim = trials.claim()
     assert claim is not None
-    if act == "its file deleted":
-        Path(make_url(url).database or "").unlink()
-    else:
-        optuna.delete_study(study_name="study", storage=url)
-    if act == "made anew":
-        again = SharedStudy(url, "study")
-        again.create(plan, {})
-        again.set_run_id("b" * 32)
-        again.trials(plan, Recipe(), count=2, on_interrupted=lambda _: None).claim()
+    uses: list[Callable[[], object]] = [
+        lambda: trials.report(claim, 1, 0.5),
+        lambda: trials.note_kept(claim, 1),
+        lambda: trials.complete(claim, 0.5, {}),
+        trials.claim,
+    ]
     said = (
         "the file was deleted or replaced" if act == "its file deleted" else "study=study: it was deleted from sqlite"
     )
-    for use in (lambda: trials.report(claim, 1, 0.5), lambda: trials.complete(claim, 0.5, {}), trials.claim):
-        with pytest.raises(UserError, match=said):
-            use()
+    with suppress(ZeroDivisionError), trials.working_on(claim):
+        if act == "its file deleted":
+            Path(make_url(url).database or "").unlink()
+        else:
+            optuna.delete_study(study_name="study", storage=url)
+        if act == "made anew":
+            again = SharedStudy(url, "study")
+            again.create(plan, {})
+            again.set_run_id("b" * 32)
+            again.hold("b" * 32)
+            again.trials(plan, Recipe(), count=2, on_interrupted=lambda _: None).claim()
+        for use in uses:
+            with pytest.raises(UserError, match=said):
+                use()
+        trials.give_back(claim)
+        raise ZeroDivisionError
     if act == "made anew":
-        assert [trial.intermediate_values for trial in again._load().get_trials()] == [{}, {}]
+        first, second = again._load().get_trials()
+        assert (first.state.name, second.state.name) == ("RUNNING", "WAITING")
+        assert first.intermediate_values == first.user_attrs == {}
+
+
+def test_a_study_that_is_begun_again_before_the_first_trial_is_anothers(url: str, plan: SweepPlan) -> None:
+    shared, again = SharedStudy(url, "study"), SharedStudy(url, "study")
+    for one, run_id in ((shared, "a" * 32), (again, "b" * 32)):
+        one.create(plan, {})
+        one.set_run_id(run_id)
+        one.hold(run_id)
+        task = one.once("best of 2")
+        claim = task.claim()
+        assert claim is not None, "it was done by the run of the study that was deleted"
+        with task.working_on(claim):
+            task.complete(claim, 1.0, {})
+        if one is shared:
+            optuna.delete_study(study_name="study", storage=url)
+    with pytest.raises(UserError, match="study=study: it was deleted from sqlite"):
+        shared.trials(plan, Recipe(), count=2, on_interrupted=lambda _: None).claim()
+    with pytest.raises(UserError, match="study=study: it was deleted from sqlite"):
+        SharedStudy(url, "study").hold("a" * 32)

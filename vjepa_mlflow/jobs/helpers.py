@@ -273,6 +273,7 @@ def _encode_and_work(assignment: Assignment, channel: Channel, go: threading.Eve
 
     mlflow.set_tracking_uri(assignment.tracking_uri)
     shared = sweep.SharedStudy(assignment.storage, assignment.study, tells=False)
+    shared.hold(assignment.run_id)
     workshop = assignment.workshop(shared)
     with model.cpu_threads(thread_count(processes=assignment.share.world_size)):
         workshop.encode(assignment.encoded)

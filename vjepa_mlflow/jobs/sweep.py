@@ -20,7 +20,6 @@ from vjepa_mlflow.jobs.at_work import at_work
 from vjepa_mlflow.jobs.finish import backbone_beside, finish, test_videos
 from vjepa_mlflow.jobs.helpers import Assignment, helpers
 from vjepa_mlflow.jobs.prepare import check_names, log_faults, log_preparation, log_unused
-from vjepa_mlflow.jobs.threads import CPU_THREADS
 from vjepa_mlflow.jobs.trials import HEAD_FILE, PAUSE, forget_checkpoints
 from vjepa_mlflow.ranks import check_alone
 from vjepa_mlflow.recipe import Recipe
@@ -95,6 +94,7 @@ def run_sweep(
         ):
             if run_id is None:
                 shared.set_run_id(log.run_id)
+            shared.hold(log.run_id)
             began = None if is_new else tracking.read_beginning(log.run_id)
             _check_order(plan, began)
             _log_plan(log, shared, plan, recipe)
@@ -294,10 +294,11 @@ class _Sweep:
         bench = self._workshop.bench(recipe)
         backbone = self._backbone(recipe)
         bench.passes.forget()  # whose memory the test has
-        tried = {**slot.trial.params, CPU_THREADS: bench.threads}
         with model.cpu_threads(bench.threads), model.matmul_precision(recipe.precision):
             best, epochs = self._fetch_head(slot)
-            self._log.tags({"best_trial": slot.number, **{f"best_{name}": value for name, value in tried.items()}})
+            self._log.tags(
+                {"best_trial": slot.number, **{f"best_{name}": value for name, value in slot.trial.params.items()}}
+            )
             self._log.metrics({**best.metrics, sweep.BEST_EPOCH: best.epoch}, step=step)
             model_uri, tested = finish(
                 self._log,

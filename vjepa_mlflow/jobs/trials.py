@@ -361,7 +361,7 @@ class _Course:
                 self._runner.queue.note_kept(self._claim, len(state.epochs))
             self._clock.end()
         if stopping:
-            raise InterruptedTrial
+            raise InterruptedTrial("it was interrupted: the sweep's command takes it up again")
 
     def _tell(self, state: training.TrainingState) -> bool:
         """Tells study and run of the epochs that they do not know yet. Returns whether to prune the trial."""

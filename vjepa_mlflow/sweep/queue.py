@@ -126,7 +126,8 @@ class TrialQueue:
         except BaseException as error:
             with suppress(UserError):  # of a storage that is away; the first error is the one to tell
                 if isinstance(error, TakenOverError):
-                    self.study.set_user_attr(f"{OUTLIVED}{claim.trial.number}", True)
+                    with self._writing():
+                        self.study.set_user_attr(f"{OUTLIVED}{claim.trial.number}", True)
                 self._interrupt(trial_id)
             raise
         self._interrupt(trial_id)
@@ -155,8 +156,7 @@ class TrialQueue:
             TakenOverError: the trial is no longer this process's.
             UserError: the study is not there any more.
         """
-        self._check()
-        with _still_ours():
+        with self._writing():
             claim.trial.report(value, epoch)
         return claim.trial.should_prune()
 
@@ -171,14 +171,13 @@ class TrialQueue:
         self._end(claim, TrialState.FAIL, {**attributes, FAILURE: reason})
 
     def _end(self, claim: Claim, state: TrialState, attributes: Mapping[str, Any], value: float | None = None) -> None:
-        self._check()
-        with _still_ours():
+        with self._writing():
             for name, content in attributes.items():
                 claim.trial.set_user_attr(name, content)
             claim.trial.study.tell(claim.trial, value, state)
 
     def _note(self, claim: Claim, name: str, content: Any) -> None:
-        with _still_ours():
+        with self._writing():
             self._storage.set_trial_user_attr(self._id(claim.trial.number), name, content)
 
     def _read_slots(self, count: int) -> list[Slot]:
@@ -256,16 +255,24 @@ class TrialQueue:
                     self._end_silent()  # so that those who are at work notice as well
 
     def _interrupt(self, trial_id: int) -> None:
-        with suppress(UpdateFinishedTrialError):
+        with suppress(TakenOverError), self._writing():
             self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """For what is written of a trial of this process's: another study may have its number by now.
+
+        Raises:
+            TakenOverError: the trial is no longer this process's.
+            UserError: the study is not there any more.
+        """
+        self._check()
+        try:
+            yield
+        except KeyError as error:  # it went just now
+            raise self._storage.gone() from error
+        except (UpdateFinishedTrialError, ValueError) as error:  # the second one is `Study.tell`'s
+            raise TakenOverError from error
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-
-
-@contextmanager
-def _still_ours() -> Iterator[None]:
-    try:
-        yield
-    except (UpdateFinishedTrialError, ValueError) as error:  # the second one is `Study.tell`'s
-        raise TakenOverError from error

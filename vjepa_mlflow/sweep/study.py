@@ -83,6 +83,11 @@ class SharedStudy:
                 f"the same command goes on"
             ) from error
 
+    def hold(self, run_id: str) -> None:
+        """From here on the study must be the one that this MLflow run holds, see `check`."""
+        self._study_id, self._run_id = self._storage.get_study_id_from_name(self.name), run_id
+        self.check()
+
     def check(self) -> None:
         """Refuses to go on where the study is not there any more, or is another one of the same name.
 
@@ -127,8 +132,6 @@ class SharedStudy:
         self, plan: SweepPlan, recipe: Recipe, *, count: int, on_interrupted: Callable[[int], None]
     ) -> TrialQueue:
         """The study's trials, the first of which tries the recipe's own values."""
-        self._study_id = self._storage.get_study_id_from_name(self.name)
-        self._run_id = self._storage.get_study_user_attrs(self._study_id).get(RUN)
         return TrialQueue(
             self._storage,
             self.name,
@@ -141,8 +144,11 @@ class SharedStudy:
         )
 
     def once(self, purpose: str) -> TrialQueue:
-        """A piece of work that one of all processes does, and another one where that dies: a study of one trial."""
-        name = f"{self.name}: {purpose}"
+        """A piece of work that one of all processes does, and another one where that dies: a study of one trial.
+
+        It has the run in its name: one that is begun again under the name of a deleted one has not done it yet.
+        """
+        name = f"{self.name}, run {self._run_id}: {purpose}"
         optuna.create_study(study_name=name, storage=self._storage, load_if_exists=True)
         return TrialQueue(
             self._storage,
