@@ -15,6 +15,9 @@ from vjepa_mlflow.training.predictions import Predictions
 AT_ONCE = 16
 """Clips in one pass through the head, halved whenever memory runs out."""
 
+ROOM = 2
+"""Times as many clips are in all recorded passes at most: those of 1, 2, 4, 8 and 16 clips stay side by side."""
+
 
 class _Recorded(NamedTuple):
     """A pass over so many clips, and where it leaves the gradient of each parameter."""
@@ -27,7 +30,7 @@ class HeadPasses:
     """A head's forward and backward passes over some clips at once.
 
     On a GPU the pass over each number of clips is recorded when it is first taken: one training after another of the
-    same head has the recordings of those before, as far as all of them hold no more clips than may go through together.
+    same head has the recordings of those before, as far as all of them have room, see `ROOM`.
 
     Args:
         head: whose gradient is wanted.
@@ -70,8 +73,8 @@ class HeadPasses:
     def forget(self) -> bool:
         """Gives back the memory of what is recorded, for others. Returns whether anything was."""
         had_any = bool(self._recorded)
+        self.head.zero_grad()  # first: gradients lie in the memory of what is recorded
         self._recorded.clear()
-        self.head.zero_grad()
         torch.cuda.empty_cache()
         return had_any
 
@@ -90,7 +93,8 @@ class HeadPasses:
         return True
 
     def _record(self, *inputs: Tensor) -> _Recorded:
-        while self._recorded and sum(self._recorded) + len(inputs[0]) > self.most:
+        self.head.zero_grad()
+        while self._recorded and sum(self._recorded) + len(inputs[0]) > ROOM * self.most:
             del self._recorded[max(self._recorded)]
         run = Captured(self._backward, *inputs)
         return _Recorded(run, [parameter.grad for parameter in self.head.parameters()])
