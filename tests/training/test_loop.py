@@ -518,6 +518,18 @@ def test_a_window_that_does_not_fit_is_halved(
     assert capsys.readouterr().err == "Memory ran out: 1 clips go through the head at once from here on\n"
 
 
+def test_the_largest_recordings_go_where_there_is_no_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradient, "Captured", lambda *_: None)  # which needs a GPU
+    passes = passes_of(tiny_model())
+    for size in (1, 2, 4, 8, 16):
+        passes._recorded[size] = passes._record(torch.empty(size))
+    assert set(passes._recorded) == {1, 2, 4, 8, 16}
+    passes._record(torch.empty(5))
+    assert set(passes._recorded) == {1, 2, 4, 8}
+    assert passes.forget()
+    assert not passes.forget()
+
+
 def test_memory_that_is_too_small_for_the_optimizer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def too_much(*_: object) -> None:
         raise MemoryError
