@@ -66,9 +66,12 @@ def test_whoever_has_had_least_comes_first() -> None:
 def test_one_alone_does_not_wait_long() -> None:
     batcher = batch(Doubling(4))
     batcher.submit(1, asker()).result(5)
-    started = time.perf_counter()
-    batcher.submit(2, asker()).result(5)
-    assert time.perf_counter() - started < 1
+    waited = []
+    for number in range(10):  # of which a busy machine may hold some up
+        started = time.perf_counter()
+        batcher.submit(number, asker()).result(5)
+        waited.append(time.perf_counter() - started)
+    assert min(waited) < 0.1
     batcher.close()
 
 

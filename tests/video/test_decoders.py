@@ -125,7 +125,7 @@ def test_a_bomb_is_refused_at_once_and_takes_little_memory(bombs: dict[str, byte
         started = time.perf_counter()
         with suppress(VideoError) if name == "frames in the times" else pytest.raises(VideoError):
             once.read(content, 0.5)  # its frames are there, whatever it says of more
-        assert time.perf_counter() - started < 3, name
+        assert time.perf_counter() - started < 1, name
         assert peak_memory(decoder) - before[0] < 200 * 2**20, name
         assert psutil.Process().memory_info().rss - before[1] < 50 * 2**20, name
 

@@ -248,6 +248,7 @@ class _Sweep:
                     )
 
     def _log_preparation(self) -> None:
+        """By itself, so that nothing holds this bench, and what it has of a GPU's memory, when another one is made."""
         bench = self._workshop.bench(self._assignment.encoded)
         log_preparation(self._log, bench.prepared, self._recipe, forms=bench.forms.params())
 
