@@ -6,7 +6,7 @@ fp32, but in a head that is not compiled; query, key and value are one product; 
 compiled into a few kernels; fp32 products may be put together from TF32 ones.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
@@ -27,6 +27,9 @@ Multiply = Callable[..., Tensor]
 
 Layer = Any
 """A module of transformers, whose parts are known by name and not by type."""
+
+Cast = Callable[[Tensor], Tensor]
+"""Gives a weight as it is computed with."""
 
 
 class Rotary(NamedTuple):
@@ -265,11 +268,25 @@ class LeanHead:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features of shape (clips, tokens, hidden size) to logits of shape (clips, classes), fp32."""
-        pooler, hidden = self._head.pooler, self._first(features.detach())
+        pooler, hidden, cast = self._head.pooler, self._first(features.detach()), self._cast()
         for layer in pooler.self_attention_layers:
-            hidden = self._block(hidden, _pooler_block(layer), None, self._sizes)
-        weights = _pool_weights(pooler.cross_attention_layer)
+            hidden = self._block(hidden, _pooler_block(layer, cast), None, self._sizes)
+        weights = _pool_weights(pooler.cross_attention_layer, cast)
         return self._head.classifier(self._pool(hidden, pooler.query_tokens.flatten(), weights, self._sizes))
+
+    def _cast(self) -> Cast:
+        """Gives the weights as they are computed with.
+
+        Where nothing is compiled, those that are cast for each pass are so at once: one kernel after the other takes
+        longer.
+        """
+        if self._sizes.is_compiled or self._sizes.dtype == torch.float32:
+            return lambda weight: weight
+        pooler, pool = self._head.pooler, self._head.pooler.cross_attention_layer
+        modules = [*pooler.self_attention_layers, pool.layer_norm1, pool.mlp]
+        weights = [weight for module in modules for weight in module.parameters()]
+        cast = dict(zip(weights, _CastAtOnce.apply(self._sizes.dtype, *weights), strict=True))
+        return lambda weight: cast.get(weight, weight)
 
     def _first(self, features: Tensor) -> Tensor:
         """What the residual stream begins with.
@@ -283,12 +300,32 @@ class LeanHead:
         return features.float().requires_grad_()
 
 
-def _affine(layer: Layer) -> Affine:
-    return Affine(layer.weight, layer.bias)
+class _CastAtOnce(torch.autograd.Function):
+    """Casts tensors in one go, and their gradients back, with the same bits as one by one."""
+
+    @staticmethod
+    def forward(ctx: Any, dtype: torch.dtype, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.dtype = tensors[0].dtype
+        return _cast_at_once(tensors, dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *_cast_at_once(gradients, ctx.dtype)
 
 
-def _stacked(*layers: Layer) -> Affine:
-    return Affine(torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers]))
+def _cast_at_once(tensors: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    cast = tuple(torch.empty(tensor.shape, dtype=dtype, device=tensor.device) for tensor in tensors)
+    torch._foreach_copy_(cast, tensors)
+    return cast
+
+
+def _affine(layer: Layer, cast: Cast) -> Affine:
+    return Affine(cast(layer.weight), cast(layer.bias))
+
+
+def _stacked(layers: Sequence[Layer], cast: Cast) -> Affine:
+    weights, biases = zip(*(_affine(layer, cast) for layer in layers), strict=True)
+    return Affine(torch.cat(weights), torch.cat(biases))
 
 
 def _affine_of(weights: Mapping[str, Tensor], name: str) -> Affine:
@@ -319,30 +356,30 @@ def _encoder_block(weights: Mapping[str, Tensor], name: str, dtype: torch.dtype)
     return BlockWeights(norm1, cast(qkv), cast(out), norm2, cast(fc1), cast(fc2))
 
 
-def _pooler_block(layer: Layer) -> BlockWeights:
+def _pooler_block(layer: Layer, cast: Cast) -> BlockWeights:
     attention, mlp = layer.self_attn, layer.mlp
-    qkv = _stacked(attention.q_proj, attention.k_proj, attention.v_proj)
     return BlockWeights(
-        _affine(layer.layer_norm1),
-        qkv,
-        _affine(attention.out_proj),
-        _affine(layer.layer_norm2),
-        _affine(mlp.fc1),
-        _affine(mlp.fc2),
+        _affine(layer.layer_norm1, cast),
+        _stacked((attention.q_proj, attention.k_proj, attention.v_proj), cast),
+        _affine(attention.out_proj, cast),
+        _affine(layer.layer_norm2, cast),
+        _affine(mlp.fc1, cast),
+        _affine(mlp.fc2, cast),
     )
 
 
-def _pool_weights(layer: Layer) -> PoolWeights:
+def _pool_weights(layer: Layer, cast: Cast) -> PoolWeights:
     attention, mlp = layer.cross_attn, layer.mlp
-    return PoolWeights(
-        _affine(layer.layer_norm1),
-        _affine(attention.q_proj),
-        _affine(attention.k_proj),
-        _affine(attention.v_proj),
-        _affine(layer.layer_norm2),
-        _affine(mlp.fc1),
-        _affine(mlp.fc2),
+    parts = (
+        layer.layer_norm1,
+        attention.q_proj,
+        attention.k_proj,
+        attention.v_proj,
+        layer.layer_norm2,
+        mlp.fc1,
+        mlp.fc2,
     )
+    return PoolWeights(*(_affine(part, cast) for part in parts))
 
 
 def split_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
