@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from importlib import import_module
+from threading import Thread
 
 from vjepa_mlflow import evaluation, features, model, tracking, training
 from vjepa_mlflow.energy import Meter, Usage, describe_hardware
@@ -94,6 +96,17 @@ def backbone_beside(prepared: Preparation, recipe: Recipe) -> AbstractContextMan
     return model.written_beside(
         model.CheckpointBackbone(prepared.checkpoint, prepared.dataset.labels, seed=recipe.seed)
     )
+
+
+def import_beside() -> None:
+    """Imports, beside what follows, what only `finish` needs."""
+    Thread(target=_import_the_rest, daemon=True).start()
+
+
+def _import_the_rest() -> None:
+    with suppress(Exception):  # which `finish` meets as well
+        for module in ("card", "report", "results", "thumbnails"):
+            import_module(f"vjepa_mlflow.evaluation.{module}")
 
 
 def test_videos(prepared: Preparation, recipe: Recipe) -> LabelledSet:

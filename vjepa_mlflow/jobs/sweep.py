@@ -17,7 +17,7 @@ from vjepa_mlflow.energy import Meter, metering
 from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.jobs.at_work import at_work
-from vjepa_mlflow.jobs.finish import backbone_beside, finish, test_videos
+from vjepa_mlflow.jobs.finish import backbone_beside, finish, import_beside, test_videos
 from vjepa_mlflow.jobs.helpers import Assignment, helpers
 from vjepa_mlflow.jobs.prepare import check_names, log_faults, log_preparation, log_unused
 from vjepa_mlflow.jobs.trials import HEAD_FILE, PAUSE, forget_checkpoints
@@ -227,6 +227,7 @@ class _Sweep:
             if not {"model", "seed"} & set(self._plan.space.fields):
                 self._backbone(self._assignment.encoded)
             team.begin()
+            import_beside()
             board = sweep.Board(self._queue, self._plan)
 
             def look() -> None:

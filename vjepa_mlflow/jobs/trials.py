@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -300,6 +301,8 @@ class _Course:
         self._checkpoint = checkpoints_of(runner.run_id) / f"{claim.slot}.safetensors"
         self._started = time.monotonic()
         self._clock = CheckpointClock()
+        self._reports = ThreadPoolExecutor(1, "reports")
+        self._report: Future[bool] | None = None
         self.epochs = 0
 
     def seconds(self) -> dict[str, float]:
@@ -318,7 +321,11 @@ class _Course:
         bench = self._runner.workshop.bench(self._recipe)
         bench.passes.head.load_state_dict(bench.first_weights)
         dataset = bench.prepared.dataset
-        with threads_of_run(self._log, bench.threads), model.matmul_precision(self._recipe.precision):
+        with (
+            self._reports,
+            threads_of_run(self._log, bench.threads),
+            model.matmul_precision(self._recipe.precision),
+        ):
             trained = training.fit(
                 bench.passes,
                 train=features.TrainingSet(bench.source, dataset, self._recipe, again=True),
@@ -328,7 +335,8 @@ class _Course:
                 metric=self._runner.plan.metric,
                 resume=self._left_off(),
             )
-        self._tell(trained)  # of epochs that a checkpoint brought
+            self._tell(trained)  # of epochs that a checkpoint brought
+            self._await_report()
         return trained
 
     def _left_off(self) -> training.Snapshot | None:
@@ -364,10 +372,22 @@ class _Course:
             raise InterruptedTrial("it was interrupted: the sweep's command takes it up again")
 
     def _tell(self, state: training.TrainingState) -> bool:
-        """Tells study and run of the epochs that they do not know yet. Returns whether to prune the trial."""
+        """Tells study and run of the epochs that they do not know yet. Returns whether to prune the trial.
+
+        Where nothing is pruned the study hears of it beside the next epoch, during which a GPU would else wait for a
+        database.
+        """
+        queue, metric = self._runner.queue, self._runner.plan.metric
         hopeless = False
         for epoch, metrics in enumerate(state.epochs[self.epochs :], start=self.epochs + 1):
-            hopeless = self._runner.queue.report(self._claim, epoch, metrics[self._runner.plan.metric])
+            self._await_report()
+            self._report = self._reports.submit(queue.report, self._claim, epoch, metrics[metric])
+            if queue.prunes:
+                hopeless = self._await_report()
             self._log.metrics(metrics, step=epoch)
         self.epochs = len(state.epochs)
         return hopeless
+
+    def _await_report(self) -> bool:
+        """Waits until the study has heard of the last epoch. Returns whether to prune the trial."""
+        return self._report is not None and self._report.result()

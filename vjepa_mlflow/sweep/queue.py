@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.pruners import BasePruner
+from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial, TrialState
 
@@ -90,6 +90,11 @@ class TrialQueue:
         self._check = check
         self._watch = Watch(GRACE_PERIOD)
 
+    @property
+    def prunes(self) -> bool:
+        """Whether trials may be stopped early."""
+        return not isinstance(self.study.pruner, NopPruner)
+
     def slots(self) -> list[Slot]:
         """The trials as they stand."""
         return self._read_slots(self.count)
@@ -100,8 +105,7 @@ class TrialQueue:
 
     def claim(self) -> Claim | None:
         """Takes the first trial that waits for someone; None where all have ended or are in other hands."""
-        self._recover()
-        for slot in self.slots():
+        for slot in self._recover():
             if slot.state == "WAITING" and self._take(slot):
                 return Claim(slot.number, self._open(slot))
         return None
@@ -185,12 +189,15 @@ class TrialQueue:
         noted = [name.removeprefix(OUTLIVED) for name in self.study.user_attrs if name.startswith(OUTLIVED)]
         return read_slots(trials, count, {int(number) for number in noted})
 
-    def _recover(self) -> None:
-        """Has as many trials as are wanted, and another attempt at each that was interrupted."""
+    def _recover(self) -> list[Slot]:
+        """Has as many trials as are wanted, and another attempt at each that was interrupted; returns all."""
         self._check()
         self._storage.repeat(self._end_silent)
-        if self._lacks_attempts():
-            self._storage.repeat(self._add_missing)
+        slots = self.slots()
+        if len(slots) >= self.count and all(slot.state != INTERRUPTED for slot in slots):
+            return slots
+        self._storage.repeat(self._add_missing)
+        return self.slots()
 
     def _end_silent(self) -> None:
         """Interrupts the trials of processes that give signs of life no more."""
@@ -202,10 +209,6 @@ class TrialQueue:
         # Two that add the same attempts would do no harm, but some would be left over.
         with one_at_a_time(self._storage.engine, self.study.study_name):
             self._add_attempts()
-
-    def _lacks_attempts(self) -> bool:
-        slots = self.slots()
-        return len(slots) < self.count or any(slot.state == INTERRUPTED for slot in slots)
 
     def _add_attempts(self) -> None:
         slots = self.slots()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
@@ -98,7 +99,7 @@ def end_left_runs(parent_run_id: str, ended: Mapping[int, tuple[str, str]]) -> N
             alone.
     """
     client = MlflowClient()
-    experiment_id = client.get_run(parent_run_id).info.experiment_id
+    experiment_id = _experiment_of(parent_run_id)
     unended = ["attributes.status = 'RUNNING'", f"tags.`{STATE_TAG}` = 'INTERRUPTED'"]
     found = [run for condition in unended for run in _search(client, experiment_id, parent_run_id, condition)]
     for run in {run.info.run_id: run for run in found}.values():
@@ -131,7 +132,7 @@ def _run_of(parent_run_id: str, trial: int) -> Run:
     """The run that a trial has, RUNNING again, or a new one."""
     client = MlflowClient()
     try:
-        experiment_id = client.get_run(parent_run_id).info.experiment_id
+        experiment_id = _experiment_of(parent_run_id)
         known = _search(client, experiment_id, parent_run_id, _is_of(trial))
         if not known:
             return _create(client, experiment_id, parent_run_id, trial)
@@ -152,7 +153,13 @@ def _is_of(trial: int) -> str:
 
 def _find(parent_run_id: str, condition: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
     client = MlflowClient()
-    return _search(client, client.get_run(parent_run_id).info.experiment_id, parent_run_id, condition, view)
+    return _search(client, _experiment_of(parent_run_id), parent_run_id, condition, view)
+
+
+@cache
+def _experiment_of(run_id: str) -> str:
+    """Asked once: a run stays in its experiment."""
+    return str(MlflowClient().get_run(run_id).info.experiment_id)
 
 
 def _search(
