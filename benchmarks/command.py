@@ -52,7 +52,11 @@ IMPORTS = (
     "from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor"
 )
 """What I is the time of."""
-OTHER_IMPORTS = "import av, matplotlib.pyplot, optuna, pandas, sklearn.metrics, torch._inductor.compile_fx"
+OTHER_IMPORTS = (
+    "import alembic.command, av, git, matplotlib.pyplot, optuna.storages._rdb.models, pandas, sklearn.metrics; "
+    "import mlflow.store.model_registry.sqlalchemy_store, mlflow.store.tracking.sqlalchemy_store; "
+    "import tensorboard.compat.proto.event_pb2, torch._inductor.compile_fx"
+)
 """What else some command imports."""
 
 PARTS = ("card", "train", "sweep")

@@ -2,6 +2,7 @@
 
 import csv
 import signal
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,9 @@ from vjepa_mlflow.cli import main
 from vjepa_mlflow.features import contents
 from vjepa_mlflow.jobs import checkpoints, prepare, trials
 from vjepa_mlflow.jobs import sweep as job
+from vjepa_mlflow.sweep import default_storage
 from vjepa_mlflow.sweep.board import Board
+from vjepa_mlflow.sweep.queue import TrialQueue
 from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, STATE_TAG, TRIAL_TAG
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -202,6 +205,32 @@ def test_states_are_told_as_trials_ended(tracking: str, recipe: Recipe) -> None:
     rows = table(result.run_id)
     assert {row["state"] for row in rows} == {"COMPLETE", "PRUNED", "FAIL"}
     assert all(("nan" in row["failure"]) == (row["state"] == "FAIL") for row in rows)
+
+
+@pytest.mark.parametrize(("pruner", "beside"), [("none", True), ("median", False)])
+def test_an_epoch_is_told_beside_the_next_one_unless_trials_may_be_pruned(
+    tracking: str, recipe: Recipe, pruner: str, beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, read = TrialQueue.report, features.TrainingSet.read
+    next_began, found_begun = threading.Event(), []
+
+    def report_late(self: TrialQueue, claim: Any, epoch: int, value: float) -> bool:
+        if epoch == 1:
+            found_begun.append(next_began.wait(60 if beside else 0.2))
+        return report(self, claim, epoch, value)
+
+    def note_and_read(self: features.TrainingSet, epoch: int, **options: Any) -> Any:
+        if epoch == 2:
+            next_began.set()
+        return read(self, epoch, **options)
+
+    monkeypatch.setattr(TrialQueue, "report", report_late)
+    monkeypatch.setattr(features.TrainingSet, "read", note_and_read)
+    result = run_sweep(write_plan(pruner={"name": pruner}), recipe, trials=1, study=pruner)
+    assert found_begun == [beside]
+    [trial] = optuna.load_study(study_name=pruner, storage=default_storage(tracking)).trials
+    assert list(trial.intermediate_values) == [1, 2]
+    assert history(children(result.run_id)[0].info.run_id, "val_accuracy") == list(trial.intermediate_values.items())
 
 
 def test_a_sweep_of_which_nothing_comes_says_so(tracking: str, recipe: Recipe) -> None:

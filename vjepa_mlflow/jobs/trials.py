@@ -374,20 +374,23 @@ class _Course:
     def _tell(self, state: training.TrainingState) -> bool:
         """Tells study and run of the epochs that they do not know yet. Returns whether to prune the trial.
 
-        Where nothing is pruned the study hears of it beside the next epoch, during which a GPU would else wait for a
+        Where nothing is pruned they hear of it beside the next epoch, during which a GPU would else wait for a
         database.
         """
-        queue, metric = self._runner.queue, self._runner.plan.metric
         hopeless = False
         for epoch, metrics in enumerate(state.epochs[self.epochs :], start=self.epochs + 1):
             self._await_report()
-            self._report = self._reports.submit(queue.report, self._claim, epoch, metrics[metric])
-            if queue.prunes:
+            self._report = self._reports.submit(self._tell_epoch, epoch, metrics)
+            if self._runner.queue.prunes:
                 hopeless = self._await_report()
-            self._log.metrics(metrics, step=epoch)
         self.epochs = len(state.epochs)
         return hopeless
 
+    def _tell_epoch(self, epoch: int, metrics: dict[str, float]) -> bool:
+        hopeless = self._runner.queue.report(self._claim, epoch, metrics[self._runner.plan.metric])
+        self._log.metrics(metrics, step=epoch)
+        return hopeless
+
     def _await_report(self) -> bool:
-        """Waits until the study has heard of the last epoch. Returns whether to prune the trial."""
+        """Waits until the last epoch has been told. Returns whether to prune the trial."""
         return self._report is not None and self._report.result()

@@ -10,7 +10,7 @@ from vjepa_mlflow.sweep.queue import TrialQueue
 from vjepa_mlflow.sweep.study import best_slot
 from vjepa_mlflow.sweep.tables import describe_trial
 
-PAUSE = 1.0
+PAUSE = 2.0
 """Seconds from one look at the study to the next, at least."""
 
 
