@@ -1,8 +1,10 @@
+import errno
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -75,6 +77,31 @@ def test_a_saved_model_is_self_contained_and_holds_no_pickle(saved: Path) -> Non
     requirements = (saved / "requirements.txt").read_text().splitlines()
     assert {line.split("==")[0] for line in requirements} == set(saving._REQUIRED)
     assert all("==" in line and "+" not in line for line in requirements)
+
+
+@pytest.mark.parametrize("same_disk", [True, False])
+def test_weights_are_moved_to_artifacts_on_the_same_disk_and_copied_to_those_on_another(
+    tracking: str, same_disk: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, copied = shutil.copy2, []
+
+    def note_and_copy(source: str, target: str) -> Any:
+        copied.append(Path(source).name)
+        return copy(source, target)
+
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    checkpoint = locate("tiny")
+    classifier, processor = load_classifier(checkpoint, LABELS, seed=0), load_processor(checkpoint)
+    monkeypatch.setattr(shutil, "copy2", note_and_copy)
+    if not same_disk:
+        monkeypatch.setattr(Path, "rename", refuse)
+    logged = flavor.log_model(classifier, processor, stride=4)
+    assert "MLmodel" in copied
+    assert sum(name.endswith(".safetensors") for name in copied) == (0 if same_disk else 2)
+    model, *_ = flavor.load_model(logged.model_uri)
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), classifier.parameters(), strict=True))
 
 
 def test_the_example_that_is_saved_with_a_model_is_served(saved: Path) -> None:

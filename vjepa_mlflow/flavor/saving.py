@@ -5,7 +5,7 @@ import importlib.metadata
 import importlib.resources
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,8 +27,9 @@ from mlflow.utils.environment import (
     _PythonEnv,
     _validate_env_arguments,
 )
-from mlflow.utils.file_utils import get_total_file_size, write_to
+from mlflow.utils.file_utils import get_total_file_size, local_file_uri_to_path, write_to
 from mlflow.utils.model_utils import _validate_and_prepare_target_save_path
+from mlflow.utils.uri import is_local_uri
 
 from vjepa_mlflow.errors import is_full
 from vjepa_mlflow.flavor.config import ServingConfig
@@ -244,8 +245,27 @@ class _Flavor:
     """
 
     @staticmethod
-    def save_model(*, validate_serving_input: bool, **kwargs: Any) -> None:  # noqa: ARG004
-        save_trained(**kwargs)
+    def save_model(
+        *,
+        trained: "Trained",
+        path: str,
+        mlflow_model: Model,
+        validate_serving_input: bool,  # noqa: ARG004
+        **kwargs: Any,
+    ) -> None:
+        save_trained(trained, path, mlflow_model=mlflow_model, **kwargs)
+        _move_weights(Path(path), mlflow_model.artifact_path)
+
+
+def _move_weights(saved: Path, artifacts: str) -> None:
+    """Moves weights to a model's artifacts, where those are on the same disk: MLflow would copy them there."""
+    if not is_local_uri(artifacts):
+        return
+    for file in (saved / CHECKPOINT_FOLDER).glob("*.safetensors"):
+        target = Path(local_file_uri_to_path(artifacts)) / file.relative_to(saved)
+        with suppress(OSError):  # it is another disk, or cannot be written, which MLflow tells
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(target)
 
 
 def log_model(
