@@ -88,7 +88,9 @@ def main() -> None:
     parser.add_argument("--model", default=common.RANDOM_VITL, help="a checkpoint")
     parser.add_argument("--precision", default="bf16", help="ours; the card's loop has fp32")
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--runs", type=int, default=3, help="of imports, other seeds and full stores each")
+    parser.add_argument(
+        "--runs", type=int, default=3, help="of imports, other seeds and full stores; 0: of none but the first"
+    )
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--demo", action="store_true", help="measure README's first command and the one after it alone")
@@ -301,7 +303,7 @@ def describe_call(runs: int) -> Row:
     with fresh_home() as home:
         home.run("-m", "compileall", "-q", str(REPOSITORY / "vjepa_mlflow"))
         home.run("-c", f"{IMPORTS}; {OTHER_IMPORTS}")
-        seconds = [home.run("-c", IMPORTS) for _ in range(runs)]
+        seconds = [home.run("-c", IMPORTS) for _ in range(max(1, runs))]
     print(f"I = {statistics.median(seconds):.1f} s   ({', '.join(f'{value:.1f}' for value in seconds)})", flush=True)
     return {"machine": machine, "import_seconds": seconds}
 
