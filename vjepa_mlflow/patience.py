@@ -56,6 +56,10 @@ class Patience:
         self._given_up = False
         return answer
 
+    def give_up(self) -> None:
+        """Has who waits in another thread wait no more, since the command was told to stop at once."""
+        self._given_up = True
+
     def _ask(self, ask: Callable[[], Found]) -> Found:
         began, told = time.monotonic(), False
         while True:

@@ -79,9 +79,9 @@ def test_a_saved_model_is_self_contained_and_holds_no_pickle(saved: Path) -> Non
     assert all("==" in line and "+" not in line for line in requirements)
 
 
-@pytest.mark.parametrize("same_disk", [True, False])
-def test_weights_are_moved_to_artifacts_on_the_same_disk_and_copied_to_those_on_another(
-    tracking: str, same_disk: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("case", ["the same disk", "another disk", "a folder that gives files its group"])
+def test_weights_are_moved_to_artifacts_on_the_same_disk_unless_rights_come_from_their_folder(
+    tracking: str, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy, copied = shutil.copy2, []
 
@@ -95,11 +95,16 @@ def test_weights_are_moved_to_artifacts_on_the_same_disk_and_copied_to_those_on_
     checkpoint = locate("tiny")
     classifier, processor = load_classifier(checkpoint, LABELS, seed=0), load_processor(checkpoint)
     monkeypatch.setattr(shutil, "copy2", note_and_copy)
-    if not same_disk:
+    if case == "another disk":
         monkeypatch.setattr(Path, "rename", refuse)
+    if case == "a folder that gives files its group":
+        experiment = mlflow.create_experiment("shared", artifact_location=str(Path("shared").absolute()))
+        mlflow.set_experiment(experiment_id=experiment)
+        Path("shared").mkdir()
+        Path("shared").chmod(0o2775)
     logged = flavor.log_model(classifier, processor, stride=4)
     assert "MLmodel" in copied
-    assert sum(name.endswith(".safetensors") for name in copied) == (0 if same_disk else 2)
+    assert sum(name.endswith(".safetensors") for name in copied) == (0 if case == "the same disk" else 2)
     model, *_ = flavor.load_model(logged.model_uri)
     assert all(torch.equal(one, other) for one, other in zip(model.parameters(), classifier.parameters(), strict=True))
 

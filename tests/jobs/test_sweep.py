@@ -3,6 +3,7 @@
 import csv
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from vjepa_mlflow.cli import main
 from vjepa_mlflow.features import contents
 from vjepa_mlflow.jobs import checkpoints, prepare, trials
 from vjepa_mlflow.jobs import sweep as job
+from vjepa_mlflow.patience import PATIENCE, AwayError
 from vjepa_mlflow.sweep import default_storage
 from vjepa_mlflow.sweep.board import Board
 from vjepa_mlflow.sweep.queue import TrialQueue
@@ -231,6 +233,29 @@ def test_an_epoch_is_told_beside_the_next_one_unless_trials_may_be_pruned(
     [trial] = optuna.load_study(study_name=pruner, storage=default_storage(tracking)).trials
     assert list(trial.intermediate_values) == [1, 2]
     assert history(children(result.run_id)[0].info.run_id, "val_accuracy") == list(trial.intermediate_values.items())
+
+
+def test_an_interrupt_waits_for_no_storage_that_is_away(
+    tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, waiting = features.TrainingSet.read, threading.Event()
+
+    def answer_nothing() -> None:
+        waiting.set()
+        raise AwayError("connection refused")
+
+    def interrupt_second_epoch(self: features.TrainingSet, epoch: int, **options: Any) -> Any:
+        if epoch == 2:
+            waiting.wait(60)
+            raise KeyboardInterrupt
+        return read(self, epoch, **options)
+
+    monkeypatch.setattr(TrialQueue, "report", lambda self, *_: self._storage.repeat(answer_nothing))
+    monkeypatch.setattr(features.TrainingSet, "read", interrupt_second_epoch)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(write_plan(), recipe, trials=1, study="away")
+    assert time.monotonic() - began < PATIENCE / 2
 
 
 def test_a_sweep_of_which_nothing_comes_says_so(tracking: str, recipe: Recipe) -> None:

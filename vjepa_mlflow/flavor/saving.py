@@ -4,6 +4,7 @@ import errno
 import importlib.metadata
 import importlib.resources
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -261,11 +262,17 @@ def _move_weights(saved: Path, artifacts: str) -> None:
     """Moves weights to a model's artifacts, where those are on the same disk: MLflow would copy them there."""
     if not is_local_uri(artifacts):
         return
-    for file in (saved / CHECKPOINT_FOLDER).glob("*.safetensors"):
-        target = Path(local_file_uri_to_path(artifacts)) / file.relative_to(saved)
-        with suppress(OSError):  # it is another disk, or cannot be written, which MLflow tells
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file.rename(target)
+    folder = Path(local_file_uri_to_path(artifacts)) / CHECKPOINT_FOLDER
+    with suppress(OSError):  # it is another disk, or cannot be written, which MLflow tells
+        folder.mkdir(parents=True, exist_ok=True)
+        if not _gives_rights(folder):
+            for file in (saved / CHECKPOINT_FOLDER).glob("*.safetensors"):
+                file.rename(folder / file.name)
+
+
+def _gives_rights(folder: Path) -> bool:
+    """Whether new files in a folder get their group or their rights from it, which moved ones would not."""
+    return bool(folder.stat().st_mode & stat.S_ISGID) or "system.posix_acl_default" in os.listxattr(folder)
 
 
 def log_model(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -255,8 +255,8 @@ class TrialRunner:
             self.queue.prune(claim, course.seconds())
             state = "PRUNED"
         except training.DivergedError as error:
-            log.tags({tracking.FAILURE_TAG: error})
             self.queue.fail(claim, str(error), course.seconds())
+            log.tags({tracking.FAILURE_TAG: error})
             state = "FAIL"
         course.forget()
         return state
@@ -322,7 +322,7 @@ class _Course:
         bench.passes.head.load_state_dict(bench.first_weights)
         dataset = bench.prepared.dataset
         with (
-            self._reports,
+            self._reporting(),
             threads_of_run(self._log, bench.threads),
             model.matmul_precision(self._recipe.precision),
         ):
@@ -338,6 +338,16 @@ class _Course:
             self._tell(trained)  # of epochs that a checkpoint brought
             self._await_report()
         return trained
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Waits after the block for what is being told, but after an interrupt for no storage that is away."""
+        with self._reports:
+            try:
+                yield
+            except KeyboardInterrupt:
+                self._runner.queue.stop_waiting()
+                raise
 
     def _left_off(self) -> training.Snapshot | None:
         if not self._checkpoint.is_file():

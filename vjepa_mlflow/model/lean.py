@@ -277,8 +277,8 @@ class LeanHead:
     def _cast(self) -> Cast:
         """Gives the weights as they are computed with.
 
-        Where nothing is compiled, those that are cast for each pass are so at once: one kernel after the other takes
-        longer.
+        Where nothing is compiled, those that are cast for each pass are so at once, for some three bytes a parameter of
+        memory: one kernel after the other takes longer.
         """
         if self._sizes.is_compiled or self._sizes.dtype == torch.float32:
             return lambda weight: weight

@@ -164,6 +164,10 @@ class TrialQueue:
             claim.trial.report(value, epoch)
         return claim.trial.should_prune()
 
+    def stop_waiting(self) -> None:
+        """Has no thread wait for the storage any more, should it be away: the process is to stop at once."""
+        self._storage.patience.give_up()
+
     def complete(self, claim: Claim, value: float, attributes: Mapping[str, Any]) -> None:
         self._end(claim, TrialState.COMPLETE, attributes, value)
 
