@@ -97,12 +97,12 @@ def test_weights_are_moved_to_artifacts_on_the_same_disk_unless_rights_come_from
     monkeypatch.setattr(shutil, "copy2", note_and_copy)
     if case == "another disk":
         monkeypatch.setattr(Path, "rename", refuse)
+    Path("shared").mkdir()
     if case == "a folder that gives files its group":
-        experiment = mlflow.create_experiment("shared", artifact_location=str(Path("shared").absolute()))
-        mlflow.set_experiment(experiment_id=experiment)
-        Path("shared").mkdir()
         Path("shared").chmod(0o2775)
-    logged = flavor.log_model(classifier, processor, stride=4)
+    experiment = mlflow.create_experiment("shared", artifact_location=str(Path("shared").absolute()))
+    with mlflow.start_run(experiment_id=experiment):
+        logged = flavor.log_model(classifier, processor, stride=4)
     assert "MLmodel" in copied
     assert sum(name.endswith(".safetensors") for name in copied) == (0 if case == "the same disk" else 2)
     model, *_ = flavor.load_model(logged.model_uri)
