@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16", help="ours; the card's loop has fp32")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument(
-        "--runs", type=int, default=3, help="of imports, other seeds and full stores; 0: of none but the first"
+        "--runs", type=int, default=3, help="of imports, other seeds and full stores each; 0: one of imports alone"
     )
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
