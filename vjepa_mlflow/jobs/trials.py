@@ -336,7 +336,6 @@ class _Course:
                 resume=self._left_off(),
             )
             self._tell(trained)  # of epochs that a checkpoint brought
-            self._await_report()
         return trained
 
     @contextmanager
@@ -345,6 +344,7 @@ class _Course:
         with self._reports:
             try:
                 yield
+                self._await_report()
             except KeyboardInterrupt:
                 self._runner.queue.stop_waiting()
                 raise

@@ -1,7 +1,6 @@
 """A study's database: told from MLflow's, opened, and waited for when its server is away."""
 
 import functools
-import json
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from sqlalchemy import column, create_engine, event, inspect, select, table, text
+from sqlalchemy import create_engine, event, inspect, text
 from sqlalchemy.engine import URL, Connection, Engine, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -47,9 +46,6 @@ OF_MLFLOW = frozenset({"experiments", "runs", "registered_models"})
 
 STUDIES = "studies"
 """Optuna's table of them."""
-
-_ATTRIBUTES = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
-"""Optuna's table of what is noted of them."""
 
 REPEATABLE = (
     "create_new_study",
@@ -162,20 +158,6 @@ class PatientStorage(RDBStorage):
             raise UserError(
                 f"storage={self._url}: the file was deleted or replaced while the study ran: expected it to stay"
             )
-
-    def study_note(self, study_id: int, name: str) -> Any:
-        """What a study has as this attribute; None where there is no such attribute, or no such study any more.
-
-        Without Optuna's objects for its rows, which take five times as long: this is asked before every write.
-        """
-        query = select(_ATTRIBUTES.c.value_json).where(_ATTRIBUTES.c.study_id == study_id, _ATTRIBUTES.c.key == name)
-
-        def ask() -> Any:
-            with self.engine.connect() as connection:
-                return connection.execute(query).scalar()
-
-        found = self.repeat(ask)
-        return None if found is None else json.loads(found)
 
     def note_once(self, trial_id: int, name: str, content: Any) -> None:
         super().set_trial_user_attr(trial_id, name, content)

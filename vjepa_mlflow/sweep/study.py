@@ -95,7 +95,13 @@ class SharedStudy:
             UserError: it was deleted, or made anew.
         """
         self._storage.check_file()
-        if self._run_id is not None and self._storage.study_note(self._study_id, RUN) != self._run_id:
+        if self._run_id is None:
+            return
+        try:
+            run_id = self._storage.get_study_user_attrs(self._study_id).get(RUN)
+        except KeyError:  # though there is one of its name
+            run_id = None
+        if run_id != self._run_id:
             raise self._storage.gone()
 
     def create(self, plan: SweepPlan, definition: Mapping[str, str]) -> bool:
