@@ -373,6 +373,7 @@ class _Course:
             raise TrialPruned
         stopping = self._runner.stopping()
         if stopping or self._clock.is_due():
+            self._await_report()  # before a checkpoint has the epoch
             self._clock.begin()
             with suppress(OSError):  # without it the trial is only begun again
                 state.snapshot().write(self._checkpoint)
