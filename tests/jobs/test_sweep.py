@@ -235,6 +235,30 @@ def test_an_epoch_is_told_beside_the_next_one_unless_trials_may_be_pruned(
     assert history(children(result.run_id)[0].info.run_id, "val_accuracy") == list(trial.intermediate_values.items())
 
 
+def test_a_checkpoint_has_no_epoch_that_nobody_was_told_of(
+    tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, write = TrialQueue.report, training.Snapshot.write
+    told: list[int] = []
+    found_told: list[list[int]] = []
+
+    def report_late(self: TrialQueue, claim: Any, epoch: int, value: float) -> bool:
+        time.sleep(0.3)
+        told.append(epoch)
+        return report(self, claim, epoch, value)
+
+    def note_and_write(self: training.Snapshot, path: Path) -> None:
+        if path.parent.parent.name == "trials":
+            found_told.append(list(told))
+        write(self, path)
+
+    monkeypatch.setattr(trials.CheckpointClock, "is_due", lambda _: True)
+    monkeypatch.setattr(TrialQueue, "report", report_late)
+    monkeypatch.setattr(training.Snapshot, "write", note_and_write)
+    run_sweep(write_plan(), recipe, trials=1, study="due")
+    assert found_told == [[1]]
+
+
 def test_an_interrupt_waits_for_no_storage_that_is_away(
     tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

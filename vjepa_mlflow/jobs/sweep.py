@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from vjepa_mlflow import data, evaluation, model, sweep, tracking, training
@@ -221,6 +222,7 @@ class _Sweep:
     def _do_trials(self) -> None:
         with helpers(self._whole, self._assignment.share.world_size) as team:
             self._log_preparation()
+            Thread(target=self._fill_queue, daemon=True).start()
             self._workshop.encode(self._assignment.encoded)
             if self._workshop.lacks(self._assignment.encoded):
                 team.meet()
@@ -247,6 +249,10 @@ class _Sweep:
                     raise KeyboardInterrupt(
                         f"interrupted: {ended} of {self._assignment.count} trials have ended; the same command goes on"
                     )
+
+    def _fill_queue(self) -> None:
+        with suppress(Exception):  # which the first claim meets as well
+            self._queue.fill()
 
     def _log_preparation(self) -> None:
         """By itself, so that nothing holds this bench, and what it has of a GPU's memory, when another one is made."""

@@ -103,9 +103,19 @@ class TrialQueue:
         """The same with those that others may have been asked for."""
         return self._read_slots(len(self.study.get_trials(deepcopy=False)))
 
+    def fill(self) -> list[Slot]:
+        """Has as many trials as are wanted, and another attempt at each that was interrupted; returns all."""
+        self._check()
+        self._storage.repeat(self._end_silent)
+        slots = self.slots()
+        if len(slots) >= self.count and all(slot.state != INTERRUPTED for slot in slots):
+            return slots
+        self._storage.repeat(self._add_missing)
+        return self.slots()
+
     def claim(self) -> Claim | None:
         """Takes the first trial that waits for someone; None where all have ended or are in other hands."""
-        for slot in self._recover():
+        for slot in self.fill():
             if slot.state == "WAITING" and self._take(slot):
                 return Claim(slot.number, self._open(slot))
         return None
@@ -192,16 +202,6 @@ class TrialQueue:
         trials = self.study.get_trials(deepcopy=False)
         noted = [name.removeprefix(OUTLIVED) for name in self.study.user_attrs if name.startswith(OUTLIVED)]
         return read_slots(trials, count, {int(number) for number in noted})
-
-    def _recover(self) -> list[Slot]:
-        """Has as many trials as are wanted, and another attempt at each that was interrupted; returns all."""
-        self._check()
-        self._storage.repeat(self._end_silent)
-        slots = self.slots()
-        if len(slots) >= self.count and all(slot.state != INTERRUPTED for slot in slots):
-            return slots
-        self._storage.repeat(self._add_missing)
-        return self.slots()
 
     def _end_silent(self) -> None:
         """Interrupts the trials of processes that give signs of life no more."""
