@@ -2,9 +2,8 @@
 
     python -m benchmarks.report
 
-reads recipe.json, encoder.json, and where they are there command.json, command_demo.json, sweep.json, serving.json,
-ranks.json, tiny.json, coverage.json and notes.md, from benchmarks/results. It prints the sentence that README has of
-command.json.
+reads recipe.json, encoder.json, and where they are there command.json, command_demo.json, serving.json, ranks.json,
+tiny.json, coverage.json and notes.md, from benchmarks/results. It prints the sentence that README has of command.json.
 """
 
 import argparse
@@ -63,7 +62,6 @@ def write(measured: Path, folder: Path) -> None:
         "![Time of a run and of a sweep](speed.png)",
         "## The encoder and the head alone",
         *encoder_tables(encoder),
-        *of("sweep", sweep_table),
         *of("serving", serving_table),
         *of("ranks", ranks_table),
         "## How large may it get",
@@ -304,27 +302,6 @@ def encoder_tables(encoder: Run) -> Iterator[str]:
     rows = [[row["precision"], str(row["window"]), f"{row['ms']:.2f}"] for row in encoder["head"]]
     yield "The head: forward, backward, Adam and feeding, a clip, windows executed at once:"
     yield table(["precision", "window", "ms a clip"], rows)
-
-
-def sweep_table(sweep: Run) -> Iterator[str]:
-    about, trials, run = sweep["machine"], sweep["trials"], sweep["run_seconds"]
-    yield "## A sweep, from the command to the logged model"
-    rows = [
-        [
-            str(one["workers"]),
-            f"{one['seconds']:.1f}",
-            f"{run * trials / one['seconds']:.1f}",
-            f"{one['trials_per_minute']:.1f}",
-        ]
-        for one in sweep["sweeps"]
-    ]
-    yield table(["workers", "seconds", f"times faster than {trials} runs", "trials a minute once encoded"], rows)
-    yield (
-        f"{about['device']}, {about['cpu_cores']} CPU cores, {sweep['precision']}; {trials} trials of "
-        f"`sweeps/baseline.yaml` with nothing encoded at the start. A run by itself took {run:.1f} s. Starting Python, "
-        f"checking videos, loading, compiling and logging the model are part of both. Written from what "
-        f"`benchmarks.sweep` measured."
-    )
 
 
 def serving_table(serving: Run) -> Iterator[str]:
