@@ -105,7 +105,7 @@ def test_what_users_add_is_told_of_the_videos_that_can_be_read(
         ({"label": "jump"}, {}, r"targets: 1 of its classes is none of the model's: 'jump' \(v0\): expected .* 7, 10"),
         ({"video": None}, {}, "data: 6 of 6 videos cannot be read: v0: it is of type NoneType"),
         ({"video": [b""] + [None] * 5}, {"bad_videos": "report"}, "data: 6 of 6 videos cannot be read: v0: it is empt"),
-        ({"video": "clip.mp4"}, {}, "6 of 6 videos cannot be read: v0: it is text that is not base64"),
+        ({"video": "clip.mp4"}, {}, "6 of 6 videos cannot be read: v0: it is text that is no video in base64"),
         ({}, {"bad_videos": "skip"}, "bad_videos=skip: expected one of stop, report"),
         ({}, {"num_clips": 33}, "num_clips=33: expected a whole number from 1 to 32"),
         ({}, {"num_clips": "2"}, "num_clips='2': expected a whole number"),

@@ -185,8 +185,8 @@ def test_several_clips_are_averaged(saved: Path, served, clip: bytes) -> None:
     ("videos", "params", "sentence"),
     [
         ([b""], {}, "Video 1 of 1 was refused: it is empty"),
-        ([b"no video, at all!"], {}, "Video 1 of 1 was refused: it is text that is not base64"),
-        (["/etc/passwd"], {}, "Video 1 of 1 was refused: it is text that is not base64"),
+        ([b"no video, at all!"], {}, "Video 1 of 1 was refused: it is text that is no video in base64"),
+        (["/etc/passwd"], {}, "Video 1 of 1 was refused: it is text that is no video in base64"),
         ([b"\x00\x01\x02" * 50], {}, "Video 1 of 1 was refused: it cannot be decoded"),
         ([], {}, "Expected at least one row"),
         ([b"x"], {"top_k": 0}, "top_k=0: expected a whole number of at least 1"),

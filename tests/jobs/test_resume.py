@@ -103,7 +103,12 @@ def command_of(recipe: Recipe) -> list[str]:
 
 @pytest.mark.parametrize(("number", "moved"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
 def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not_been(
-    recipe: Recipe, alone: TrainingResult, elsewhere: Callable[[], None], number: signal.Signals, moved: bool
+    recipe: Recipe,
+    alone: TrainingResult,
+    elsewhere: Callable[[], None],
+    number: signal.Signals,
+    moved: bool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_id, said = stop(recipe, number)
     assert said == (
@@ -113,6 +118,7 @@ def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not_been(
     if moved:
         elsewhere()
     resumed = train(recipe, resume=run_id)
+    assert "Its training goes on after step 3, with 1 of 3 epochs done" in capsys.readouterr().out
     assert resumed.run_id == run_id
     check_same(resumed, alone)
     assert not (cache_folder() / "checkpoints" / run_id).exists()

@@ -326,6 +326,7 @@ def test_the_same_call_goes_on_and_then_only_tells(
 
     monkeypatch.setattr(prepare.video, "inspect_videos", None)
     told = run_sweep(write_plan(), recipe, trials=3, study="again")
+    assert "The study goes on: all its trials have ended" in capsys.readouterr().out
     assert (told.model_uri, told.metrics) == (more.model_uri, more.metrics)
     assert len(mlflow.search_logged_models(output_format="list")) == 2
 

@@ -16,7 +16,7 @@ from vjepa_mlflow.cache import cache_folder, write_atomically
 from vjepa_mlflow.data.motions import Motion, Style
 from vjepa_mlflow.data.samples import few
 from vjepa_mlflow.digest import sha256_of
-from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.errors import UserError, expected, one_line, remark
 from vjepa_mlflow.iteration import map_ahead, progress
 from vjepa_mlflow.kept import keep, recall
 from vjepa_mlflow.reading import read_bounded
@@ -148,8 +148,8 @@ def _draw(root: Path, clips: dict[str, _Clip]) -> dict[str, _Clip]:
         return dict(progress(drawn, total=len(clips), description="Drawing the demo", unit="clip"))
     except OSError as error:
         raise UserError(
-            f"{root}: the demo cannot be drawn there ({one_line(error)}): expected room, and nothing else in the place "
-            f"of its files; VJEPA_MLFLOW_CACHE names another folder"
+            f"{root}: the demo cannot be drawn there ({one_line(error)}): expected {expected(error)}, and nothing else "
+            f"in the place of its files; VJEPA_MLFLOW_CACHE names another folder"
         ) from error
 
 

@@ -54,4 +54,4 @@ def _content(value: Any) -> bytes | VideoError:
     try:
         return base64.b64decode(b"".join(value.split()), validate=True)
     except binascii.Error:
-        return VideoError(f"it is text that is not base64: {EXPECTED} in base64")
+        return VideoError(f"it is text that is no video in base64: {EXPECTED} in base64")

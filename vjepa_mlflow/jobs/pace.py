@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import harmonic_mean
 from typing import NamedTuple
 
 from vjepa_mlflow import data, model
@@ -27,15 +29,26 @@ def clip_count(dataset: data.VideoDataset, recipe: Recipe) -> int:
     return recipe.distinct_views * sizes["train"] + sizes["val"] + sizes["test"]
 
 
-def note_pace(recipe: Recipe, dataset: data.VideoDataset, *, encoded: int, pace: float) -> None:
-    """Notes the clips a second of a training's first epoch, if it had to encode nearly all that it was trained on."""
+def note_pace(
+    recipe: Recipe, dataset: data.VideoDataset, *, encoded: int, epochs: Sequence[Mapping[str, float]]
+) -> None:
+    """Notes the clips a second of a training, if it had to encode nearly all that it was trained on.
+
+    Args:
+        recipe: of the training.
+        dataset: that it was trained on.
+        encoded: clips that had to be encoded.
+        epochs: the metrics of every epoch.
+    """
     trained = recipe.distinct_views * len(dataset.splits["train"])
     if recipe.cache == "disk" and encoded >= max(ENOUGH, 0.9 * trained):
+        # Of all epochs that encoded: the first one alone has all that starting takes.
+        pace = harmonic_mean([metrics["clips_per_second"] for metrics in epochs[: recipe.distinct_views]])
         write_note(_note(recipe), Pace(pace)._asdict(), within=_folder())
 
 
 def known_pace(recipe: Recipe) -> float | None:
-    """Clips a second in the last run with the recipe's model and precision; None where there was none."""
+    """Clips a second in the last training with the recipe's model and precision; None where there was none."""
     found = read_note(_note(recipe), Pace)
     return None if found is None else found.clips_per_second
 

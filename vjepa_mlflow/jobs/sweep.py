@@ -192,7 +192,9 @@ class _Sweep:
     def _run(self) -> SweepResult:
         self._end_left_runs()
         try:
-            if not self._queue.is_done():
+            if self._queue.is_done():
+                print("The study goes on: all its trials have ended", flush=True)
+            else:
                 self._do_trials()
         except BaseException:
             with suppress(Exception):  # the first error is the one to report

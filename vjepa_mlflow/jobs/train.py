@@ -92,7 +92,7 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
             checkpoints=checkpoints,
             following=features.evaluation_clips(videos.samples),
         )
-        note_pace(recipe, prepared.dataset, encoded=source.encoded, pace=trained.epochs[0]["clips_per_second"])
+        note_pace(recipe, prepared.dataset, encoded=source.encoded, epochs=trained.epochs)
         best = trained.best
         # The test's metrics stand beside those of the best epoch.
         try:
@@ -182,6 +182,8 @@ def _fit(
 ) -> training.TrainingState:
     """Trains from the last checkpoint, or from the start, and stops between two steps when asked to."""
     resume = checkpoints.read()
+    if log.continued:
+        _print_resumption(resume, recipe.epochs)
     for step, metrics in enumerate(resume.epochs if resume else [], start=1):
         log.metrics(metrics, step=step)  # the run may have been stopped just before
     with gentle_interrupts("Stopping after this step; once more stops at once") as stopping:
@@ -226,6 +228,13 @@ def _keep_best(log: tracking.RunLog, error: training.DivergedError) -> UserError
         error.state.save_best(folder / HEAD_FILE)
         log.file(folder / HEAD_FILE)
     return UserError(f"{error}; the best head so far, of epoch {error.state.best.epoch}, is the artifact {HEAD_FILE}")
+
+
+def _print_resumption(resume: training.Snapshot | None, epochs: int) -> None:
+    if resume is None:
+        print("Nothing of its training was kept: it begins again")
+    else:
+        print(f"Its training goes on after step {resume.steps}, with {len(resume.epochs)} of {epochs} epochs done")
 
 
 def _print_waits(waits: Sequence[float]) -> None:
