@@ -31,6 +31,7 @@ from vjepa_mlflow.sweep import default_storage
 from vjepa_mlflow.sweep.board import Board
 from vjepa_mlflow.sweep.queue import TrialQueue
 from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, STATE_TAG, TRIAL_TAG
+from vjepa_mlflow.tracking import run as runs_of_jobs
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -257,6 +258,26 @@ def test_a_checkpoint_has_no_epoch_that_nobody_was_told_of(
     monkeypatch.setattr(training.Snapshot, "write", note_and_write)
     run_sweep(write_plan(), recipe, trials=1, study="due")
     assert found_told == [[1]]
+
+
+def test_a_trials_run_ends_with_all_that_was_told_of_it(
+    tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver, end = runs_of_jobs.deliver, trials.tracking.end_trial_run
+    found: list[list[int]] = []
+
+    def deliver_late(*entry: Any) -> None:
+        time.sleep(0.1)
+        deliver(*entry)
+
+    def note_and_end(run_id: str, state: str) -> None:
+        found.append([step for step, _ in history(run_id, "best_val_accuracy")])
+        end(run_id, state)
+
+    monkeypatch.setattr(runs_of_jobs, "deliver", deliver_late)
+    monkeypatch.setattr(trials.tracking, "end_trial_run", note_and_end)
+    run_sweep(write_plan(), recipe, trials=1, study="late")
+    assert found == [[2]]
 
 
 def test_an_interrupt_waits_for_no_storage_that_is_away(

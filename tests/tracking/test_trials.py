@@ -1,4 +1,5 @@
 from contextlib import ExitStack
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -19,6 +20,9 @@ from vjepa_mlflow.tracking import (
     trial_log,
     trial_run_id,
 )
+from vjepa_mlflow.tracking.delivery import BATCH
+from vjepa_mlflow.tracking.outbox import Outbox
+from vjepa_mlflow.tracking.outbox_folder import root_of
 
 
 def children(parent: str) -> list[Run]:
@@ -53,6 +57,23 @@ def test_a_trial_that_is_taken_up_again_has_the_same_run(tracking: str) -> None:
     (run,) = children(parent.run_id)
     points = MlflowClient().get_metric_history(run.info.run_id, "val_loss")
     assert [(point.step, point.value) for point in points] == [(1, 1.0), (2, 2.0)]
+
+
+def test_what_a_killed_process_left_of_an_ended_trial_is_delivered(tracking: str) -> None:
+    def get_killed(_: Path) -> None:
+        raise ConnectionError
+
+    with run_log(Job.of("sweep", {}, {})) as parent:
+        with trial_log(parent.run_id, 0) as log:
+            pass
+        left = root_of(log.run_id) / "left"
+        left.mkdir(parents=True)
+        outbox = Outbox(left, log.run_id, get_killed)
+        outbox.put(BATCH, {"metrics": [{"key": "val_loss", "value": 1.0, "timestamp": 1, "step": 4}]})
+        outbox.close()
+        end_left_runs(parent.run_id, {0: ("COMPLETE", "")})
+    assert [point.step for point in MlflowClient().get_metric_history(log.run_id, "val_loss")] == [4]
+    assert not left.exists()
 
 
 def test_runs_that_were_left_running_are_ended_as_their_trials_did(tracking: str) -> None:

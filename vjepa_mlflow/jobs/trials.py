@@ -241,6 +241,8 @@ class TrialRunner:
                 state = ""
                 raise
             finally:
+                if state not in ("", "INTERRUPTED"):  # nobody takes the trial up again: its run ends with all it has
+                    log.deliver()
                 if state:  # otherwise the run is another process's as well
                     tracking.end_trial_run(log.run_id, state)
 
