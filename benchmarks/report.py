@@ -177,6 +177,20 @@ def _logged_tables(rows: dict[int, dict[str, Run]]) -> Iterator[str]:
             for row in ours
         ],
     )
+    yield from _stored_in_part([found[COMMANDS[0]] for found in rows.values() if COMMANDS[0] in found])
+
+
+def _stored_in_part(firsts: list[Run]) -> Iterator[str]:
+    """Where the store held less of each clip after the first command than it did with the fewest clips."""
+    whole = firsts[0]["stored_gib"] / firsts[0]["clips"]
+    for row in firsts:
+        expected = whole * row["clips"]
+        if row["stored_gib"] < 0.9 * expected:
+            yield (
+                f"With {row['clips']} clips the store had room for {row['stored_gib']:.0f} GiB of about "
+                f"{expected:.0f} the first time, half of what was free on the disk: the rest had to be encoded again "
+                "in the commands that follow, in the one with everything stored, too."
+            )
 
 
 def _mean(values: list[float]) -> str:

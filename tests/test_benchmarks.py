@@ -125,6 +125,11 @@ def test_whole_commands_stand_beside_the_cards_program_and_imports(tmp_path: Pat
     assert "| 137 | another seed | 0.250 | 1.79 |" in text
     assert "33 s (2.2 times faster) the first time on a machine" in report.headline(results.written())
 
+    assert "the store had room" not in text
+    results.add(report.COMMANDS[0], 1000, [60.0], metrics=[{}], stored_gib=6.5)
+    text = "\n".join(report.command_tables(results.written()))
+    assert "With 1000 clips the store had room for 6 GiB of about 13 the first time" in text
+
 
 def test_parts_may_be_measured_in_several_calls(tmp_path: Path) -> None:
     path = tmp_path / "command.json"
