@@ -171,7 +171,7 @@ class Survey:
             yield "encoding them comes on top: known once a training with that model has encoded its clips here"
         else:
             took = _minutes(clips / pace / 60)
-            yield f"the training takes about {took} with none of them stored, at the pace of the last with {name}"
+            yield f"training on each once takes about {took} with none of them stored, as it last did with {name}"
 
 
 def _minutes(count: float) -> str:

@@ -32,16 +32,16 @@ def clip_count(dataset: data.VideoDataset, recipe: Recipe) -> int:
 def note_pace(
     recipe: Recipe, dataset: data.VideoDataset, *, encoded: int, epochs: Sequence[Mapping[str, float]]
 ) -> None:
-    """Notes the clips a second of a training, if it had to encode nearly all that it was trained on.
+    """Notes the clips a second of a training, if it surely had to encode nearly all that it was trained on.
 
     Args:
         recipe: of the training.
         dataset: that it was trained on.
-        encoded: clips that had to be encoded.
+        encoded: clips that it had to encode, some of which it may have validated on.
         epochs: the metrics of every epoch.
     """
     trained = recipe.distinct_views * len(dataset.splits["train"])
-    if recipe.cache == "disk" and encoded >= max(ENOUGH, 0.9 * trained):
+    if recipe.cache == "disk" and encoded - len(dataset.splits["val"]) >= max(ENOUGH, 0.9 * trained):
         # Of all epochs that encoded: the first one alone has all that starting takes.
         pace = harmonic_mean([metrics["clips_per_second"] for metrics in epochs[: recipe.distinct_views]])
         write_note(_note(recipe), Pace(pace)._asdict(), within=_folder())

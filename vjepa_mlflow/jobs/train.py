@@ -92,7 +92,8 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
             checkpoints=checkpoints,
             following=features.evaluation_clips(videos.samples),
         )
-        note_pace(recipe, prepared.dataset, encoded=source.encoded, epochs=trained.epochs)
+        if not log.continued:  # else epochs may be another machine's
+            note_pace(recipe, prepared.dataset, encoded=source.encoded, epochs=trained.epochs)
         best = trained.best
         # The test's metrics stand beside those of the best epoch.
         try:
