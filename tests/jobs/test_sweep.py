@@ -19,6 +19,7 @@ import yaml
 from helpers import EPOCH_METRICS, without_times
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from vjepa_mlflow import Recipe, SweepResult, UserError, features, interrupts, run_sweep, training
 from vjepa_mlflow.cache import cache_folder
@@ -29,7 +30,7 @@ from vjepa_mlflow.jobs import sweep as job
 from vjepa_mlflow.patience import PATIENCE, AwayError
 from vjepa_mlflow.sweep import default_storage
 from vjepa_mlflow.sweep.board import Board
-from vjepa_mlflow.sweep.queue import TrialQueue
+from vjepa_mlflow.sweep.queue import OUTLIVED, TakenOverError, TrialQueue
 from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, STATE_TAG, TRIAL_TAG
 from vjepa_mlflow.tracking import run as runs_of_jobs
 
@@ -260,24 +261,69 @@ def test_a_checkpoint_has_no_epoch_that_nobody_was_told_of(
     assert found_told == [[1]]
 
 
-def test_a_trials_run_ends_with_all_that_was_told_of_it(
+def test_a_study_hears_of_a_trials_end_once_its_run_has_everything(
     tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deliver, end = runs_of_jobs.deliver, trials.tracking.end_trial_run
-    found: list[list[int]] = []
+    deliver, complete = runs_of_jobs.deliver, TrialQueue.complete
+    found: list[tuple[list[int], set[str]]] = []
 
     def deliver_late(*entry: Any) -> None:
         time.sleep(0.1)
         deliver(*entry)
 
-    def note_and_end(run_id: str, state: str) -> None:
-        found.append([step for step, _ in history(run_id, "best_val_accuracy")])
-        end(run_id, state)
+    def note_and_complete(self: TrialQueue, claim: Any, value: float, attributes: dict[str, Any]) -> None:
+        if "best_trial" not in attributes:
+            run_id = trials.tracking.trial_run_id(mlflow.active_run().info.run_id, claim.slot)
+            artifacts = {entry.path for entry in MlflowClient().list_artifacts(run_id)}
+            found.append(([step for step, _ in history(run_id, "best_val_accuracy")], artifacts))
+        complete(self, claim, value, attributes)
 
     monkeypatch.setattr(runs_of_jobs, "deliver", deliver_late)
-    monkeypatch.setattr(trials.tracking, "end_trial_run", note_and_end)
+    monkeypatch.setattr(TrialQueue, "complete", note_and_complete)
     run_sweep(write_plan(), recipe, trials=1, study="late")
-    assert found == [[2]]
+    assert found == [([2], {"head.safetensors", "tensorboard"})]
+
+
+def test_a_trial_that_others_ended_or_whose_run_could_not_be_ended_has_not_failed(
+    tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete, end = TrialQueue.complete, trials.tracking.end_trial_run
+
+    def complete_elsewhere(self: TrialQueue, claim: Any, value: float, attributes: dict[str, Any]) -> None:
+        complete(self, claim, value, attributes)
+        if claim.slot == 0:
+            raise TakenOverError
+
+    def fall_silent(run_id: str, state: str) -> None:
+        raise MlflowException("the server does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialQueue, "complete", complete_elsewhere)
+        patch.setattr(trials.tracking, "end_trial_run", fall_silent)
+        with pytest.raises(MlflowException, match="does not answer"):
+            run_sweep(write_plan(), recipe, trials=2, study="ends")
+    monkeypatch.setattr(trials.tracking, "end_trial_run", end)
+    result = run_sweep(write_plan(), recipe, trials=2, study="ends")
+    for run in children(result.run_id):
+        assert (run.info.status, run.data.tags[STATE_TAG]) == ("FINISHED", "COMPLETE")
+        assert FAILURE_TAG not in run.data.tags
+    noted = optuna.load_study(study_name="ends", storage=default_storage(tracking)).user_attrs
+    assert [name for name in noted if name.startswith(OUTLIVED)] == [f"{OUTLIVED}0"]
+
+
+def test_nothing_is_added_to_a_study_after_its_command(
+    tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def be_interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trials.Workshop, "encode", be_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(write_plan(), recipe, trials=200, study="many")
+    study = optuna.load_study(study_name="many", storage=default_storage(tracking))
+    added = len(study.trials)
+    time.sleep(0.3)
+    assert len(study.trials) == added < 200
 
 
 def test_an_interrupt_waits_for_no_storage_that_is_away(

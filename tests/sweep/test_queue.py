@@ -82,6 +82,17 @@ def test_more_trials_may_be_wanted_later_and_less(url: str, plan: SweepPlan) -> 
     assert states(open_queue(url, plan, count=2)) == [f"{number} COMPLETE" for number in range(4)]
 
 
+def test_trials_may_be_added_ahead_as_far_as_there_is_time(url: str, plan: SweepPlan) -> None:
+    trials = open_queue(url, plan, count=4)
+    answers = iter([False, False, True])
+    trials.fill(lambda: next(answers))
+    assert states(trials) == ["0 WAITING", "1 WAITING"]
+    claim = trials.claim()
+    assert claim is not None
+    assert plan.space.suggest(claim.trial) == plan.space.baseline(Recipe())
+    assert states(trials) == ["0 RUNNING", "1 WAITING", "2 WAITING", "3 WAITING"]
+
+
 def test_many_take_each_trial_once(database: str, plan: SweepPlan) -> None:
     done: list[int] = []
     open_queue(database, plan)

@@ -1,6 +1,7 @@
 """The outbox by itself, with a delivery that fails on command; and each kind of entry, delivered again and again."""
 
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -111,6 +112,22 @@ def test_while_nobody_answers_the_first_entry_is_tried_again_and_nothing_overtak
     assert f"what it logs is kept in {box.folder}" in told[0]
     assert "it is asked once more" in told[1]
     assert told[2].endswith("it answers again")
+
+
+def test_who_has_interrupted_the_wait_for_a_slow_server_is_soon_let_go(
+    box: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    monkeypatch.setattr(module, "SECONDS_TO_CLOSE", 0.1)
+    monkeypatch.setattr(box, "_deliver", lambda _: answers.wait(60))
+    put(box, "slow")
+    interrupt = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        box.settle()
+    assert isinstance(box.settle(), InterruptedError)
+    answers.set()
+    wait_until(lambda: box.settle() is None)
 
 
 @pytest.mark.parametrize("fault", REFUSALS, ids=lambda fault: type(fault).__name__)

@@ -1,5 +1,4 @@
 from contextlib import ExitStack
-from pathlib import Path
 
 import mlflow
 import pytest
@@ -13,6 +12,7 @@ from vjepa_mlflow.tracking import (
     TRIAL_TAG,
     DeletedRunError,
     Job,
+    UndeliveredError,
     end_left_runs,
     end_trial_run,
     run_log,
@@ -20,9 +20,6 @@ from vjepa_mlflow.tracking import (
     trial_log,
     trial_run_id,
 )
-from vjepa_mlflow.tracking.delivery import BATCH
-from vjepa_mlflow.tracking.outbox import Outbox
-from vjepa_mlflow.tracking.outbox_folder import root_of
 
 
 def children(parent: str) -> list[Run]:
@@ -59,21 +56,16 @@ def test_a_trial_that_is_taken_up_again_has_the_same_run(tracking: str) -> None:
     assert [(point.step, point.value) for point in points] == [(1, 1.0), (2, 2.0)]
 
 
-def test_what_a_killed_process_left_of_an_ended_trial_is_delivered(tracking: str) -> None:
-    def get_killed(_: Path) -> None:
-        raise ConnectionError
-
-    with run_log(Job.of("sweep", {}, {})) as parent:
-        with trial_log(parent.run_id, 0) as log:
-            pass
-        left = root_of(log.run_id) / "left"
-        left.mkdir(parents=True)
-        outbox = Outbox(left, log.run_id, get_killed)
-        outbox.put(BATCH, {"metrics": [{"key": "val_loss", "value": 1.0, "timestamp": 1, "step": 4}]})
-        outbox.close()
-        end_left_runs(parent.run_id, {0: ("COMPLETE", "")})
-    assert [point.step for point in MlflowClient().get_metric_history(log.run_id, "val_loss")] == [4]
-    assert not left.exists()
+def test_a_trial_that_the_server_has_not_got_stops_its_sweep_as_a_failure(tracking: str) -> None:
+    with (
+        pytest.raises(UserError, match="trial 3: it does not answer, or the sweep's own command, which goes on"),
+        run_log(Job.of("sweep", {}, {})) as parent,
+        trial_log(parent.run_id, 3),
+    ):
+        raise UndeliveredError("it does not answer")
+    run = MlflowClient().get_run(parent.run_id)
+    assert run.info.status == "FAILED"
+    assert run.data.tags[FAILURE_TAG].startswith("trial 3: ")
 
 
 def test_runs_that_were_left_running_are_ended_as_their_trials_did(tracking: str) -> None:

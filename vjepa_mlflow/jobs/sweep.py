@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 from vjepa_mlflow import data, evaluation, model, sweep, tracking, training
@@ -224,8 +224,8 @@ class _Sweep:
     def _do_trials(self) -> None:
         with helpers(self._whole, self._assignment.share.world_size) as team:
             self._log_preparation()
-            Thread(target=self._fill_queue, daemon=True).start()
-            self._workshop.encode(self._assignment.encoded)
+            with self._filling_queue():
+                self._workshop.encode(self._assignment.encoded)
             if self._workshop.lacks(self._assignment.encoded):
                 team.meet()
             if not {"model", "seed"} & set(self._plan.space.fields):
@@ -252,9 +252,25 @@ class _Sweep:
                         f"interrupted: {ended} of {self._assignment.count} trials have ended; the same command goes on"
                     )
 
-    def _fill_queue(self) -> None:
-        with suppress(Exception):  # which the first claim meets as well
-            self._queue.fill()
+    @contextmanager
+    def _filling_queue(self) -> Iterator[None]:
+        """Adds trials to the study beside the block. What is not there at its end is left to the first claim."""
+        done = Event()
+
+        def fill() -> None:
+            with suppress(Exception):  # which the first claim meets as well
+                self._queue.fill(done.is_set)
+
+        thread = Thread(target=fill, daemon=True)
+        thread.start()
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._queue.stop_waiting()
+            raise
+        finally:
+            done.set()
+            thread.join()
 
     def _log_preparation(self) -> None:
         """By itself, so that nothing holds this bench, and what it has of a GPU's memory, when another one is made."""

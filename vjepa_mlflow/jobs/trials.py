@@ -232,46 +232,58 @@ class TrialRunner:
 
     def _run(self, claim: sweep.Claim) -> None:
         recipe = replace(self.recipe, **self.plan.space.suggest(claim.trial))
-        with tracking.trial_log(self.run_id, claim.slot) as log:
-            log.params(asdict(recipe))
-            state = "INTERRUPTED"
-            try:
+        run_id, state = "", "INTERRUPTED"
+        try:
+            with tracking.trial_log(self.run_id, claim.slot) as log:
+                run_id = log.run_id
+                log.params(asdict(recipe))
                 state = self._try_out(recipe, claim, log)
-            except sweep.TakenOverError:
-                state = ""
-                raise
-            finally:
-                if state not in ("", "INTERRUPTED"):  # nobody takes the trial up again: its run ends with all it has
-                    log.deliver()
-                if state:  # otherwise the run is another process's as well
-                    tracking.end_trial_run(log.run_id, state)
+        except tracking.UndeliveredError:
+            run_id = ""  # the server may be silent for long: whoever takes the trial up again ends its run first
+            raise
+        finally:
+            if run_id and state:
+                tracking.end_trial_run(run_id, state)
+        if not state:
+            raise sweep.TakenOverError
 
     def _try_out(self, recipe: Recipe, claim: sweep.Claim, log: tracking.RunLog) -> str:
-        """Trains a head, tells the study how it went, and returns that in Optuna's word."""
+        """Trains a head, and logs how it went before the study hears of that: from then on nobody goes on with the run.
+
+        Returns:
+            How it went in Optuna's word; none where the trial, and so its run, has become another process's.
+        """
         course = _Course(self, recipe, claim, log)
         try:
-            self._complete(claim, course.run(), course, log)
-            state = "COMPLETE"
-        except TrialPruned:
-            log.metrics(course.seconds(), step=course.epochs)
-            self.queue.prune(claim, course.seconds())
-            state = "PRUNED"
-        except training.DivergedError as error:
-            self.queue.fail(claim, str(error), course.seconds())
-            log.tags({tracking.FAILURE_TAG: error})
-            state = "FAIL"
+            state, tell = self._train_and_log(course, claim, log)
+            log.events()
+            log.deliver()
+            tell()
+        except sweep.TakenOverError:
+            return ""
         course.forget()
         return state
 
-    def _complete(
-        self, claim: sweep.Claim, trained: training.TrainingState, course: _Course, log: tracking.RunLog
-    ) -> None:
+    def _train_and_log(
+        self, course: _Course, claim: sweep.Claim, log: tracking.RunLog
+    ) -> tuple[str, Callable[[], None]]:
+        """Returns how it went, and what tells the study of it."""
+        try:
+            trained = course.run()
+        except TrialPruned:
+            seconds = course.seconds()
+            log.metrics(seconds, step=course.epochs)
+            return "PRUNED", lambda: self.queue.prune(claim, seconds)
+        except training.DivergedError as error:
+            failure, seconds = str(error), course.seconds()
+            log.tags({tracking.FAILURE_TAG: failure})
+            return "FAIL", lambda: self.queue.fail(claim, failure, seconds)
         self._keep_if_best(trained, log)
         best = trained.best
         value = best.metrics[self.plan.metric]
         figures = {sweep.BEST_EPOCH: best.epoch, **course.seconds()}
         log.metrics({f"best_{self.plan.metric}": value, **figures}, step=len(trained.epochs))
-        self.queue.complete(claim, value, {sweep.METRICS: best.metrics, **figures})
+        return "COMPLETE", lambda: self.queue.complete(claim, value, {sweep.METRICS: best.metrics, **figures})
 
     def _keep_if_best(self, trained: training.TrainingState, log: tracking.RunLog) -> None:
         """Logs the head, unless a completed trial was better: then it cannot be the best in the end."""
@@ -282,7 +294,6 @@ class TrialRunner:
             with temporary_folder() as folder:
                 trained.save_best(folder / HEAD_FILE)
                 log.file(folder / HEAD_FILE)
-            log.deliver()  # before others hear that there is one
 
 
 def _is_blameless(error: BaseException) -> bool:

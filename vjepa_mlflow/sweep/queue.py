@@ -4,7 +4,7 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,19 +103,23 @@ class TrialQueue:
         """The same with those that others may have been asked for."""
         return self._read_slots(len(self.study.get_trials(deepcopy=False)))
 
-    def fill(self) -> list[Slot]:
-        """Has as many trials as are wanted, and another attempt at each that was interrupted; returns all."""
+    def fill(self, stopping: Callable[[], bool]) -> None:
+        """Adds the trials that are wanted and not there yet, as far as it gets; `claim` adds the others.
+
+        Args:
+            stopping: whether to leave it at those that are there now.
+        """
+
+        def add() -> None:
+            with self._adding():
+                self._add_new(len(self.slots()), stopping)
+
         self._check()
-        self._storage.repeat(self._end_silent)
-        slots = self.slots()
-        if len(slots) >= self.count and all(slot.state != INTERRUPTED for slot in slots):
-            return slots
-        self._storage.repeat(self._add_missing)
-        return self.slots()
+        self._storage.repeat(add)
 
     def claim(self) -> Claim | None:
         """Takes the first trial that waits for someone; None where all have ended or are in other hands."""
-        for slot in self.fill():
+        for slot in self._recover():
             if slot.state == "WAITING" and self._take(slot):
                 return Claim(slot.number, self._open(slot))
         return None
@@ -155,13 +159,12 @@ class TrialQueue:
         self._note(claim, KEPT, epochs)
 
     def note_cause(self, claim: Claim, cause: str) -> None:
-        """Notes by what error an attempt dies."""
-        self._note(claim, CAUSE, cause)
+        """Notes by what error an attempt dies, where that can be noted."""
+        self._note_last(claim, CAUSE, cause)
 
     def give_back(self, claim: Claim) -> None:
         """Notes that an attempt ends by nothing that its trial has done, where that can be noted."""
-        with suppress(UserError):
-            self._note(claim, GIVEN_BACK, True)
+        self._note_last(claim, GIVEN_BACK, True)
 
     def report(self, claim: Claim, epoch: int, value: float) -> bool:
         """Notes the metric after an epoch, counted from 1. Returns whether the trial should be pruned.
@@ -198,10 +201,24 @@ class TrialQueue:
         with self._writing():
             self._storage.set_trial_user_attr(self._id(claim.trial.number), name, content)
 
+    def _note_last(self, claim: Claim, name: str, content: Any) -> None:
+        with suppress(UserError, TakenOverError):  # what ends the attempt is the error to tell
+            self._note(claim, name, content)
+
     def _read_slots(self, count: int) -> list[Slot]:
         trials = self.study.get_trials(deepcopy=False)
         noted = [name.removeprefix(OUTLIVED) for name in self.study.user_attrs if name.startswith(OUTLIVED)]
         return read_slots(trials, count, {int(number) for number in noted})
+
+    def _recover(self) -> list[Slot]:
+        """Has as many trials as are wanted, and another attempt at each that was interrupted; returns all."""
+        self._check()
+        self._storage.repeat(self._end_silent)
+        slots = self.slots()
+        if len(slots) >= self.count and all(slot.state != INTERRUPTED for slot in slots):
+            return slots
+        self._storage.repeat(self._add_missing)
+        return self.slots()
 
     def _end_silent(self) -> None:
         """Interrupts the trials of processes that give signs of life no more."""
@@ -210,18 +227,23 @@ class TrialQueue:
                 self._storage.interrupt(trial_id)
 
     def _add_missing(self) -> None:
-        # Two that add the same attempts would do no harm, but some would be left over.
-        with one_at_a_time(self._storage.engine, self.study.study_name):
-            self._add_attempts()
+        with self._adding():
+            slots = self.slots()
+            for slot in slots:
+                if slot.state == INTERRUPTED:
+                    self._on_interrupted(slot.number)
+                    known = {**(self._first if slot is slots[0] else {}), **slot.trial.params}
+                    self.study.enqueue_trial(known, user_attrs={SLOT: slot.number})
+            self._add_new(len(slots))
 
-    def _add_attempts(self) -> None:
-        slots = self.slots()
-        for slot in slots:
-            if slot.state == INTERRUPTED:
-                self._on_interrupted(slot.number)
-                known = {**(self._first if slot is slots[0] else {}), **slot.trial.params}
-                self.study.enqueue_trial(known, user_attrs={SLOT: slot.number})
-        for index in range(len(slots), self.count):
+    def _adding(self) -> AbstractContextManager[None]:
+        """Two that add the same attempts would do no harm, but some would be left over."""
+        return one_at_a_time(self._storage.engine, self.study.study_name)
+
+    def _add_new(self, known: int, stopping: Callable[[], bool] = lambda: False) -> None:
+        for index in range(known, self.count):
+            if stopping():
+                return
             self.study.enqueue_trial(self._first if index == 0 else {})
 
     def _take(self, slot: Slot) -> bool:

@@ -53,6 +53,7 @@ class RunLog:
         self.params_before: Mapping[str, str] = run.data.params
         self._outbox = outbox
         self._events = Events()
+        self._has_events = False  # whether the event file has been logged as it is now
         self._points = points
         self._params: dict[str, str] = {}
 
@@ -84,11 +85,13 @@ class RunLog:
         self._put(BATCH, metrics=[{"key": name, "value": float(value), **about} for name, value in new.items()])
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
+        self._has_events = False
 
     def png(self, content: bytes, name: str, *, step: int) -> None:
         """Logs a PNG file as `name`."""
         self._put(FILES, content=content, name=name)
         self._events.add_png(name.removesuffix(".png"), content, step)
+        self._has_events = False
 
     def text(self, text: str, name: str) -> None:
         """Logs a text as the file `name`."""
@@ -143,10 +146,13 @@ class RunLog:
         self._put(BATCH, tags={name: str(value) for name, value in values.items()})
 
     def events(self) -> None:
-        """Logs what TensorBoard reads as an artifact, with the parameters as a text."""
+        """Logs what TensorBoard reads as an artifact, with the parameters as a text, unless that was just done."""
+        if self._has_events:
+            return
         rows = "\n".join(f"| {name} | {value} |" for name, value in sorted(self._params.items()))
         self._events.add_text("params", f"| parameter | value |\n|---|---|\n{rows}")
         self._put(FILES, content=self._events.content(), name=f"tensorboard/{self._events.name}", replace=True)
+        self._has_events = True
 
     def deliver(self) -> None:
         """Waits until the tracking server has everything.

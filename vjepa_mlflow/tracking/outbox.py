@@ -66,6 +66,10 @@ class UndeliveredError(UserError):
     """The tracking server, or the registry, has not got all of a run; what is missing is in a folder."""
 
 
+class UndeliveredPartError(UndeliveredError):
+    """The same of a run nested in another one, whose job cannot go on without."""
+
+
 class DamagedError(UndeliveredError):
     """Some of what a run left in a folder is damaged, and stays there; all else has been delivered."""
 
@@ -106,6 +110,7 @@ class Outbox:
         self._settling = self._closed = False
         self._answers: dict[bool, Answer | None] = {True: None, False: None}  # of artifacts, and of all else
         self._told: set[str] = set()  # refusals
+        self._is_abandoned = False  # whether a wait for it was interrupted
         self._under_way: Path | None = None
         self._is_missed = False  # whether it was told that nobody is there, while an attempt was under way
         self._error: Exception | None = None
@@ -148,7 +153,10 @@ class Outbox:
             remove(entry)
 
     def settle(self) -> Exception | None:
-        """Waits until everything has been delivered, or has been tried once more in vain; returns why it was."""
+        """Waits until everything has been delivered, or has been tried once more in vain; returns why it was.
+
+        Whoever interrupts that is kept for `SECONDS_TO_CLOSE` the next time.
+        """
         if self.is_blocked:
             remark(
                 f"{_server()}: it is asked once more, which may take minutes; Ctrl-C leaves everything in {self.folder}"
@@ -159,9 +167,19 @@ class Outbox:
             before = self._silences
             self._settling = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._waiting or self._silences > before)
-            self._settling = False
-            return self._error if self._waiting or self._refused else None
+            try:
+                self._changed.wait_for(
+                    lambda: not self._waiting or self._silences > before,
+                    SECONDS_TO_CLOSE if self._is_abandoned else None,
+                )
+            except KeyboardInterrupt:
+                self._is_abandoned = True
+                raise
+            finally:
+                self._settling = False
+            if self._waiting or self._refused:
+                return self._error or InterruptedError("interrupted before it had")
+            return None
 
     @property
     def damage(self) -> list[str]:

@@ -29,7 +29,14 @@ from vjepa_mlflow.tracking.delivery import deliver
 from vjepa_mlflow.tracking.first_answer import in_one_go, quiet_databases, server, wait_for, wake_tracking
 from vjepa_mlflow.tracking.joining import JOB_TAG, STATUS_TAG, Job, Surrounding, one_at_a_time, surrounding_run
 from vjepa_mlflow.tracking.log import Point, RunLog
-from vjepa_mlflow.tracking.outbox import SECONDS_TO_CLOSE, DamagedError, Outbox, UndeliveredError, open_outbox
+from vjepa_mlflow.tracking.outbox import (
+    SECONDS_TO_CLOSE,
+    DamagedError,
+    Outbox,
+    UndeliveredError,
+    UndeliveredPartError,
+    open_outbox,
+)
 from vjepa_mlflow.tracking.outbox_folder import (
     Address,
     End,
@@ -365,7 +372,7 @@ def _try_store(run: Run, job: Job) -> None:
 
 
 def _log_failure(log: RunLog, error: BaseException) -> None:
-    tags = {} if isinstance(error, UndeliveredError) else {FAILURE_TAG: one_line(error)}
+    tags = {} if _is_done(error) else {FAILURE_TAG: one_line(error)}
     try:
         log.tags(tags)
         log.events()
@@ -388,7 +395,7 @@ def _end(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned: b
     try:
         error: Exception | None = failure if isinstance(failure, UndeliveredError) else None
         if error is None or not outbox.is_blocked:  # else it has just been tried, and takes minutes each time
-            error = outbox.settle() or error
+            error = outbox.settle() or (error if _is_done(failure) else None)
         if error is None and outbox.damage:
             error = DamagedError(outbox.folder, outbox.damage)
         if error is None:
@@ -413,8 +420,13 @@ def _end(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned: b
         remark(str(undelivered))
 
 
+def _is_done(failure: BaseException | None) -> bool:
+    """Whether the job itself has come to its end."""
+    return failure is None or (isinstance(failure, UndeliveredError) and not isinstance(failure, UndeliveredPartError))
+
+
 def _status(failure: BaseException | None) -> str:
-    if failure is None or isinstance(failure, UndeliveredError):
+    if _is_done(failure):
         return "FINISHED"
     return "KILLED" if isinstance(failure, KeyboardInterrupt) else "FAILED"
 

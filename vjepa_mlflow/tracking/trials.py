@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
@@ -14,10 +14,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.setting import setting
 from vjepa_mlflow.tracking.answers import describe_deletion, permitted
-from vjepa_mlflow.tracking.delivery import deliver
 from vjepa_mlflow.tracking.first_answer import server
 from vjepa_mlflow.tracking.log import RunLog
-from vjepa_mlflow.tracking.outbox import UndeliveredError, open_outbox
+from vjepa_mlflow.tracking.outbox import UndeliveredError, UndeliveredPartError
 from vjepa_mlflow.tracking.run import FAILURE_TAG, open_log
 
 TRIAL_TAG = "vjepa_mlflow.trial"
@@ -64,7 +63,7 @@ def trial_log(parent_run_id: str, trial: int) -> Iterator[RunLog]:
 
     Raises:
         UserError: the trial can have no run; as `DeletedRunError` where that was deleted during the block.
-        UndeliveredError: the server has not got everything.
+        UndeliveredPartError: the server has not got everything.
     """
     run = _run_of(parent_run_id, trial)
     try:
@@ -73,6 +72,8 @@ def trial_log(parent_run_id: str, trial: int) -> Iterator[RunLog]:
     except (MlflowException, UndeliveredError) as error:
         if deletion := describe_deletion(run.info.run_id):
             raise DeletedRunError(f"trial {trial}: {deletion}: it is tried again in another one") from error
+        if isinstance(error, UndeliveredError):
+            raise UndeliveredPartError(f"trial {trial}: {error}, or the sweep's own command, which goes on") from error
         raise
 
 
@@ -107,14 +108,7 @@ def end_left_runs(parent_run_id: str, ended: Mapping[int, tuple[str, str]]) -> N
         state, failure = ended.get(int(run.data.tags.get(TRIAL_TAG, -1)), ("", ""))
         told = run.info.status != "RUNNING" and run.data.tags.get(STATE_TAG) == state
         if state in STATUSES and not told:
-            _deliver_left(run.info.run_id)
             end_trial_run(run.info.run_id, state, failure)
-
-
-def _deliver_left(run_id: str) -> None:
-    """Delivers what a killed process has left here of a run; what cannot be delivered stays for `upload`."""
-    with open_outbox(run_id, partial(deliver, run_id)) as outbox:
-        outbox.settle()
 
 
 def find_trial_run(parent_run_id: str, trial: int) -> str | None:
