@@ -287,22 +287,23 @@ def test_a_study_hears_of_a_trials_end_once_its_run_has_everything(
 def test_a_trial_that_others_ended_or_whose_run_could_not_be_ended_has_not_failed(
     tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    complete, end = TrialQueue.complete, trials.tracking.end_trial_run
+    complete, set_tag = TrialQueue.complete, MlflowClient.set_tag
 
     def complete_elsewhere(self: TrialQueue, claim: Any, value: float, attributes: dict[str, Any]) -> None:
         complete(self, claim, value, attributes)
         if claim.slot == 0:
             raise TakenOverError
 
-    def fall_silent(run_id: str, state: str) -> None:
-        raise MlflowException("the server does not answer")
+    def fall_silent(self: MlflowClient, run_id: str, key: str, value: str) -> None:
+        if key == STATE_TAG:
+            raise MlflowException("nobody answers")
+        set_tag(self, run_id, key, value)
 
     with monkeypatch.context() as patch:
         patch.setattr(TrialQueue, "complete", complete_elsewhere)
-        patch.setattr(trials.tracking, "end_trial_run", fall_silent)
-        with pytest.raises(MlflowException, match="does not answer"):
+        patch.setattr(MlflowClient, "set_tag", fall_silent)
+        with pytest.raises(UserError, match=r"a trial was COMPLETE, and its run .* cannot be ended \(nobody answers\)"):
             run_sweep(write_plan(), recipe, trials=2, study="ends")
-    monkeypatch.setattr(trials.tracking, "end_trial_run", end)
     result = run_sweep(write_plan(), recipe, trials=2, study="ends")
     for run in children(result.run_id):
         assert (run.info.status, run.data.tags[STATE_TAG]) == ("FINISHED", "COMPLETE")

@@ -15,11 +15,13 @@ from vjepa_mlflow.tracking import (
     UndeliveredError,
     end_left_runs,
     end_trial_run,
+    leave_trial_run,
     run_log,
     study_params,
     trial_log,
     trial_run_id,
 )
+from vjepa_mlflow.tracking import run as run_module
 
 
 def children(parent: str) -> list[Run]:
@@ -66,6 +68,28 @@ def test_a_trial_that_the_server_has_not_got_stops_its_sweep_as_a_failure(tracki
     run = MlflowClient().get_run(parent.run_id)
     assert run.info.status == "FAILED"
     assert run.data.tags[FAILURE_TAG].startswith("trial 3: ")
+
+
+def test_a_trial_that_went_on_has_not_failed_though_its_failure_was_delivered_late(
+    tracking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fall_silent(*_: object) -> None:
+        raise ConnectionError
+
+    with run_log(Job.of("sweep", {}, {})) as parent:
+        with monkeypatch.context() as patch:
+            patch.setattr(run_module, "deliver", fall_silent)
+            with pytest.raises(ZeroDivisionError), trial_log(parent.run_id, 0):
+                raise ZeroDivisionError
+        with trial_log(parent.run_id, 0):
+            pass
+        with pytest.raises(ZeroDivisionError), trial_log(parent.run_id, 1) as log:
+            raise ZeroDivisionError
+        leave_trial_run(log.run_id)
+        assert FAILURE_TAG in children(parent.run_id)[1].data.tags
+        end_left_runs(parent.run_id, {0: ("COMPLETE", ""), 1: ("COMPLETE", "")})
+    for run in children(parent.run_id):
+        assert (run.info.status, FAILURE_TAG in run.data.tags) == ("FINISHED", False)
 
 
 def test_runs_that_were_left_running_are_ended_as_their_trials_did(tracking: str) -> None:

@@ -27,6 +27,9 @@ from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.secrets import has_password
 from vjepa_mlflow.temporary import temporary_folder
 
+SECONDS_TO_JOIN = 5
+"""How long what adds trials beside the encoding is waited for."""
+
 
 @dataclass(frozen=True)
 class SweepResult:
@@ -270,7 +273,7 @@ class _Sweep:
             raise
         finally:
             done.set()
-            thread.join()
+            thread.join(SECONDS_TO_JOIN)  # one that waits for a storage, or a lock, adds nothing once it has it
 
     def _log_preparation(self) -> None:
         """By itself, so that nothing holds this bench, and what it has of a GPU's memory, when another one is made."""

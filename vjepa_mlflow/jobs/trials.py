@@ -232,20 +232,19 @@ class TrialRunner:
 
     def _run(self, claim: sweep.Claim) -> None:
         recipe = replace(self.recipe, **self.plan.space.suggest(claim.trial))
-        run_id, state = "", "INTERRUPTED"
+        run_id = ""
         try:
             with tracking.trial_log(self.run_id, claim.slot) as log:
                 run_id = log.run_id
                 log.params(asdict(recipe))
                 state = self._try_out(recipe, claim, log)
-        except tracking.UndeliveredError:
-            run_id = ""  # the server may be silent for long: whoever takes the trial up again ends its run first
+        except BaseException:
+            if run_id:
+                tracking.leave_trial_run(run_id)
             raise
-        finally:
-            if run_id and state:
-                tracking.end_trial_run(run_id, state)
         if not state:
             raise sweep.TakenOverError
+        tracking.end_trial_run(run_id, state)
 
     def _try_out(self, recipe: Recipe, claim: sweep.Claim, log: tracking.RunLog) -> str:
         """Trains a head, and logs how it went before the study hears of that: from then on nobody goes on with the run.

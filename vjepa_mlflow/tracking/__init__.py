@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         end_left_runs,
         end_trial_run,
         find_trial_run,
+        leave_trial_run,
         study_params,
         trial_log,
         trial_run_id,

@@ -177,19 +177,23 @@ def _naming(surrounding: Surrounding, resumed: str) -> Iterator[None]:
         reason, status = one_line(error), _status(error)
         raise
     finally:
-        with _briefly(), suppress(Exception):  # what went on is told all the same
+        with briefly(), suppress(Exception):  # what went on is told all the same
             _end_surrounding(surrounding, reason, status)
 
 
 def _begin(run: Run, job: Job, status: Mapping[str, str]) -> None:
-    """Says what a run holds from now on, where it does not say so yet, and takes back that it failed."""
+    """Says what a run holds from now on, where it does not say so yet."""
     client = MlflowClient()
     said = {name: value for name, value in {**job.tags, **status}.items() if run.data.tags.get(name) != value}
     if said:
         client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in said.items()])
+
+
+def take_failure_back(run: Run) -> None:
+    """Has a run that failed before not say so any more."""
     if FAILURE_TAG in run.data.tags:
         with permitted(f"run {run.info.run_id} keeps its tag {FAILURE_TAG}"):
-            client.delete_tag(run.info.run_id, FAILURE_TAG)
+            MlflowClient().delete_tag(run.info.run_id, FAILURE_TAG)
 
 
 def _start_run(name: str | None, tags: Mapping[str, str], surrounding: Surrounding | None) -> Run:
@@ -336,11 +340,12 @@ def open_log(run_id: str, job: Job | None = None, *, owned: bool = False, contin
                 _try_store(run, job)
                 told = STATUS_TAG in run.data.tags or not owned
                 _begin(run, job, {STATUS_TAG: "RUNNING"} if told else {})
+            take_failure_back(run)
             points = _points(run) if continued else set()
             log = RunLog(run, outbox, points, continued=continued, owned=owned)
         except BaseException as error:
             if owned:
-                with _briefly():
+                with briefly():
                     with suppress(Exception):  # the first error is worth more
                         MlflowClient().set_tag(run_id, FAILURE_TAG, one_line(error))
                     _end_run(_status(error))
@@ -407,7 +412,7 @@ def _end(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned: b
     outbox.close()
     if owned:
         outbox.leave_end(status)
-        with _briefly():
+        with briefly():
             with suppress(Exception, KeyboardInterrupt):
                 MlflowClient().set_tag(log.run_id, FAILURE_TAG, reason(error))
             if _is_active(log.run_id):
@@ -469,7 +474,7 @@ def end_launched_run(reason: str, status: str) -> None:
             if surrounding is not None:
                 _end_surrounding(surrounding, reason, status)
 
-    with _briefly(), quiet_databases():
+    with briefly(), quiet_databases():
         # In a thread: whatever keeps a database, it keeps no command that has ended.
         ending = threading.Thread(target=end, daemon=True)
         ending.start()
@@ -486,7 +491,7 @@ def _end_surrounding(surrounding: Surrounding, reason: str, status: str) -> None
 
 
 @contextmanager
-def _briefly() -> Iterator[None]:
+def briefly() -> Iterator[None]:
     """Has MLflow wait no longer for a server than whoever is about to leave."""
     seconds = str(SECONDS_TO_CLOSE)
     with setting(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "0"), setting(MLFLOW_HTTP_REQUEST_TIMEOUT.name, seconds):

@@ -1,7 +1,7 @@
 """The nested runs of a sweep: one for each trial, however often it is taken up again."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 from mlflow import MlflowClient
@@ -13,11 +13,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from vjepa_mlflow.errors import UserError, one_line, remark
 from vjepa_mlflow.setting import setting
-from vjepa_mlflow.tracking.answers import describe_deletion, permitted
+from vjepa_mlflow.tracking.answers import describe_deletion
 from vjepa_mlflow.tracking.first_answer import server
 from vjepa_mlflow.tracking.log import RunLog
 from vjepa_mlflow.tracking.outbox import UndeliveredError, UndeliveredPartError
-from vjepa_mlflow.tracking.run import FAILURE_TAG, open_log
+from vjepa_mlflow.tracking.run import FAILURE_TAG, briefly, open_log, take_failure_back
 
 TRIAL_TAG = "vjepa_mlflow.trial"
 """The tag of a trial's run: its number."""
@@ -78,7 +78,11 @@ def trial_log(parent_run_id: str, trial: int) -> Iterator[RunLog]:
 
 
 def end_trial_run(run_id: str, state: str, failure: str = "") -> None:
-    """Ends a trial's run with the status and the tag of its state, and with the reason where it failed."""
+    """Ends a trial's run with the status and the tag of its state, and with the reason where it failed.
+
+    Raises:
+        UserError: the tracking server does not do so.
+    """
     client = MlflowClient()
     try:
         client.set_tag(run_id, STATE_TAG, state)
@@ -86,10 +90,19 @@ def end_trial_run(run_id: str, state: str, failure: str = "") -> None:
             client.set_tag(run_id, FAILURE_TAG, failure)
         with setting(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name, "true"):  # for each of many trials it is too much
             client.set_terminated(run_id, STATUSES[state])
-    except MlflowException:
+    except MlflowException as error:
         if not (deletion := describe_deletion(run_id)):
-            raise
+            raise UserError(
+                f"{server()}: a trial was {state}, and its run {run_id} cannot be ended ({one_line(error)}): expected "
+                f"one that answers; the same command ends it"
+            ) from error
         remark(f"A trial was {state}: {deletion}")
+
+
+def leave_trial_run(run_id: str) -> None:
+    """Ends the run of an interrupted trial, if that is soon done: whoever takes the trial up again does so, too."""
+    with briefly(), suppress(Exception):  # what interrupted it is the error to tell
+        end_trial_run(run_id, "INTERRUPTED")
 
 
 def end_left_runs(parent_run_id: str, ended: Mapping[int, tuple[str, str]]) -> None:
@@ -108,6 +121,8 @@ def end_left_runs(parent_run_id: str, ended: Mapping[int, tuple[str, str]]) -> N
         state, failure = ended.get(int(run.data.tags.get(TRIAL_TAG, -1)), ("", ""))
         told = run.info.status != "RUNNING" and run.data.tags.get(STATE_TAG) == state
         if state in STATUSES and not told:
+            if state in ("COMPLETE", "PRUNED"):
+                take_failure_back(run)  # of an attempt that did not hear that it had come to its end
             end_trial_run(run.info.run_id, state, failure)
 
 
@@ -140,9 +155,6 @@ def _run_of(parent_run_id: str, trial: int) -> Run:
             return _create(client, experiment_id, parent_run_id, trial)
         run = known[0]
         client.update_run(run.info.run_id, status="RUNNING")
-        if FAILURE_TAG in run.data.tags:
-            with permitted(f"run {run.info.run_id} keeps its tag {FAILURE_TAG}"):
-                client.delete_tag(run.info.run_id, FAILURE_TAG)
     except MlflowException as error:
         why = describe_deletion(parent_run_id) or one_line(error)
         raise UserError(f"{server()}: trial {trial} can have no run: {why}") from error
