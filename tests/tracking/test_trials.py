@@ -83,6 +83,7 @@ def test_a_trial_that_went_on_has_not_failed_though_its_failure_was_delivered_la
                 raise ZeroDivisionError
         with trial_log(parent.run_id, 0):
             pass
+        assert FAILURE_TAG not in children(parent.run_id)[0].data.tags
         with pytest.raises(ZeroDivisionError), trial_log(parent.run_id, 1) as log:
             raise ZeroDivisionError
         leave_trial_run(log.run_id)
