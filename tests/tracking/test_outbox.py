@@ -115,19 +115,23 @@ def test_while_nobody_answers_the_first_entry_is_tried_again_and_nothing_overtak
 
 
 def test_who_has_interrupted_the_wait_for_a_slow_server_is_soon_let_go(
-    box: Outbox, monkeypatch: pytest.MonkeyPatch
+    box: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = threading.Event()
     monkeypatch.setattr(module, "SECONDS_TO_CLOSE", 0.1)
     monkeypatch.setattr(box, "_deliver", lambda _: answers.wait(60))
+    (tmp_path / "outer").mkdir()
+    outer = Outbox(tmp_path / "outer", "4567", lambda _: answers.wait(60))
     put(box, "slow")
+    put(outer, "slow")
     interrupt = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
     interrupt.start()
     with pytest.raises(KeyboardInterrupt):
         box.settle()
-    assert isinstance(box.settle(), InterruptedError)
+    assert all(isinstance(one.settle(), InterruptedError) for one in (box, outer))
     answers.set()
-    wait_until(lambda: box.settle() is None)
+    wait_until(lambda: all(one.settle() is None for one in (box, outer)))
+    outer.close()
 
 
 @pytest.mark.parametrize("fault", REFUSALS, ids=lambda fault: type(fault).__name__)

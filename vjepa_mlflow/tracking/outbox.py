@@ -95,10 +95,14 @@ class Outbox:
         deliver: takes an entry's folder to the server, or raises.
     """
 
+    _is_abandoned = False
+    """Whether a wait for any of this process's was interrupted since the last one was made."""
+
     def __init__(self, folder: Path, run_id: str, deliver: Callable[[Path], None]):
         self.folder = folder
         self._deliver = deliver
         self._changed = threading.Condition()
+        Outbox._is_abandoned = False
         self._run_id = run_id
         name_model(folder)
         _sweep_out(folder)
@@ -110,7 +114,6 @@ class Outbox:
         self._settling = self._closed = False
         self._answers: dict[bool, Answer | None] = {True: None, False: None}  # of artifacts, and of all else
         self._told: set[str] = set()  # refusals
-        self._is_abandoned = False  # whether a wait for it was interrupted
         self._under_way: Path | None = None
         self._is_missed = False  # whether it was told that nobody is there, while an attempt was under way
         self._error: Exception | None = None
@@ -155,7 +158,7 @@ class Outbox:
     def settle(self) -> Exception | None:
         """Waits until everything has been delivered, or has been tried once more in vain; returns why it was.
 
-        Whoever interrupts that is kept for `SECONDS_TO_CLOSE` the next time.
+        Whoever interrupts that is kept by the same one, and by others on the way out, for `SECONDS_TO_CLOSE` at most.
         """
         if self.is_blocked:
             remark(
@@ -173,7 +176,7 @@ class Outbox:
                     SECONDS_TO_CLOSE if self._is_abandoned else None,
                 )
             except KeyboardInterrupt:
-                self._is_abandoned = True
+                Outbox._is_abandoned = True
                 raise
             finally:
                 self._settling = False
