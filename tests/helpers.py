@@ -7,21 +7,28 @@ import socket
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from subprocess import STDOUT, Popen
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import av
 import numpy as np
 import requests
 from mlflow import MlflowClient
 
+from vjepa_mlflow.video import ClipReader, ClipsRequest, Sampling, VideoError
+from vjepa_mlflow.video.one_pass import Failed, Part, Pictures, Placed
+from vjepa_mlflow.video.picture import to_rgb
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+if TYPE_CHECKING:
+    from vjepa_mlflow.features import Clip, Encoder
 
 Result = TypeVar("Result")
 
@@ -226,3 +233,65 @@ def put_pipe(file: Path) -> None:
     """Puts a pipe in a file's place."""
     file.unlink()
     os.mkfifo(file)
+
+
+def allocate(size: int) -> np.ndarray:
+    return np.empty(size, np.uint8)
+
+
+def whole_clips(parts: Iterable[Part]) -> dict[float, np.ndarray | VideoError]:
+    """The clips that a pass over a video gives, by their positions: RGB frames, or what is wrong."""
+    clips: dict[float, np.ndarray | VideoError] = {}
+    placed: dict[float, list[int]] = {}
+    frames: dict[int, np.ndarray] = {}
+    for part in parts:
+        if isinstance(part, Failed):
+            clips.setdefault(part.position, part.error)
+        elif isinstance(part, Placed):
+            placed, frames = dict(part.clips), {}
+        else:
+            frames.update(zip(part.indices, (frame.copy() for frame in rgb_of(part)), strict=True))
+            for position in [position for position, indices in placed.items() if set(indices) <= set(frames)]:
+                clips.setdefault(position, np.stack([frames[index] for index in placed.pop(position)]))
+    return clips
+
+
+def rgb_of(pictures: Pictures) -> Iterator[np.ndarray]:
+    for values in pictures.values:
+        if pictures.colours is None:
+            yield values
+        else:
+            yield pictures.turn.apply(
+                to_rgb(values, pictures.height, pictures.width, pictures.colours, pictures.interleaved)
+            )
+
+
+def read_clips(
+    paths: Sequence[Path], sampling: Sampling, *positions: float, as_planes: bool = False
+) -> list[np.ndarray | VideoError]:
+    """The clips of files at the same positions, file by file, as worker processes read them."""
+    return read_requests([ClipsRequest(path, positions) for path in paths], sampling, as_planes=as_planes)
+
+
+def read_requests(
+    requests: Sequence[ClipsRequest], sampling: Sampling, *, as_planes: bool = False
+) -> list[np.ndarray | VideoError]:
+    parts: dict[ClipsRequest, list[Part]] = {request: [] for request in requests}
+
+    def finish(request: ClipsRequest, part: Part) -> tuple[ClipsRequest, Part]:
+        is_read = isinstance(part, Pictures)
+        return request, part._replace(values=part.values.copy()) if is_read else part  # type: ignore[call-arg]
+
+    reader = ClipReader(sampling, as_planes=as_planes)
+    stream = reader.read(requests, finish=finish, size=lambda _: 0)
+    while (found := stream.take()) is not None:
+        parts[found[0]].append(found[1])
+    stream.close()
+    clips = {request: whole_clips(parts[request]) for request in requests}
+    return [clips[request][position] for request in requests for position in request.positions]
+
+
+def encode(encoder: "Encoder", clips: Sequence["Clip"]) -> list[Any]:
+    """The features of each clip, in turn, or what is wrong with its video."""
+    found = dict(encoder.encode(clips))
+    return [found[clip] for clip in clips]

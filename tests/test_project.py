@@ -131,7 +131,7 @@ def test_mlflow_run_goes_the_conda_way_and_trains_whatever_the_data_is_called(
 
 def test_ctrl_c_under_mlflow_run_is_one_request_to_stop(tracking: str, small_data: Path) -> None:
     """The terminal sends SIGINT to all, upon which MLflow sends SIGTERM and marks the run as FAILED in the end."""
-    values = {"data": small_data, "model": "tiny", "epochs": "500", "learning_rate": "1e-3"}
+    values = {"data": small_data, "model": "tiny", "epochs": "500", "learning_rate": "1e-3", "views": "1"}
     parameters = [word for name, value in values.items() for word in ("-P", f"{name}={value}")]
     with subprocess.Popen(
         [sys.executable, "-m", "mlflow", "run", str(REPOSITORY), "--env-manager", "local", *parameters],

@@ -1,20 +1,18 @@
 import os
 import subprocess
 import sys
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 import torch
-from helpers import environment, wait_until, write_video
+from helpers import environment, read_clips, write_video
 
 from vjepa_mlflow import UserError, workers
 from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.evaluation.thumbnails import read_thumbnails
-from vjepa_mlflow.video import ClipReader, ClipRequest, Sampling, VideoError, VideoFile, inspect_videos, measure_videos
+from vjepa_mlflow.video import Sampling, VideoError, VideoFile, inspect_videos, measure_videos
 from vjepa_mlflow.workers import WorkerPool, worker_processes
 
 
@@ -34,8 +32,8 @@ def test_a_pool_goes_on_after_a_reading_that_was_given_up() -> None:
 
 @pytest.mark.parametrize("size", [3, 1 << 20])
 def test_arrays_and_errors_come_back(size: int) -> None:
-    arrays: WorkerPool[int, int] = WorkerPool(np.arange, finish=lambda array: array.__iadd__(1).sum())
-    assert list(arrays.map([size, 0])) == [size * (size + 1) // 2, 0]
+    arrays: WorkerPool[int, np.ndarray] = WorkerPool(np.arange)
+    assert [array.__iadd__(1).sum() for array in arrays.map([size, 0])] == [size * (size + 1) // 2, 0]
     numbers: WorkerPool[str, float] = WorkerPool(float)
     with pytest.raises(ValueError, match="could not convert string to float: 'text'"):
         list(numbers.map(["text"]))
@@ -53,51 +51,6 @@ def test_work_never_runs_far_ahead() -> None:
     next(results)
     assert len(taken) < 500
     results.close()  # type: ignore[attr-defined]
-
-
-@dataclass(frozen=True)
-class Count:
-    """Leaves a file for each call, so that one sees how often an item was worked on, and when."""
-
-    folder: Path
-
-    def __call__(self, number: int) -> int:
-        os.close(tempfile.mkstemp(prefix=f"{number}-", dir=self.folder)[0])
-        return -number
-
-    def calls(self, number: int) -> int:
-        return len(list(self.folder.glob(f"{number}-*")))
-
-
-def test_what_follows_is_begun_before_it_is_asked_for_and_done_once(tmp_path: Path) -> None:
-    count = Count(tmp_path)
-    pool: WorkerPool[int, int] = WorkerPool(count)
-    assert list(pool.map([1, 2], following=[3, 4])) == [-1, -2]
-    wait_until(lambda: count.calls(3) == count.calls(4) == 1)
-    assert list(pool.map([4, 3, 5], following=[6])) == [-4, -3, -5]
-    wait_until(lambda: count.calls(6) == 1)
-    assert list(pool.map([7])) == [-7]  # 6 was not asked for, and is forgotten
-    assert list(pool.map([6])) == [-6]
-    assert [count.calls(number) for number in range(1, 8)] == [1, 1, 1, 1, 1, 2, 1]
-
-
-def test_what_is_begun_early_is_done_once(tmp_path: Path) -> None:
-    count = Count(tmp_path)
-    pool: WorkerPool[int, int] = WorkerPool(count)
-    pool.begin(range(1000))
-    pool.begin(range(1000))
-    wait_until(lambda: count.calls(0) == 1)
-    assert len(list(tmp_path.iterdir())) < 500
-    assert list(pool.map([0, 1])) == [0, -1]
-    assert [count.calls(number) for number in range(2)] == [1, 1]
-
-
-def test_what_follows_does_not_run_far_ahead_either(tmp_path: Path) -> None:
-    count = Count(tmp_path)
-    pool: WorkerPool[int, int] = WorkerPool(count)
-    assert list(pool.map([0], following=range(1, 1000))) == [0]
-    assert list(pool.map([0])) == [0]
-    assert len(list(tmp_path.iterdir())) < 500
 
 
 def test_a_worker_that_dies_is_one_clear_error_and_others_take_its_place() -> None:
@@ -123,7 +76,7 @@ def test_whatever_is_done_with_videos_needs_no_pytorch(tmp_path: Path, monkeypat
     files = [VideoFile(path, sha256([path]))]
     with worker_processes():
         assert not inspect_videos([path], sampling)[0].fault
-        read = [*ClipReader(sampling).read([ClipRequest(path, 0.5)]), *read_thumbnails(files, sampling, kept=None)]
+        read = [*read_clips([path], sampling, 0.5), *read_thumbnails(files, sampling, kept=None)]
         read += measure_videos(files, sampling)
         assert not any(isinstance(one, VideoError) for one in read)
         has_torch, threads = "'torch' in __import__('sys').modules", "len(__import__('os').listdir('/proc/self/task'))"

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import accumulate, islice, pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from vjepa_mlflow.channel import Channel, map_memory, memory_file, write
@@ -35,6 +35,11 @@ LEAST_APART = 1 << 16
 """Bytes of an array from which on it comes back as memory that both processes have, and not in the message."""
 
 
+KEPT_BY_MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 30)}
+"""glibc's settings by which workers keep the memory of one video's frames for the next one's: else each page of it
+would be asked for again, which takes as long as copying it several times."""
+
+
 @contextmanager
 def worker_processes() -> Iterator[None]:
     """Keeps worker processes for all that is done in the block, in whichever thread; those left at its end are ended.
@@ -54,60 +59,40 @@ def start_process(function: Callable[..., Any], *arguments: Any) -> Started:
     return _SHARED.workers().start(function, *arguments)
 
 
+def close_at_end(close: Callable[[], None]) -> None:
+    """Has something closed when the block of `worker_processes` ends, if it was not by then."""
+    _SHARED.workers().at_end.append(close)
+
+
 class WorkerPool(Generic[Item, Result]):
     """Maps a function over items in worker processes, which start when they are needed and serve all pools.
 
     Args:
         function: a picklable callable, whose module is imported in each worker. What it raises is raised to the
             consumer. Arrays come back as memory that needs no copy.
-        finish: what is done here with what it returns, in a thread, before it is wanted.
     """
 
-    def __init__(self, function: Callable[[Item], Any], finish: Callable[[Any], Result] | None = None):
+    def __init__(self, function: Callable[[Item], Result]):
         self._function = function
-        self._finish = finish
-        self._ahead = AHEAD * _count_workers()
-        self._begun: dict[Item, Future[Result]] = {}
+        self._ahead = AHEAD * count_workers()
 
-    def begin(self, items: Iterable[Item]) -> None:
-        """Starts work on the first items of those that the next call of `map` will be given."""
-        for item in islice(items, self._ahead):
-            if item not in self._begun:
-                self._begun[item] = self._submit(item)
-
-    def map(self, items: Iterable[Item], following: Iterable[Item] = ()) -> Iterator[Result]:
-        """Yields the function's results in the order of the items, one call after the other.
-
-        Args:
-            items: what to work on.
-            following: what the next call is likely to begin with. It is begun as soon as the last of the items is on
-                its way, so that the workers never rest; what the next call does not ask for is dropped.
+    def map(self, items: Iterable[Item]) -> Iterator[Result]:
+        """Yields the function's results in the order of the items.
 
         Raises:
             UserError: a worker died.
         """
-        begun, self._begun = self._begun, {}
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
-                waiting.append(self._take(item, begun))
+                waiting.append(_SHARED.workers().submit(self._function, item))
                 if len(waiting) >= self._ahead:
                     yield waiting.popleft().result()
-            upcoming = iter(following)
             while waiting:
-                result = waiting.popleft().result()
-                for item in islice(upcoming, self._ahead - len(waiting) - len(self._begun)):
-                    self._begun[item] = self._take(item, begun)
-                yield result
+                yield waiting.popleft().result()
         finally:
-            for unwanted in (*waiting, *begun.values()):
+            for unwanted in waiting:
                 unwanted.cancel()
-
-    def _take(self, item: Item, begun: "dict[Item, Future[Result]]") -> "Future[Result]":
-        return begun.pop(item) if item in begun else self._submit(item)
-
-    def _submit(self, item: Item) -> "Future[Result]":
-        return _SHARED.workers().submit(self._function, item, self._finish)
 
 
 def complete(
@@ -143,10 +128,11 @@ class _Workers:
     def __init__(self, count: int):
         self._lock = threading.Lock()
         self._ended = False
-        self._server = ForkServer(*PRELOADED)
+        self._server = ForkServer(*PRELOADED, **KEPT_BY_MALLOC)
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="worker")
         self._of_thread = _OfThread()
         self._channels: list[Channel] = []
+        self.at_end: list[Callable[[], None]] = []
 
     def start(self, function: Callable[..., Any], *arguments: Any) -> Started:
         with self._lock:
@@ -154,12 +140,8 @@ class _Workers:
                 raise EOFError("they have ended")
             return self._server.start(function, *arguments, surroundings=Surroundings.of_this_process())
 
-    def submit(self, function: Callable[[Any], Any], item: Any, finish: Callable[[Any], Any] | None) -> "Future[Any]":
-        def work() -> Any:
-            result = self._call(function, item)
-            return finish(result) if finish else result
-
-        return self._threads.submit(work)
+    def submit(self, function: Callable[[Any], Any], item: Any) -> "Future[Any]":
+        return self._threads.submit(self._call, function, item)
 
     def _call(self, function: Callable[[Any], Any], item: Any) -> Any:
         for left in reversed(range(ATTEMPTS)):
@@ -178,6 +160,8 @@ class _Workers:
         raise AssertionError
 
     def end(self) -> None:
+        for close in self.at_end:
+            close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         try:
             with self._lock:
@@ -212,7 +196,7 @@ class _Shared:
     def workers(self) -> _Workers:
         with self._lock:
             if self._workers is None:
-                self._workers = _Workers(_count_workers())
+                self._workers = _Workers(count_workers())
             return self._workers
 
 
@@ -220,7 +204,8 @@ _SHARED = _Shared()
 os.register_at_fork(after_in_child=_SHARED.__init__)  # type: ignore[misc]  # what it had stays its parent's
 
 
-def _count_workers() -> int:
+def count_workers() -> int:
+    """How many processes this one has work for at a time: one a CPU, shared among the ranks of a machine."""
     return max(1, min(MAX_WORKERS, usable_cpus() // local_world_size()))
 
 
@@ -233,12 +218,12 @@ def _ask(channel: Channel, function: Callable[[Any], Any], item: Any) -> Any:
     ends = accumulate(answer.sizes, initial=0)
     result = pickle.loads(answer.content, buffers=[memory[begin:end] for begin, end in pairwise(ends)])
     if answer.trace:
-        raise result from _InWorker(answer.trace)
+        raise result from InWorkerError(answer.trace)
     return result
 
 
-class _InWorker(Exception):  # noqa: N818, it only says where another one came from
-    """Where in a worker an error was raised."""
+class InWorkerError(Exception):
+    """Where in a worker an error was raised; it is another one's cause."""
 
     def __str__(self) -> str:
         return f"\n\n{self.args[0]}"
@@ -265,7 +250,7 @@ def _serve(channel: Channel) -> None:
         try:
             answer = _call(function, item, arrays)
         except Exception as error:
-            answer = _Answer(_pickled(error), [], traceback.format_exc())
+            answer = _Answer(pickled(error), [], traceback.format_exc())
         finally:
             os.close(arrays)
         channel.send(answer)
@@ -284,7 +269,8 @@ def _call(function: Callable[[Any], Any], item: Any, arrays: int) -> _Answer:
     return _Answer(content, [one.nbytes for one in apart])
 
 
-def _pickled(error: Exception) -> bytes:
+def pickled(error: Exception) -> bytes:
+    """An error as bytes, or, where it cannot be pickled, what it says."""
     try:
         content = pickle.dumps(error)
         pickle.loads(content)

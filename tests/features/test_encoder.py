@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import encode
 from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow.data import VideoDataset
@@ -25,7 +26,7 @@ def test_features_are_the_backbones_last_hidden_state(
     dataset: VideoDataset, encoder: Encoder, model: VJEPA2ForVideoClassification
 ) -> None:
     clips = [Clip(sample, View(position=0.2, crop_x=0.1)) for sample in dataset.splits["train"][:3]]
-    features = list(encoder.encode(clips))
+    features = encode(encoder, clips)
     assert len(features) == 3
     for clip, feature in zip(clips, features, strict=True):
         frames = torch.from_numpy(read_clip(clip.sample.path, num_frames=16, stride=4, position=0.2))
@@ -38,28 +39,24 @@ def test_features_are_the_backbones_last_hidden_state(
 
 def test_a_clips_features_do_not_depend_on_the_others(dataset: VideoDataset, encoder: Encoder) -> None:
     clips = [Clip(sample, CENTRED) for sample in dataset.splits["train"][:5]]
-    together = list(encoder.encode(clips))
-    backwards = list(encoder.encode(clips[::-1]))[::-1]
-    alone = [next(encoder.encode([clip])) for clip in clips]
+    together = encode(encoder, clips)
+    backwards = encode(encoder, clips[::-1])[::-1]
+    alone = [encode(encoder, [clip])[0] for clip in clips]
     for features in zip(together, backwards, alone, strict=True):
         assert torch.equal(features[0], features[1])
         assert torch.equal(features[0], features[2])
 
 
-def test_nothing_is_asked_of_the_workers_for_no_clips(encoder: Encoder) -> None:
-    assert list(encoder.encode([])) == []
-
-
 def test_bf16_features_are_bf16(dataset: VideoDataset, model: VJEPA2ForVideoClassification) -> None:
     encoder = make_encoder(model, precision="bf16")
-    (features,) = encoder.encode([Clip(dataset.splits["val"][0], CENTRED)])
+    (features,) = encode(encoder, [Clip(dataset.splits["val"][0], CENTRED)])
     assert features.dtype == torch.bfloat16
 
 
 def test_a_video_that_vanishes_later_is_named(tmp_path: Path, dataset: VideoDataset, encoder: Encoder) -> None:
     gone = replace(dataset.splits["train"][0], path=tmp_path / "gone.mp4")
     there = dataset.splits["train"][1]
-    found, fault, last = encoder.encode([Clip(sample, CENTRED) for sample in (there, gone, there)])
+    found, fault, last = encode(encoder, [Clip(sample, CENTRED) for sample in (there, gone, there)])
     assert isinstance(fault, VideoError)
     assert str(fault) == "there is no such file"
     assert torch.equal(found, last)

@@ -7,7 +7,7 @@ from subprocess import Popen
 
 import pytest
 import torch
-from helpers import environment, gpu_memory_left, gpu_memory_needed
+from helpers import encode, environment, gpu_memory_left, gpu_memory_needed
 from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow import Recipe, extract
@@ -115,9 +115,8 @@ def test_a_clips_features_do_not_depend_on_the_others(
     large: VJEPA2ForVideoClassification, preprocessing: Preprocessing, clips: list[Clip]
 ) -> None:
     encoder = make_encoder(large, preprocessing, precision="bf16")
-    together = list(encoder.encode(clips))
-    backwards = list(encoder.encode(clips[::-1]))[::-1]
-    alone = next(encoder.encode(clips[3:4]))
+    together, backwards = encode(encoder, clips), encode(encoder, clips[::-1])[::-1]
+    (alone,) = encode(encoder, clips[3:4])
     assert all(torch.equal(a, b) for a, b in zip(together, backwards, strict=True))
     assert torch.equal(alone, together[3])
 
@@ -127,10 +126,10 @@ def test_when_memory_runs_out_the_batch_is_halved(
 ) -> None:
     short = load_classifier(from_folder("short", vit_short), ["a", "b"], seed=0).to("cuda:0")
     whole = make_encoder(short, preprocessing, precision="fp32")
-    expected, enough = gpu_memory_needed(lambda: list(whole.encode(clips)))
+    expected, enough = gpu_memory_needed(lambda: encode(whole, clips))
     encoder = make_encoder(short, preprocessing, precision="fp32")
     with gpu_memory_left(0.6 * enough):
-        features = list(encoder.encode(clips))
+        features = encode(encoder, clips)
     assert encoder.batch_size < whole.batch_size
     assert len(features) == len(clips)
     assert f"Memory ran out: {encoder.batch_size} clips" in capsys.readouterr().err

@@ -163,9 +163,9 @@ def test_features_are_encoded_once_for_all_trials(
     encoded: list[int] = []
     encode = features.Encoder.encode
 
-    def count(self: features.Encoder, clips: Any, following: Any = ()) -> Any:
+    def count(self: features.Encoder, clips: Any) -> Any:
         encoded.append(len(clips))
-        return encode(self, clips, following)
+        return encode(self, clips)
 
     monkeypatch.setattr(features.Encoder, "encode", count)
     space = {**SPACE, "epochs": {"choices": [2, 3]}}

@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from vjepa_mlflow import Recipe, UserError, flavor, train, video, workers
 from vjepa_mlflow.evaluation import thumbnails
 from vjepa_mlflow.tracking import FAILURE_TAG
+from vjepa_mlflow.video import reader
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -164,7 +165,8 @@ def test_a_second_run_opens_no_video_and_is_the_same_and_a_picture_that_is_lost_
 ) -> None:
     first = train(recipe)
     with monkeypatch.context() as patch:
-        patch.delattr(workers.WorkerPool, "_submit")  # by which all videos are opened
+        patch.delattr(workers._Workers, "submit")  # by which all videos are opened
+        patch.delattr(reader, "Stream")
         second = train(recipe)
     assert without_times(second.metrics) == without_times(first.metrics)
     heads = [flavor.load_model(result.model_uri).model.classifier.weight for result in (first, second)]

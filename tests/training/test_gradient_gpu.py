@@ -1,7 +1,7 @@
 """The head's gradient at the real size on a CUDA GPU."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow import Recipe, UserError
-from vjepa_mlflow.features import Clip, LabelledFeatures
+from vjepa_mlflow.features import LabelledFeatures
 from vjepa_mlflow.model import EAGER, LEAN, TRANSFORMERS, Head, from_folder, load_classifier, matmul_precision
 from vjepa_mlflow.training import fit
 from vjepa_mlflow.training.gradient import HeadPasses, WindowGradient
@@ -48,15 +48,13 @@ def make_window(count: int, dtype: torch.dtype) -> list[LabelledFeatures]:
 class Window:
     """A set whose features are on the GPU already."""
 
-    clips: Sequence[Clip] = ()
-
     def __init__(self, kept: list[LabelledFeatures]):
         self._kept, self.labels = kept, [clip.label for clip in kept]
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def read(self, *_: object, **__: object) -> Iterator[LabelledFeatures]:
+    def read(self, *_: int, **__: int) -> Iterator[LabelledFeatures]:
         return iter(self._kept)
 
 

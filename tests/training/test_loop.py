@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification, get_scheduler
 
 from vjepa_mlflow import Recipe, UserError
-from vjepa_mlflow.features import Clip, LabelledFeatures
+from vjepa_mlflow.features import LabelledFeatures
 from vjepa_mlflow.model import TRANSFORMERS, Head, freeze_backbone
 from vjepa_mlflow.recipe import SCHEDULERS
 from vjepa_mlflow.training import (
@@ -82,23 +82,18 @@ class Training:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def clips(self, _: int) -> list[Clip]:
-        return []
-
-    def read(self, epoch: int, *, first: int = 0, **_: object) -> Iterator[LabelledFeatures]:
+    def read(self, epoch: int, *, first: int = 0) -> Iterator[LabelledFeatures]:
         return self._kept.labelled(self._kept.order(epoch)[first:])
 
 
 class Evaluation:
-    clips: Sequence[Clip] = ()
-
     def __init__(self, kept: Clips):
         self._kept, self.labels = kept, kept.labels
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def read(self, _: Sequence[Clip] = ()) -> Iterator[LabelledFeatures]:
+    def read(self) -> Iterator[LabelledFeatures]:
         return self._kept.labelled(range(len(self)))
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -5,10 +6,13 @@ import numpy as np
 import pytest
 from helpers import frame_number, write_video
 
-from vjepa_mlflow.video import VideoError, decode, read_clip
+from vjepa_mlflow.video import Sampling, VideoError, read_clip, seeking
+from vjepa_mlflow.video.decode import sample_clip
+from vjepa_mlflow.video.opening import Source
+from vjepa_mlflow.video.timeline import read_timeline
 
 
-def numbers(clip: np.ndarray) -> list[int]:
+def numbers_of(clip: np.ndarray) -> list[int]:
     return [frame_number(frame) for frame in clip]
 
 
@@ -31,7 +35,7 @@ def test_every_format_gives_the_frames_that_were_asked_for(
     clip = read_clip(path, num_frames=16, stride=4, position=0.0)
     assert clip.dtype == np.uint8
     assert clip.shape == (16, 48, 64, 3)
-    assert numbers(clip) == list(range(0, 64, 4))
+    assert numbers_of(clip) == list(range(0, 64, 4))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +51,7 @@ def test_short_videos_shrink_the_stride_then_repeat_the_last_frame(
     tmp_path: Path, frames: int, expected: list[int]
 ) -> None:
     path = write_video(tmp_path / "short.mp4", frames=frames)
-    assert numbers(read_clip(path, num_frames=16, stride=4)) == expected
+    assert numbers_of(read_clip(path, num_frames=16, stride=4)) == expected
 
 
 @pytest.mark.parametrize("position", [0.0, 0.3, 0.5, 0.77, 1.0])
@@ -57,9 +61,26 @@ def test_seeking_finds_the_same_frames_as_counting(
 ) -> None:
     path = write_video(tmp_path / name, frames=900, key_frames=50)
     sought = read_clip(path, num_frames=16, stride=4, position=position)
-    monkeypatch.setattr(decode, "SEEK_FROM", 10**9)
+    monkeypatch.setattr(seeking, "SEEK_OVER", 10**9)
     counted = read_clip(path, num_frames=16, stride=4, position=position)
-    assert numbers(sought) == numbers(counted) == list(range(numbers(counted)[0], numbers(counted)[0] + 61, 4))
+    first, *_ = numbers_of(counted)
+    assert numbers_of(sought) == numbers_of(counted) == list(range(first, first + 61, 4))
+
+
+@pytest.mark.parametrize("position", [0.0, 0.5, 1.0])
+def test_packets_that_are_no_frames_of_their_own_do_not_count(tmp_path: Path, position: float) -> None:
+    """As in broadcasts, where each of a frame's two fields may have a packet and a time."""
+    source = Source(write_video(tmp_path / "a.mp4", frames=120))
+    timeline = read_timeline(source)
+    between = np.linspace(0, timeline.num_frames - 1, 2 * timeline.num_frames - 1)
+    numbers = np.arange(timeline.num_frames)
+    of_fields = replace(
+        timeline,
+        seconds=np.interp(between, numbers, timeline.seconds),
+        stamps=np.interp(between, numbers, timeline.stamps).astype(int),
+    )
+    clip = sample_clip(source, Sampling(16, 4), position, of_fields)
+    assert numbers_of(clip.frames) == numbers_of(read_clip(source.video, num_frames=16, position=position))
 
 
 def test_content_decodes_like_the_file(tmp_path: Path) -> None:

@@ -6,13 +6,15 @@ import subprocess
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
-from helpers import draw_number, frame_number
+from helpers import allocate, draw_number, frame_number, read_clips, whole_clips
 
-from vjepa_mlflow.video import ClipReader, ClipRequest, Decoders, Limits, Sampling, VideoError, decode, read_clip
+from vjepa_mlflow.video import Decoders, Limits, Sampling, VideoError, read_clip, seeking
+from vjepa_mlflow.video.one_pass import Pass
 from vjepa_mlflow.video.opening import OpenVideo, Source
 from vjepa_mlflow.video.sampling import choose_frames
 from vjepa_mlflow.video.timeline import read_timeline
@@ -163,12 +165,22 @@ def test_a_clip_has_the_frames_that_ffmpeg_shows(name: str, kinds: Path, monkeyp
     timeline = read_timeline(Source(kinds / name))
     assert timeline.missing == 0
     assert timeline.num_frames == len(expected) or timeline.clear_from or not timeline.complete
-    for seek_from in (0, 10**9):
-        monkeypatch.setattr(decode, "SEEK_FROM", seek_from)
+    for seek_over in (0, 10**9):
+        monkeypatch.setattr(seeking, "SEEK_OVER", seek_over)
         for position in (0.0, 0.5, 0.83, 1.0):
             clip = read_clip(kinds / name, num_frames=8, stride=4, position=position)
             chosen = choose_frames(np.arange(len(expected)), Sampling(8, 4), position)
             assert [frame_number(frame) for frame in clip] == [expected[index] for index in chosen], position
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_one_pass_gives_the_clips_that_readings_of_their_own_give(name: str, kinds: Path) -> None:
+    positions = (0.9, 0.0, 0.4, 0.35, 1.0)
+    expected = [read_clip(kinds / name, num_frames=8, stride=4, position=position) for position in positions]
+    for as_planes in (False, True):
+        reader = Pass(Source(kinds / name), Sampling(8, 4), allocate, as_planes=as_planes)
+        found = whole_clips(reader.read(positions))
+        assert all(np.array_equal(found[at], clip) for at, clip in zip(positions, expected, strict=True))
 
 
 @pytest.mark.parametrize("name", ["two_streams.mp4", "two_streams.mkv"])
@@ -182,13 +194,13 @@ def test_seeking_decodes_little_more_than_the_clip(name: str, kinds: Path, monke
     decoded = []
     decode_all = OpenVideo.decode
 
-    def counted(opened: OpenVideo) -> Iterator[av.VideoFrame]:
-        for frame in decode_all(opened):
+    def counted(opened: OpenVideo, *args: Any, **kwargs: Any) -> Iterator[av.VideoFrame]:
+        for frame in decode_all(opened, *args, **kwargs):
             decoded.append(frame.pts)
             yield frame
 
     monkeypatch.setattr(OpenVideo, "decode", counted)
-    monkeypatch.setattr(decode, "SEEK_FROM", 100)
+    monkeypatch.setattr(seeking, "SEEK_OVER", 100)
     read_clip(kinds / name, num_frames=4, stride=4, position=0.95)
     assert len(decoded) <= 1 + 13 + 25 + 50  # the clip, the key frame before it, and two more where that was not found
 
@@ -197,12 +209,12 @@ def test_seeking_decodes_little_more_than_the_clip(name: str, kinds: Path, monke
 def test_training_and_a_server_read_the_same_frames(name: str, kinds: Path) -> None:
     sampling = Sampling(8, frames_per_second=7.5)
     expected = read_clip(kinds / name, num_frames=8, frames_per_second=7.5, position=0.9)
-    (trained,) = ClipReader(sampling).read([ClipRequest(kinds / name, 0.9)])
+    (trained,) = read_clips([kinds / name], sampling, 0.9)
     served = Decoders(1, sampling, Limits()).read((kinds / name).read_bytes(), 0.9)
     assert served.warning == ""
     assert np.array_equal(served.clip, expected)
     assert not isinstance(trained, VideoError)
-    assert np.array_equal(trained.numpy(), expected)
+    assert np.array_equal(trained, expected)
 
 
 @pytest.mark.parametrize("name", ["uneven.mp4", "uneven.mov", "uneven.mkv", "uneven.ts", "uneven.flv", "uneven.webm"])

@@ -1,38 +1,39 @@
-"""Clips to features: read ahead in worker processes, encoded in large batches."""
+"""Clips to features: each video read once, in worker processes, and its clips encoded in large batches."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from vjepa_mlflow.data import Sample
 from vjepa_mlflow.errors import UserError, remark
-from vjepa_mlflow.features.transfer import preprocess_beside
-from vjepa_mlflow.iteration import batches, one_ahead
-from vjepa_mlflow.model import Backbone, FrozenBackbone, is_out_of_memory, preprocess
-from vjepa_mlflow.video import ClipReader, ClipRequest, Sampling, VideoError, View
+from vjepa_mlflow.features.assembly import Assembly, Clip, FailedClip, ReadClip, Resized, resize_pictures
+from vjepa_mlflow.features.transfer import beside, from_beside, pin_for, to_device, when_computed
+from vjepa_mlflow.model import Backbone, FrozenBackbone, cut_out, is_out_of_memory
+from vjepa_mlflow.video import ClipReader, ClipsRequest, FileVersion, Sampling, VideoError
+from vjepa_mlflow.video.one_pass import Part, Pictures
 
 BATCH_SIZE = 16
 """Clips encoded at once on a GPU, halved whenever its memory runs out. An H200 gains nothing from more."""
 
-
-class Clip(NamedTuple):
-    """One view of one sample, whose features are wanted."""
-
-    sample: Sample
-    view: View
+BATCHES_AHEAD = 2
+"""That a GPU is given before it has done the first of them: with more, pixels would take its memory."""
 
 
-class ReadClip(NamedTuple):
-    """A clip's uint8 frames, of shape (frames, height, width, 3), and the view to take of them."""
+MOST_GPU_READERS, FREE_FOR_A_GPU_READER = 12, 4 << 30
+"""Processes that use the GPU's decoder, and bytes of its memory that are to be free for each, which takes 0.6 GiB."""
 
-    frames: Tensor
-    view: View
+
+class Encoded(NamedTuple):
+    """A clip's features, of shape (tokens, hidden size), on the model's device, or what is wrong with its video."""
+
+    clip: Clip
+    features: Tensor | VideoError
 
 
 class Encoder:
@@ -51,6 +52,7 @@ class Encoder:
     Attributes:
         device: where the features are.
         batch_size: clips encoded at once.
+        reader: of the clips.
     """
 
     def __init__(
@@ -59,49 +61,36 @@ class Encoder:
         self.device = backbone.device
         self.batch_size = BATCH_SIZE if self.device.type == "cuda" else 1
         self._frozen, self._form, self._precision = backbone, form, precision
-        self._reader = ClipReader(sampling, notes=notes, pin_memory=self.device.type == "cuda")
+        self.reader = _reader(sampling, notes, self.device)
 
-    def encode(self, clips: Sequence[Clip], following: Iterable[Clip] = ()) -> Iterator[Tensor | VideoError]:
-        """Yields the features of each clip in turn, of shape (tokens, hidden size), on the model's device.
-
-        In place of those of a video that cannot be decoded any more, or has changed, it yields what is wrong with it.
-
-        Args:
-            clips: whose features are wanted.
-            following: what is likely to be encoded next; its reading begins when the last of these is on its way.
-
-        Raises:
-            UserError: not even one clip fits the memory.
-        """
-        if not clips:
-            return
-        self._reader.begin(map(_request, clips))
-        self._prepare()  # while the first videos are read
-        # While the consumer works with one batch's features, the GPU is already at the next.
-        encoded = (self._encode_batch(batch) for batch in batches(self._read(clips, following), self.batch_size))
-        yield from chain.from_iterable(one_ahead(encoded))
+    def encode(self, clips: Sequence[Clip]) -> "Encoding":
+        """Begins to read clips, all of a video together, in the order in which the first of each is there."""
+        return Encoding(self, clips)
 
     @cached_property
     def _backbone(self) -> Backbone:
         return self._frozen.load(precision=self._precision, form=self._form)
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Does beforehand what the first batch would have to wait for."""
         with suppress(torch.OutOfMemoryError):  # then the first batch will run out of memory too, and be halved
             self._backbone.prepare(clips=self.batch_size)
 
-    def _read(self, clips: Sequence[Clip], following: Iterable[Clip]) -> Iterator[ReadClip | VideoError]:
-        results = self._reader.read(map(_request, clips), map(_request, following))
-        for clip, frames in zip(clips, results, strict=True):
-            yield frames if isinstance(frames, VideoError) else ReadClip(frames, clip.view)
+    def resize(self, pictures: Pictures, values: Tensor) -> Resized:
+        """Resizes frames on the device; see `resize_pictures`."""
+        with beside(self.device):
+            return resize_pictures(self._frozen.preprocessing, pictures, values)
 
-    def _encode_batch(self, batch: Sequence[ReadClip | VideoError]) -> list[Tensor | VideoError]:
-        """The features of clips that have been read, each of shape (tokens, hidden size), or what is wrong with it."""
+    def encode_batch(self, clips: Sequence[ReadClip]) -> list[Encoded]:
+        """The features of clips that have been read.
+
+        Raises:
+            UserError: not even one clip fits the memory.
+        """
         features: list[Tensor] = []
-        remaining = [clip for clip in batch if isinstance(clip, ReadClip)]
-        while remaining:
+        while len(features) < len(clips):
             try:
-                features += self._encode(remaining[: self.batch_size])
-                remaining = remaining[self.batch_size :]
+                features += self._encode(clips[len(features) :][: self.batch_size])
                 continue
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -114,21 +103,135 @@ class Encoder:
             self.batch_size //= 2
             torch.cuda.empty_cache()
             remark(f"Memory ran out: {self.batch_size} clips are encoded at once from here on")
-        found = iter(features)
-        return [next(found) if isinstance(clip, ReadClip) else clip for clip in batch]
+        return [Encoded(read.clip, found) for read, found in zip(clips, features, strict=True)]
 
     def _encode(self, clips: Sequence[ReadClip]) -> Tensor:
-        pixels = self._preprocess(clips)
-        missing = self.batch_size - len(clips)
-        padded = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1, -1)]) if missing else pixels
-        return self._backbone(padded)[: len(clips)]
+        with beside(self.device):
+            frames, views = [read.frames for read in clips], [read.clip.view for read in clips]
+            pixels = cut_out(self._frozen.preprocessing, frames, views=views)
+            missing = self.batch_size - len(clips)
+            if missing:
+                pixels = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1, -1)])
+        return self._backbone(from_beside(pixels))[: len(clips)]
 
-    def _preprocess(self, clips: Sequence[ReadClip]) -> Tensor:
-        frames, views = [clip.frames for clip in clips], [clip.view for clip in clips]
-        return preprocess_beside(
-            lambda: preprocess(self._frozen.preprocessing, frames, views=views, device=self.device), self.device
+
+def _reader(sampling: Sampling, notes: Path | None, device: torch.device) -> ClipReader:
+    if device.type == "cpu":
+        return ClipReader(sampling, notes)
+    free, _ = torch.cuda.mem_get_info(device)
+    count = min(MOST_GPU_READERS, free // FREE_FOR_A_GPU_READER)
+    return ClipReader(sampling, notes, as_planes=True, gpu=device.index or 0, gpu_readers=count)
+
+
+class Encoding:
+    """Clips on their way to features. Reading goes on in other processes while nobody takes any.
+
+    Args:
+        encoder: what encodes.
+        clips: whose features are wanted.
+    """
+
+    def __init__(self, encoder: Encoder, clips: Sequence[Clip]):
+        self._encoder = encoder
+        self._assemblies = _by_video(clips)
+        self._read: deque[ReadClip] = deque()
+        self._computed: deque[torch.cuda.Event | None] = deque()
+        self._is_prepared = False
+        self._stream = encoder.reader.read(
+            list(self._assemblies), finish=self._finish, size=_size, pin=pin_for(encoder.device)
         )
 
+    def take(self, *, wait: bool = True) -> list[Encoded]:
+        """The features of some more clips, in any order, or what is wrong with one; nothing once all were taken.
 
-def _request(clip: Clip) -> ClipRequest:
-    return ClipRequest(clip.sample.path, clip.view.position, clip.sample.version, clip.sample.digest)
+        Args:
+            wait: until there are some. If not, nothing is returned where too little has been read for a batch.
+
+        Raises:
+            UserError: not even one clip fits the memory; or workers died.
+        """
+        self._prepare()
+        while len(self._read) < self._encoder.batch_size:
+            found = self._stream.take(wait=wait)
+            if found is None:
+                if not self._stream.is_done:
+                    return []
+                self._stream.close()
+                break
+            failed = self._take_in(*found)
+            if failed:
+                return failed
+        batch = [self._read.popleft() for _ in range(min(len(self._read), self._encoder.batch_size))]
+        return self._encode(batch) if batch else []
+
+    def __iter__(self) -> Iterator[Encoded]:
+        while not self.is_done:
+            yield from self.take()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything was taken."""
+        return self._stream.is_done and not self._read
+
+    def close(self) -> None:
+        """Stops reading."""
+        self._stream.close()
+
+    def _prepare(self) -> None:
+        if not self._is_prepared:  # while the first videos are read
+            self._encoder.prepare()
+            self._is_prepared = True
+
+    def _take_in(self, request: ClipsRequest, part: Part | Resized, values: Tensor | None) -> list[Encoded]:
+        if isinstance(part, Pictures):
+            assert values is not None
+            part = self._encoder.resize(part, values)
+        with beside(self._encoder.device):
+            clips = list(self._assemblies[request].take(part))
+        self._read.extend(clip for clip in clips if isinstance(clip, ReadClip))
+        return [Encoded(clip.clip, clip.error) for clip in clips if isinstance(clip, FailedClip)]
+
+    def _encode(self, batch: Sequence[ReadClip]) -> list[Encoded]:
+        if len(self._computed) == BATCHES_AHEAD and (computed := self._computed.popleft()) is not None:
+            computed.synchronize()
+        encoded = self._encoder.encode_batch(batch)
+        self._computed.append(when_computed(self._encoder.device))
+        return encoded
+
+    def _finish(self, request: ClipsRequest, part: Part) -> "_Finished":
+        """In a thread: what is done with frames before they are waited for, so that their memory is free again."""
+        if not isinstance(part, Pictures):
+            return _Finished(request, part, None)
+        values, small = torch.from_numpy(part.values), part._replace(values=_NOTHING)
+        if self._encoder.device.type == "cpu":
+            return _Finished(request, self._encoder.resize(small, values), None)
+        return _Finished(request, small, to_device(values, self._encoder.device))
+
+
+class _Finished(NamedTuple):
+    """A part of a video, with the values of its frames where they are to be resized on a GPU."""
+
+    request: ClipsRequest
+    part: Part | Resized
+    values: Tensor | None
+
+
+_NOTHING = np.empty(0, np.uint8)
+
+
+def _size(finished: _Finished) -> int:
+    if finished.values is not None:
+        return finished.values.nbytes
+    return finished.part.frames.nbytes if isinstance(finished.part, Resized) else 0
+
+
+def _by_video(clips: Sequence[Clip]) -> dict[ClipsRequest, Assembly]:
+    """What is to be read of each file, and the clips that it is for."""
+    of_videos: dict[tuple[Path, FileVersion | None, str], list[Clip]] = {}
+    for clip in clips:
+        sample = clip.sample
+        of_videos.setdefault((sample.path, sample.version, sample.digest), []).append(clip)
+    return {
+        ClipsRequest(path, tuple({clip.view.position: None for clip in wanted}), version, digest): Assembly(wanted)
+        for (path, version, digest), wanted in of_videos.items()
+    }

@@ -21,18 +21,29 @@ class FeatureMemory:
         # A copy: a part of a batch would keep the whole batch.
         self._kept[name] = features.to(self._device, copy=True)
 
+    def drop(self, name: str) -> bool:
+        """Lets features go. Returns whether there were any."""
+        return self._kept.pop(name, None) is not None
+
     def finish(self) -> None:
         """Nothing is on its way: `write` is done when it returns."""
 
 
 class Budget:
-    """Bytes that may be used, and are not given back."""
+    """Bytes that may be used.
+
+    Attributes:
+        left: how many are not.
+    """
 
     def __init__(self, size: int):
-        self._left = size
+        self.left = size
 
     def take(self, wanted: int) -> bool:
         """Whether so many bytes were left, which are used then."""
-        granted = wanted <= self._left
-        self._left -= wanted if granted else 0
+        granted = wanted <= self.left
+        self.left -= wanted if granted else 0
         return granted
+
+    def give_back(self, used: int) -> None:
+        self.left += used

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vjepa_mlflow.digest import sha256_of_text
 
 if TYPE_CHECKING:
-    from vjepa_mlflow.features.encoder import Clip
+    from vjepa_mlflow.features.assembly import Clip
 
 FORMAT_VERSION = 3
 """Of stored features. It changes with the code that samples, crops or encodes, if that changes their values."""

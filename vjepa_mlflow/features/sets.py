@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vjepa_mlflow.data import Sample, VideoDataset, label_ids
 from vjepa_mlflow.digest import sha256_of_text
-from vjepa_mlflow.features.encoder import Clip
+from vjepa_mlflow.features.assembly import Clip
 from vjepa_mlflow.features.source import FeatureSource
 from vjepa_mlflow.model import CENTRED
 from vjepa_mlflow.recipe import Recipe
@@ -89,17 +89,15 @@ class TrainingSet:
         source: of the features.
         dataset: whose training videos.
         recipe: `seed`, `views` and `horizontal_flip` are used.
-        again: whether more than one run goes through the same epochs in this process.
     """
 
-    def __init__(self, source: FeatureSource, dataset: VideoDataset, recipe: Recipe, *, again: bool = False):
+    def __init__(self, source: FeatureSource, dataset: VideoDataset, recipe: Recipe):
         self._source = source
         self._samples = dataset.splits["train"]
         self._order = functools.lru_cache(maxsize=2)(  # an epoch is asked for its clips and its labels
             lambda epoch: training_order(self._samples, recipe, epoch, order=dataset.order)
         )
         self._recipe = recipe
-        self._again = again or recipe.views > 0
         self.labels = dataset.label_ids("train")
 
     def __len__(self) -> int:
@@ -110,12 +108,9 @@ class TrainingSet:
         samples = [self._samples[index] for index in self._order(epoch)]
         return training_clips(samples, self._recipe, epoch)
 
-    def read(self, epoch: int, *, first: int = 0, following: Sequence[Clip] = ()) -> Iterator[LabelledFeatures]:
-        """Yields the features of an epoch, counted from 1, from its clip of that index on, but for videos left out.
-
-        See `FeatureSource.read` for what follows.
-        """
-        features = self._source.read(self.clips(epoch)[first:], again=self._again, following=following)
+    def read(self, epoch: int, *, first: int = 0) -> Iterator[LabelledFeatures]:
+        """Yields the features of an epoch, counted from 1, from its clip of that index on, but for videos left out."""
+        features = self._source.read(self.clips(epoch)[first:])
         labels = [self.labels[index] for index in self._order(epoch)[first:]]
         return (
             LabelledFeatures(found, label) for found, label in zip(features, labels, strict=True) if found is not None
@@ -130,7 +125,6 @@ class EvaluationSet:
         samples: the videos.
         labels: the classes, in the order of the model's outputs.
         num_clips: clips of each video, see `evaluation_clips`.
-        again: whether the set is read more than once.
 
     Attributes:
         clips: of the videos.
@@ -138,33 +132,24 @@ class EvaluationSet:
         given: the clips that the last reading gave: not those of videos that were left out.
     """
 
-    def __init__(
-        self,
-        source: FeatureSource,
-        samples: Sequence[Sample],
-        labels: Sequence[str],
-        *,
-        num_clips: int = 1,
-        again: bool = False,
-    ):
+    def __init__(self, source: FeatureSource, samples: Sequence[Sample], labels: Sequence[str], *, num_clips: int = 1):
         self._source = source
-        self._again = again
         self.clips = evaluation_clips(samples, num_clips=num_clips)
         self.labels = label_ids([clip.sample for clip in self.clips], labels)
         self.given: list[Clip] = []
 
     @classmethod
     def of_split(cls, source: FeatureSource, dataset: VideoDataset, split: str) -> "EvaluationSet":
-        """The centred clips of the validation set, which is read after every epoch, or of the test set."""
-        return cls(source, dataset.splits[split], dataset.labels, again=split == "val")
+        """The centred clips of a split."""
+        return cls(source, dataset.splits[split], dataset.labels)
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def read(self, following: Sequence[Clip] = ()) -> Iterator[LabelledFeatures]:
-        """Yields the features of all videos but those left out; see `FeatureSource.read` for what follows."""
+    def read(self) -> Iterator[LabelledFeatures]:
+        """Yields the features of all videos but those left out."""
         self.given = []
-        features = self._source.read(self.clips, again=self._again, following=following)
+        features = self._source.read(self.clips)
         for clip, found, label in zip(self.clips, features, self.labels, strict=True):
             if found is not None:
                 self.given.append(clip)

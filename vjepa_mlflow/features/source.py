@@ -1,49 +1,45 @@
 """Where features come from: memory, the store, or else the encoder."""
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
 
-import psutil
-import torch
 from torch import Tensor
 
 from vjepa_mlflow.data import Sample
-from vjepa_mlflow.errors import UserError, expected, remark
-from vjepa_mlflow.features.contents import free_space, store_folder
-from vjepa_mlflow.features.encoder import Clip, Encoder
+from vjepa_mlflow.errors import UserError, remark
+from vjepa_mlflow.features.assembly import Clip
+from vjepa_mlflow.features.encoder import Encoder, Encoding
 from vjepa_mlflow.features.forms import feature_space
-from vjepa_mlflow.features.memory import Budget, FeatureMemory
-from vjepa_mlflow.features.store import FeatureStore
-from vjepa_mlflow.features.transfer import to_device
-from vjepa_mlflow.iteration import map_ahead
-from vjepa_mlflow.model import FrozenBackbone
+from vjepa_mlflow.features.readings import Readings
+from vjepa_mlflow.features.shelves import Shelves
+from vjepa_mlflow.model import ClipShape, FrozenBackbone, features_dtype
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.video import VideoError, video_notes
 
-SHARE = 0.5
-"""Of the memory or the disk that is free at the start: what features may take where no budget is given."""
+LEAST_BATCHES = 2
+"""Of clips that are encoded together, however little room there is for their features."""
 
 
 class FeatureSource:
     """The features of any clips, each encoded once as far as the recipe's cache goes.
 
-    Near, in the memory of the model's device, are features that are read again in this process. Far, in the store or
-    in the host's memory, is what the near memory has no room for, and with `cache=disk` everything, for other runs.
+    What is missing is encoded ahead of who reads it, and all clips of a video together: of those that are expected to
+    be read next as many as there is room for, while the ones before are read.
 
     Args:
         backbone: what encodes.
         recipe: `precision`, `stride`, `frames_per_second`, `bad_videos`, `cache` and `cache_budget` are used.
         form: in which the backbone encodes, see `choose_form`.
+        again: whether clips are read again and again, by several trainings. If not, the memory lets go of what is
+            expected to be read no more.
 
     Attributes:
         encoder: what encodes.
+        shelves: where features are kept.
         encoded: how many clips had to be encoded.
-        full: whether some features were not kept for want of room, or of the right to write to the store.
         left_out: the videos that went bad after the check, by name, and what is wrong with them (`bad_videos=skip`).
     """
 
-    def __init__(self, backbone: FrozenBackbone, recipe: Recipe, *, form: str):
-        self._device = backbone.device
+    def __init__(self, backbone: FrozenBackbone, recipe: Recipe, *, form: str, again: bool = False):
         self.encoder = Encoder(
             backbone,
             form=form,
@@ -52,119 +48,147 @@ class FeatureSource:
             notes=video_notes(recipe.cache),
         )
         self._space = feature_space(backbone, recipe, form)
-        host, budget = torch.device("cpu"), int(recipe.cache_budget * 2**30)
-        self._near = FeatureMemory(self._device)
-        self._far: FeatureStore | FeatureMemory = FeatureMemory(host)
-        self._far_budget = Budget(0)
-        if recipe.cache == "disk":
-            self._far = FeatureStore(self._space)
-            self._far_budget = Budget(budget or int(SHARE * free_space(store_folder())))
-        elif recipe.cache == "memory" and self._device != host:
-            self._far_budget = Budget(budget or int(SHARE * _free_memory(host)))
-        is_near = recipe.cache == "memory" and self._device == host  # so that a budget for the host is for near
-        self._near_size = 0 if recipe.cache == "off" else budget if is_near and budget else None
-        self.encoded = 0
-        self.full = False
-        self.left_out: dict[str, str] = {}
+        size = ClipShape.of(backbone.architecture).values * features_dtype(recipe.precision).itemsize
+        self.shelves = Shelves(self._space, recipe, backbone.device, size=size)
+        self._again = again and recipe.cache != "off"
         self._skips = recipe.bad_videos == "skip"
-        self._tells = recipe.cache != "off"
-        self._lost: set[str] = set()  # what is there and cannot be read, nor perhaps deleted
+        self.encoded = 0
+        self.left_out: dict[str, str] = {}
+        self._readings = Readings()
+        self._encoding: Encoding | None = None
+        self._coming: set[Clip] = set()  # what that will bring
+        self._is_behind = False  # whether there may be more to encode, once there is room
+        self._least_room = 0  # for clips, from which on it is worth looking
 
-    @cached_property
-    def _near_budget(self) -> Budget:
-        """Made when first something is to be kept: by then what encodes has taken its memory."""
-        size = self._near_size
-        return Budget(int(SHARE * _free_memory(self._device)) if size is None else size)
+    def missing(self, clips: Iterable[Clip]) -> list[Clip]:
+        """The clips whose features would have to be encoded, each once."""
+        return [clip for clip in dict.fromkeys(clips) if self._is_missing(clip)]
 
-    def missing(self, clips: Sequence[Clip]) -> list[Clip]:
-        """The clips whose features would have to be encoded."""
-        return [clip for clip in clips if self._place(self._space.entry(clip)) == "encoder"]
+    def affordable(self, clips: Iterable[Clip]) -> list[Clip]:
+        """Of some clips those that are missing, as many as there is room for; it is told where that is not all."""
+        missing, room = self.missing(clips), self.shelves.room(wanted=self._again)
+        if len(missing) > room:
+            self.shelves.tell_full()
+        return missing[:room]
 
-    def read(self, clips: Sequence[Clip], *, again: bool, following: Sequence[Clip] = ()) -> Iterator[Tensor | None]:
+    def expect(self, readings: Iterable[Sequence[Clip]], *, sure: int | None = None) -> list[Clip]:
+        """Says which readings there will be, in their order; see `Readings.expect`.
+
+        Returns:
+            What of it is to be encoded first: what is missing, will surely be read, and finds room.
+        """
+        self._readings.expect(readings, sure=sure)
+        return self._next_clips()
+
+    def encode(self, clips: Sequence[Clip]) -> Iterator[Clip]:
+        """Encodes clips, and keeps their features as far as there is room; yields each that is done.
+
+        Raises:
+            UserError: as `read` says.
+        """
+        self._begin(clips)
+        while self._coming:
+            yield from self._advance()
+
+    def read(self, clips: Sequence[Clip]) -> Iterator[Tensor | None]:
         """Yields the features of each clip in turn, of shape (tokens, hidden size), on the model's device.
 
         It yields None in place of those of a video that is left out.
 
         Args:
-            clips: whose features are wanted.
-            again: whether they will be read again in this process.
-            following: the clips that will be wanted next. While the last of these are encoded, the videos of those
-                are read already, as far as they need encoding.
+            clips: whose features are wanted. Where this reading was not expected, it is from now on.
 
         Raises:
             UserError: a video cannot be decoded any more, or has changed, and is not to be left out; or the store's
                 disk is full.
         """
-        done = 0
-        while done < len(clips):
-            for features in self._read_until_lost(clips[done:], again, following):
-                yield features
-                done += 1
+        for clip in self._readings.begin(clips):
+            self._let_go(clip)
+        self._is_behind |= self._readings.were_unsure
+        names = [self._space.entry(clip) for clip in clips]
+        far = [self.shelves.near(name) is None and self.shelves.is_far(name) for name in names]
+        fetched = self.shelves.fetch([name for name, is_far in zip(names, far, strict=True) if is_far])
+        for clip, name, is_far in zip(clips, names, far, strict=True):
+            self._encode_ahead()
+            features = next(fetched) if is_far else self.shelves.near(name)
+            if features is None:
+                features = self._wait_for(clip, name)
+            self._readings.read_one()
+            if features is not None and is_far:
+                self.shelves.put(name, features, wanted=self._want(clip), new=False)
+            yield None if clip.sample.name in self.left_out else features
+            self._let_go(clip)
 
     def finish(self) -> None:
-        """Waits until what was read is kept.
+        """Encodes nothing ahead any more, and waits until what was encoded is kept.
 
         Raises:
             UserError: the store's disk is full.
         """
-        self._far.finish()
-        self._tell_denied()
+        self._begin([])
+        self.shelves.finish()
 
-    def check_kept(self) -> None:
-        """Refuses a store that this user may not write to, for work that is done for it alone.
+    def _is_missing(self, clip: Clip) -> bool:
+        return not self.shelves.has(self._space.entry(clip))
 
-        Raises:
-            UserError: something could not be kept there.
-        """
-        if (denial := self._denial) is not None:
-            raise UserError(
-                f"feature store {store_folder()}: cannot be written ({denial.strerror}): expected "
-                f"{expected(denial)}; VJEPA_MLFLOW_CACHE names another folder"
-            )
+    def _want(self, clip: Clip) -> bool:
+        return self._again or self._readings.want(clip)
 
-    @property
-    def _denial(self) -> OSError | None:
-        return self._far.denial if isinstance(self._far, FeatureStore) else None
+    def _let_go(self, clip: Clip) -> None:
+        if not self._readings.want(clip):
+            self.shelves.drop(self._space.entry(clip), keeps_near=self._again)
 
-    def _tell_denied(self) -> None:
-        if (denial := self._denial) is not None and not self.full:
-            remark(
-                f"feature store {store_folder()}: cannot be written ({denial.strerror}): what is not there is encoded "
-                f"again by each run; VJEPA_MLFLOW_CACHE names another folder"
-            )
-            self.full = True
+    def _wait_for(self, clip: Clip, name: str) -> Tensor | None:
+        """Features that were missing when the reading began; None for those of a video that is left out."""
+        while clip.sample.name not in self.left_out:
+            if (features := self.shelves.near(name)) is not None:
+                return features
+            if clip in self._coming:
+                self._advance()
+            elif not self.shelves.is_far(name):
+                self._begin(self._next_clips(at_least=LEAST_BATCHES * self.encoder.batch_size))
+            elif (features := next(self.shelves.fetch([name]))) is not None:
+                return features
+        return None
 
-    def _read_until_lost(
-        self, clips: Sequence[Clip], again: bool, following: Sequence[Clip]
-    ) -> Iterator[Tensor | None]:
-        """Like `read`, but ends where kept features turn out to be damaged, or to have been deleted meanwhile."""
-        names = [self._space.entry(clip) for clip in clips]
-        places = [
-            "nowhere" if clip.sample.name in self.left_out else self._place(name)
-            for clip, name in zip(clips, names, strict=True)
-        ]
-        wanted = list(zip(clips, names, places, strict=True))
-        origins: dict[str, Iterator[Tensor | VideoError | None]] = {
-            "near": (self._near.read(name) for _, name, place in wanted if place == "near"),
-            "far": map_ahead(self._load, [name for _, name, place in wanted if place == "far"]),
-            "encoder": self.encoder.encode(
-                [clip for clip, _, place in wanted if place == "encoder"], self._missing_later(clips, following)
-            ),
-        }
-        for clip, name, place in wanted:
-            if place == "nowhere":
-                yield None
-                continue
-            features = next(origins[place])
-            if features is None:
-                self._lost.add(name)
-                return
+    def _encode_ahead(self) -> None:
+        """Encodes what has been read of the next clips, or has some read, where not all could be encoded first."""
+        if self._encoding is not None:
+            self._advance(wait=False)
+        elif self._is_behind and self.shelves.room(wanted=True) >= self._least_room:
+            self._is_behind = False  # as far as it was looked at
+            self._begin(self._next_clips())
+
+    def _next_clips(self, *, at_least: int = 0) -> list[Clip]:
+        """Of the clips that are expected next those that are missing, as many as there is room for."""
+        missing = self.missing(clip for clip in self._readings.upcoming() if clip.sample.name not in self.left_out)
+        room = max(at_least, self.shelves.room(wanted=True))
+        window = missing[:room]
+        self._is_behind = len(missing) > room
+        self._least_room = max(LEAST_BATCHES * self.encoder.batch_size, len(window) // 2)
+        return window
+
+    def _begin(self, clips: Sequence[Clip]) -> None:
+        """Begins to encode clips, in place of those that are still on their way."""
+        if self._encoding is not None:
+            self._encoding.close()
+        self._encoding = self.encoder.encode(clips) if clips else None
+        self._coming = set(clips)
+
+    def _advance(self, *, wait: bool = True) -> list[Clip]:
+        """Takes features that have been encoded, and keeps them. Returns whose they are."""
+        assert self._encoding is not None
+        encoded = self._encoding.take(wait=wait)
+        for clip, features in encoded:
+            self._coming.discard(clip)
             if isinstance(features, VideoError):
                 self._leave_out(clip.sample, features)
-                yield None
-                continue
-            self._keep(name, features, again=again, new=place == "encoder")
-            yield features
+            else:
+                self.encoded += 1
+                self.shelves.put(self._space.entry(clip), features, wanted=self._want(clip), new=True)
+        if self._encoding.is_done:
+            self._begin([])
+        return [clip for clip, _ in encoded]
 
     def _leave_out(self, sample: Sample, fault: VideoError) -> None:
         if not self._skips:
@@ -174,41 +198,3 @@ class FeatureSource:
         if sample.name not in self.left_out:
             remark(f"{sample.path}: {fault}: left out from here on (bad_videos=skip)")
             self.left_out[sample.name] = str(fault)
-
-    def _missing_later(self, clips: Sequence[Clip], following: Sequence[Clip]) -> Iterator[Clip]:
-        """Of what follows after these clips, what is neither kept nor will be by then."""
-        known = set(clips)
-        for clip in following:
-            if clip not in known and self._place(self._space.entry(clip)) == "encoder":
-                yield clip
-
-    def _place(self, name: str) -> str:
-        if name in self._near:
-            return "near"
-        return "far" if name in self._far and name not in self._lost else "encoder"
-
-    def _load(self, name: str) -> Tensor | None:
-        features = self._far.read(name)
-        return None if features is None else to_device(features, self._device)
-
-    def _keep(self, name: str, features: Tensor, *, again: bool, new: bool) -> None:
-        if again and name not in self._near and self._near_budget.take(features.nbytes):
-            self._near.write(name, features)
-        self.encoded += new
-        lasts = isinstance(self._far, FeatureStore)
-        if new and (lasts or (again and name not in self._near)):
-            if self._far_budget.take(features.nbytes):
-                self._far.write(name, features)
-                self._lost.discard(name)
-                self._tell_denied()
-            else:
-                self._tell_full()
-
-    def _tell_full(self) -> None:
-        if self._tells and not self.full:
-            remark("The cache is full: further clips are encoded whenever they are needed (see cache_budget)")
-        self.full = True
-
-
-def _free_memory(device: torch.device) -> int:
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available

@@ -108,7 +108,7 @@ class FeatureStore:
             UserError: earlier features could not be written: the disk is full.
         """
         self._wait_for_writes(left=WAITING_WRITES - 1)
-        self._writes[name] = self._pool.submit(self._write, name, features, when_computed(features))
+        self._writes[name] = self._pool.submit(self._write, name, features, when_computed(features.device))
 
     def finish(self) -> None:
         """Waits until everything is written. Raises what `write` raises."""

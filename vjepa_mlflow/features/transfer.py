@@ -1,10 +1,14 @@
 """Work and copies on the GPU beside its main work. On the CPU there is nothing to it."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from vjepa_mlflow.streams import Pin, no_pin
 
 
 @functools.cache
@@ -12,21 +16,28 @@ def _side_stream(device: torch.device, purpose: str) -> torch.cuda.Stream:  # no
     return torch.cuda.Stream(device, priority=-1)
 
 
-def preprocess_beside(make: Callable[[], Tensor], device: torch.device) -> Tensor:
-    """Makes a tensor on a stream of its own, so that frames are copied and resized while the encoder works."""
+@contextmanager
+def beside(device: torch.device) -> Iterator[None]:
+    """What a block computes for preprocessing, it computes on a stream of its own, while the encoder works."""
     if device.type == "cpu":
-        return make()
-    main, side = torch.cuda.current_stream(device), _side_stream(device, "preprocessing")
-    with torch.cuda.stream(side):
-        made = make()
-    main.wait_stream(side)
-    made.record_stream(main)
+        yield
+        return
+    with torch.cuda.stream(_side_stream(device, "preprocessing")):
+        yield
+
+
+def from_beside(made: Tensor) -> Tensor:
+    """What was computed `beside`, for use on the main stream, which waits for it."""
+    if made.device.type != "cpu":
+        main = torch.cuda.current_stream(made.device)
+        main.wait_stream(_side_stream(made.device, "preprocessing"))
+        made.record_stream(main)
     return made
 
 
-def when_computed(features: Tensor) -> torch.cuda.Event | None:
-    """Marks the moment at which the work queued so far, and with it these features, is done."""
-    if features.device.type == "cpu":
+def when_computed(device: torch.device) -> torch.cuda.Event | None:
+    """Marks the moment at which the work queued so far is done."""
+    if device.type == "cpu":
         return None
     event = torch.cuda.Event()
     event.record()
@@ -48,15 +59,33 @@ def to_host(features: Tensor, computed: torch.cuda.Event | None) -> Tensor:
     return copy
 
 
-def to_device(features: Tensor, device: torch.device) -> Tensor:
+def pin_for(device: torch.device) -> Pin:
+    """What makes memory of other processes such that a GPU copies from it without help, where that can be done."""
+    if device.type == "cpu":
+        return no_pin
+
+    def pin(memory: memoryview) -> Callable[[], None]:
+        address, runtime = np.frombuffer(memory, np.uint8).ctypes.data, torch.cuda.cudart()
+        with torch.cuda.device(device):
+            if int(runtime.cudaHostRegister(address, len(memory), 0)):
+                with suppress(RuntimeError):  # which is that error, or else another one would be taken for it
+                    torch.zeros(1, device=device)
+                return lambda: None
+        return lambda: runtime.cudaHostUnregister(address)
+
+    return pin
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
     """A copy in the device's memory. Blocks the calling thread, which should not be the one that feeds the GPU."""
     if device.type == "cpu":
-        return features
+        return values
     with torch.cuda.stream(_side_stream(device, "copying")):
-        copy = features.pin_memory().to(device, non_blocking=True)
+        copy = (values if values.is_pinned() else values.pin_memory()).to(device, non_blocking=True)
         done = torch.cuda.Event()
         done.record()
     done.synchronize()
-    # It was allocated for the copying stream, and is used by another.
+    # It was allocated for the copying stream, and is used by others.
     copy.record_stream(torch.cuda.default_stream(device))
+    copy.record_stream(_side_stream(device, "preprocessing"))
     return copy

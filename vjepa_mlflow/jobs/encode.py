@@ -9,13 +9,12 @@ from vjepa_mlflow import features
 from vjepa_mlflow.iteration import progress
 
 
-def encode(source: features.FeatureSource, clips: Sequence[features.Clip], *, again: bool) -> list[float]:
-    """Encodes clips and keeps their features, until there is no room; `source.finish` waits until they are kept.
+def encode(source: features.FeatureSource, clips: Sequence[features.Clip]) -> list[float]:
+    """Encodes clips and keeps their features; `source.finish` waits until they are kept.
 
     Args:
         source: what encodes and keeps.
-        clips: not in the source yet.
-        again: whether they will be read again in this process.
+        clips: not in the source yet, and no more than it has room for.
 
     Returns:
         When each clip's features were there, in seconds of `time.perf_counter`.
@@ -24,8 +23,8 @@ def encode(source: features.FeatureSource, clips: Sequence[features.Clip], *, ag
         UserError: a video cannot be decoded any more, or the disk is full.
     """
     times: list[float] = []
-    for _ in progress(source.read(clips, again=again), total=len(clips), description="Encoding", unit="clip"):
-        if source.full:
+    for _ in progress(source.encode(clips), total=len(clips), description="Encoding", unit="clip"):
+        if source.shelves.denial:
             break
         times.append(time.perf_counter())
     return times

@@ -49,11 +49,11 @@ def extract(recipe: Recipe) -> ExtractionResult:
         clips = list(share.of(wanted))
         missing = source.missing(clips)
         try:
-            times = encode(source, missing, again=False)
+            times = encode(source, source.affordable(missing))
             source.finish()
         except KeyboardInterrupt as interrupt:
             raise KeyboardInterrupt("interrupted: what was encoded is kept; the same command goes on") from interrupt
-        source.check_kept()
+        source.shelves.check_kept()
     return ExtractionResult(
         clips=len(clips),
         present=len(clips) - len(missing),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import harmonic_mean
 from typing import NamedTuple
 
 from vjepa_mlflow import data, model
@@ -30,7 +29,12 @@ def clip_count(dataset: data.VideoDataset, recipe: Recipe) -> int:
 
 
 def note_pace(
-    recipe: Recipe, dataset: data.VideoDataset, *, encoded: int, epochs: Sequence[Mapping[str, float]]
+    recipe: Recipe,
+    dataset: data.VideoDataset,
+    *,
+    encoded: int,
+    seconds: float,
+    epochs: Sequence[Mapping[str, float]],
 ) -> None:
     """Notes the clips a second of a training, if it surely had to encode nearly all that it was trained on.
 
@@ -38,13 +42,14 @@ def note_pace(
         recipe: of the training.
         dataset: that it was trained on.
         encoded: clips that it had to encode, some of which it may have validated on.
+        seconds: that it encoded before the first epoch.
         epochs: the metrics of every epoch.
     """
     trained = recipe.distinct_views * len(dataset.splits["train"])
     if recipe.cache == "disk" and encoded - len(dataset.splits["val"]) >= max(ENOUGH, 0.9 * trained):
-        # Of all epochs that encoded: the first one alone has all that starting takes.
-        pace = harmonic_mean([metrics["clips_per_second"] for metrics in epochs[: recipe.distinct_views]])
-        write_note(_note(recipe), Pace(pace)._asdict(), within=_folder())
+        paces = [metrics["clips_per_second"] for metrics in epochs[: recipe.distinct_views]]
+        seconds += sum(len(dataset.splits["train"]) / pace for pace in paces)
+        write_note(_note(recipe), Pace(trained / seconds)._asdict(), within=_folder())
 
 
 def known_pace(recipe: Recipe) -> float | None:

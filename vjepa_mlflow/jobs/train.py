@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from vjepa_mlflow import data, evaluation, features, model, tracking, training
 from vjepa_mlflow.cpus import thread_count
@@ -13,6 +15,7 @@ from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.interrupts import gentle_interrupts
 from vjepa_mlflow.jobs.at_work import at_work
 from vjepa_mlflow.jobs.checkpoints import Checkpoints
+from vjepa_mlflow.jobs.encode import encode
 from vjepa_mlflow.jobs.finish import backbone_beside, finish, test_videos
 from vjepa_mlflow.jobs.forms import choose_forms
 from vjepa_mlflow.jobs.pace import note_pace
@@ -23,6 +26,9 @@ from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.temporary import temporary_folder
 
 AUTO = "auto"
+MANY_CLIPS = 1000
+"""For whose encoding other GPUs are worth a word."""
+
 HEAD_FILE = "head.safetensors"
 """The artifact that holds the best head of a run whose loss is no number any more."""
 
@@ -83,17 +89,16 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         videos = test_videos(prepared, recipe)
         _ = videos.properties  # measured now, so that a bad video does not cost the trained head
         backbone = beside.enter_context(backbone_beside(prepared, recipe))
+        begun = checkpoints.read()
+        if log.continued:
+            _print_resumption(begun, recipe.epochs)
+        sets = _Sets.of(source, prepared.dataset, recipe)
+        seconds = _encode(source, sets, recipe, begun)
         trained = _fit(
-            log,
-            prepared,
-            recipe,
-            source=source,
-            head_form=forms.head_form,
-            checkpoints=checkpoints,
-            following=features.evaluation_clips(videos.samples),
+            log, prepared, recipe, sets=sets, head_form=forms.head_form, checkpoints=checkpoints, begun=begun
         )
         if not log.continued:  # else epochs may be another machine's
-            note_pace(recipe, prepared.dataset, encoded=source.encoded, epochs=trained.epochs)
+            note_pace(recipe, prepared.dataset, encoded=source.encoded, seconds=seconds, epochs=trained.epochs)
         best = trained.best
         # The test's metrics stand beside those of the best epoch.
         try:
@@ -171,21 +176,55 @@ def _read_beginning(log: tracking.RunLog, checkpoints: Checkpoints) -> data.Begi
     return began
 
 
+class _Sets(NamedTuple):
+    """The three sets, as a training reads them."""
+
+    train: features.TrainingSet
+    val: features.EvaluationSet
+    test: features.EvaluationSet
+
+    @classmethod
+    def of(cls, source: features.FeatureSource, dataset: data.VideoDataset, recipe: Recipe) -> _Sets:
+        val, test = (features.EvaluationSet.of_split(source, dataset, split) for split in ("val", "test"))
+        return cls(features.TrainingSet(source, dataset, recipe), val, test)
+
+
+def _encode(source: features.FeatureSource, sets: _Sets, recipe: Recipe, begun: training.Snapshot | None) -> float:
+    """Encodes what will surely be read, as far as there is room for it. Returns the seconds that took."""
+    started = time.perf_counter()
+    readings, sure = training.readings_to_come(sets.train, sets.val, recipe, begun)
+    missing = source.expect([*readings, sets.test.clips], sure=sure)
+    _tell_of_other_gpus(source, len(missing))
+    encode(source, missing)
+    seconds = time.perf_counter() - started
+    if missing:
+        print(f"Encoded {len(missing)} clips in {seconds:.1f} s, {len(missing) / seconds:.1f} clips/s", flush=True)
+    return seconds
+
+
+def _tell_of_other_gpus(source: features.FeatureSource, missing: int) -> None:
+    import torch
+
+    count = torch.cuda.device_count() if source.encoder.device.type == "cuda" else 0
+    if count > 1 and missing >= MANY_CLIPS:
+        print(
+            f"Encoding {missing} clips on one of {count} GPUs; with the same options, "
+            f"`torchrun --nproc-per-node {count} -m vjepa_mlflow extract` encodes them on all"
+        )
+
+
 def _fit(
     log: tracking.RunLog,
     prepared: Preparation,
     recipe: Recipe,
     *,
-    source: features.FeatureSource,
+    sets: _Sets,
     head_form: str,
     checkpoints: Checkpoints,
-    following: list[features.Clip],
+    begun: training.Snapshot | None,
 ) -> training.TrainingState:
     """Trains from the last checkpoint, or from the start, and stops between two steps when asked to."""
-    resume = checkpoints.read()
-    if log.continued:
-        _print_resumption(resume, recipe.epochs)
-    for step, metrics in enumerate(resume.epochs if resume else [], start=1):
+    for step, metrics in enumerate(begun.epochs if begun else [], start=1):
         log.metrics(metrics, step=step)  # the run may have been stopped just before
     with gentle_interrupts("Stopping after this step; once more stops at once") as stopping:
 
@@ -206,13 +245,12 @@ def _fit(
         try:
             trained = training.fit(
                 training.HeadPasses(prepared.head, precision=recipe.precision, form=head_form),
-                train=features.TrainingSet(source, prepared.dataset, recipe),
-                val=features.EvaluationSet.of_split(source, prepared.dataset, "val"),
+                train=sets.train,
+                val=sets.val,
                 recipe=recipe,
                 on_epoch=on_epoch,
                 on_step=on_step,
-                following=following,
-                resume=resume,
+                resume=begun,
             )
         except training.DivergedError as error:
             checkpoints.abandon()  # there is nothing to go on with

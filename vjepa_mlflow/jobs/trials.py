@@ -136,7 +136,7 @@ class Workshop:
         )
         self._on_prepared(prepared)
         forms = choose_forms(prepared, recipe, trials=self._trials, windows=self._windows, begun=self._params)
-        source = features.FeatureSource(prepared.backbone, recipe, form=forms.encoder_form)
+        source = features.FeatureSource(prepared.backbone, recipe, form=forms.encoder_form, again=True)
         threads = thread_count(prepared.clip_shape.values, self._share.world_size)
         first_weights = {name: value.clone() for name, value in prepared.head.state_dict().items()}
         passes = training.HeadPasses(prepared.head, precision=recipe.precision, form=forms.head_form)
@@ -155,7 +155,7 @@ class Workshop:
         clips = list(features.all_clips(bench.prepared.dataset, recipe))
         share = self._share if recipe.cache == "disk" else Share()
         with model.cpu_threads(bench.threads):
-            encode(bench.source, bench.source.missing(list(share.of(clips))), again=True)
+            encode(bench.source, bench.source.affordable(share.of(clips)))
         if self._share.world_size > 1:  # which read what this one has kept
             self.finish()
 
@@ -340,7 +340,7 @@ class _Course:
         ):
             trained = training.fit(
                 bench.passes,
-                train=features.TrainingSet(bench.source, dataset, self._recipe, again=True),
+                train=features.TrainingSet(bench.source, dataset, self._recipe),
                 val=features.EvaluationSet.of_split(bench.source, dataset, "val"),
                 recipe=self._recipe,
                 on_epoch=self._end_epoch,

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         TRANSFORMERS,
         Backbone,
         encoder_forms,
+        features_dtype,
         form_for,
         head_forms,
         training_head,
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.model.head import Architecture, Head, ParameterCounts, count_parameters
     from vjepa_mlflow.model.identity import backbone_digest, preprocessing_digest, weights_digest
     from vjepa_mlflow.model.noted import model_notes
-    from vjepa_mlflow.model.preprocessing import CENTRED, preprocess
+    from vjepa_mlflow.model.preprocessing import CENTRED, cut_out, preprocess, resize
     from vjepa_mlflow.model.quiet import quiet_transformers
     from vjepa_mlflow.model.trained import CheckpointBackbone, Trained, WriteBackbone, write_checkpoint, written_beside
 

@@ -39,14 +39,43 @@ def preprocess(
         float32, or uint8 where nothing is rescaled or normalised, of shape (clips, frames, 3, crop height, crop width).
         In memory the channels are last, whatever was done: convolutions may round by that.
     """
-    cut: dict[int, Tensor] = {}
+    resized: dict[int, Tensor] = {}
     for group in _groups(clips):
         frames = [clips[index].to(device, non_blocking=True) for index in group]
-        together = (frames[0] if len(group) == 1 else torch.cat(frames)).permute(0, 3, 1, 2)
-        resized = _resize(preprocessing, together) if preprocessing.do_resize else together
-        for index, clip in zip(group, resized.chunk(len(group)), strict=True):
-            cut[index] = _cut(clip, views[index], preprocessing.crop_size).permute(0, 2, 3, 1)
-    return _normalize(preprocessing, torch.stack([cut[index] for index in range(len(clips))]).permute(0, 1, 4, 2, 3))
+        together = resize(preprocessing, frames[0] if len(group) == 1 else torch.cat(frames))
+        resized.update(zip(group, together.chunk(len(group)), strict=True))
+    return cut_out(preprocessing, [resized[index] for index in range(len(clips))], views=views)
+
+
+def resize(preprocessing: Preprocessing, frames: Tensor) -> Tensor:
+    """Resizes frames, or not, as a checkpoint's preprocessing says.
+
+    Args:
+        preprocessing: the checkpoint's.
+        frames: uint8 RGB of shape (frames, height, width, 3), on the device where it is to be done.
+
+    Returns:
+        uint8 of shape (frames, 3, resized height, resized width); a frame's are the same whichever others go with it.
+    """
+    channels_first = frames.permute(0, 3, 1, 2)
+    return _resize(preprocessing, channels_first) if preprocessing.do_resize else channels_first
+
+
+def cut_out(preprocessing: Preprocessing, clips: Sequence[Tensor], *, views: Sequence[View]) -> Tensor:
+    """Crops and normalises clips whose frames have been resized; the rest of `preprocess`.
+
+    Args:
+        preprocessing: the checkpoint's.
+        clips: as `resize` returns frames, on one device.
+        views: a crop and a flip for each.
+
+    Returns:
+        As `preprocess` does.
+    """
+    cut = [
+        _cut(clip, view, preprocessing.crop_size).permute(0, 2, 3, 1) for clip, view in zip(clips, views, strict=True)
+    ]
+    return _normalize(preprocessing, torch.stack(cut).permute(0, 1, 4, 2, 3))
 
 
 def _groups(clips: Sequence[Tensor]) -> Iterator[list[int]]:

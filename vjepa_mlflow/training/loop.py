@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -43,7 +43,6 @@ def fit(
     recipe: Recipe,
     on_epoch: Callable[[TrainingState], None],
     on_step: Callable[[TrainingState], None] = lambda _: None,
-    following: Sequence[Clip] = (),
     metric: str = "val_accuracy",
     resume: Snapshot | None = None,
 ) -> TrainingState:
@@ -60,7 +59,6 @@ def fit(
         recipe: the values of the run.
         on_epoch: called after each epoch with the state of things; what it raises ends the training.
         on_step: likewise, after each step and before each batch of the validation: wherever training can be resumed.
-        following: the clips that will be wanted after training, see `FeatureSource.read`.
         metric: what decides which epoch is the best, one of `DIRECTIONS`.
         resume: the state of an earlier training of this recipe, which goes on there.
 
@@ -81,9 +79,8 @@ def fit(
     for epoch in range(len(state.epochs) + 1, recipe.epochs + 1):
         if recipe.patience and state.epochs and epoch > state.best.epoch + recipe.patience:
             break
-        upcoming = train.clips(epoch + 1) if epoch < recipe.epochs else following
         first = state.begun.windows * window_size
-        features = train.read(epoch, first=first, following=[*val.clips, *upcoming])
+        features = train.read(epoch, first=first)
         clips = progress(
             features, total=len(train), initial=first, description=f"Epoch {epoch}/{recipe.epochs}", unit="clip"
         )
@@ -110,7 +107,6 @@ def fit(
                 val,
                 precision=recipe.precision,
                 name="Validation",
-                following=upcoming,
                 on_batch=lambda: on_step(state),
                 make_room=passes.forget,
             )
@@ -128,6 +124,24 @@ def fit(
         on_epoch(state)
 
     return state
+
+
+def readings_to_come(
+    train: TrainingSet, val: EvaluationSet, recipe: Recipe, resume: Snapshot | None
+) -> tuple[list[list[Clip]], int | None]:
+    """The clips of each reading of `fit`, in order, and how many of these readings there will surely be;
+    None: all.
+
+    Args:
+        train: as for `fit`. So are the others.
+    """
+    ended, best, windows = (0, 1, 0) if resume is None else (len(resume.epochs), resume.best_epoch or 1, resume.windows)
+    first = windows * recipe.gradient_accumulation_steps * recipe.batch_size
+    readings = []
+    for epoch in range(ended + 1, recipe.epochs + 1):
+        readings += [train.clips(epoch)[first:], val.clips]
+        first = 0
+    return readings, 2 * (best + recipe.patience - ended) if recipe.patience else None
 
 
 def choose_head_form(head: Head, recipe: Recipe, *, clips: int, windows: int = 1, begun: str | None = None) -> str:

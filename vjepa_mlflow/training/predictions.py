@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.features import Clip, EvaluationSet, LabelledFeatures
+from vjepa_mlflow.features import EvaluationSet, LabelledFeatures
 from vjepa_mlflow.iteration import batches, progress
 from vjepa_mlflow.model import Head, autocast, is_out_of_memory
 
@@ -28,7 +28,6 @@ def predict(
     *,
     precision: str,
     name: str,
-    following: Sequence[Clip] = (),
     on_batch: Callable[[], None] = lambda: None,
     make_room: Callable[[], bool] = lambda: False,
 ) -> Predictions:
@@ -39,7 +38,6 @@ def predict(
         clips: the set.
         precision: the recipe's.
         name: of the set, for the progress bar.
-        following: the clips that will be wanted next, see `FeatureSource.read`.
         on_batch: called before each batch goes through the head; what it raises ends the prediction.
         make_room: called where memory runs out, before fewer clips go through at once, from which other last bits come;
             it returns whether it has given any back.
@@ -47,7 +45,7 @@ def predict(
     device = next(head.parameters()).device
     head.eval()
     outputs = []
-    bar = progress(clips.read(following), total=len(clips), description=name, unit="clip")
+    bar = progress(clips.read(), total=len(clips), description=name, unit="clip")
     for batch in batches(bar, EVALUATION_BATCH):
         on_batch()
         outputs += _predict(head, batch, device, precision, make_room)

@@ -234,6 +234,16 @@ class Snapshot:
         """Of the optimizer, so far."""
         return int(json.loads(self.about)["steps"])
 
+    @property
+    def best_epoch(self) -> int:
+        """Counted from 1; 0 where none has ended."""
+        return int(json.loads(self.about)["best_epoch"])
+
+    @property
+    def windows(self) -> int:
+        """Of the epoch that has begun and not ended, so far."""
+        return int(json.loads(self.about)["begun"]["windows"])
+
     def part(self, name: str) -> dict[str, Tensor]:
         """The tensors whose names begin with that of a part, by the rest of theirs."""
         return {

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.video.notes import FileVersion, check_content, video_notes
     from vjepa_mlflow.video.preflight import Finding, Identity, Inspection, identify_videos, inspect_videos
     from vjepa_mlflow.video.properties import VideoFile, VideoProperties, measure_video, measure_videos
-    from vjepa_mlflow.video.reader import ClipReader, ClipRequest
+    from vjepa_mlflow.video.reader import ClipReader, ClipsRequest
     from vjepa_mlflow.video.sampling import Sampling, clip_positions
     from vjepa_mlflow.video.views import View, draw_view
 

@@ -4,7 +4,7 @@ FFmpeg gets a file's content and never its name, which it could take for an addr
 titles and the like are encoded in is ignored: nobody reads them here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import av
 from av.codec.codec import Capabilities
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -22,6 +23,13 @@ from av.video.stream import VideoStream
 from vjepa_mlflow.reading import open_regular
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import OWN_FILES, Limits
+
+ON_GPU = "cuda"
+"""FFmpeg's name of the format of frames that are on a GPU."""
+
+UNPROBED = {"probesize": "32", "skip_frame": "all"}
+"""FFmpeg's options by which it does not decode the first frames of a file when it opens it; those of a large video take
+longer than all else."""
 
 LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 """For titles. PyAV 19 takes any encoding, and has the option no longer."""
@@ -42,6 +50,11 @@ INDIRECT = (
 """FFmpeg's formats whose files are lists of others, or addresses, or programs."""
 
 
+WHOLE = 8
+"""Frames from where decoding begins of which none is left out: where packets are not frames one by one, as in a
+broadcast of fields, that shows in them."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A video to be read, and how.
@@ -51,12 +64,17 @@ class Source:
         limits: within which it is read.
         threads: that decode it.
         lenient: whether a video ends where it cannot be decoded any further; if not, that is an error.
+        is_known: whether its frames will be compared with what is known of them, so that FFmpeg need not decode some of
+            them to find out how they are ordered.
+        gpu: the number of the CUDA GPU whose decoder is used, where its frames stay; None: the processor decodes.
     """
 
     video: Path | bytes | BinaryIO
     limits: Limits = OWN_FILES
     threads: int = 1
     lenient: bool = False
+    is_known: bool = False
+    gpu: int | None = None
 
 
 class OpenVideo(NamedTuple):
@@ -66,9 +84,27 @@ class OpenVideo(NamedTuple):
     stream: VideoStream
     file: BinaryIO
 
-    def decode(self) -> Iterator[VideoFrame]:
-        """The stream's frames from where the file stands."""
-        return self.container.decode(self.stream)
+    def decode(self, wanted: Collection[int] | None = None, *, since: int | None = None) -> Iterator[VideoFrame]:
+        """The stream's frames from where the file stands.
+
+        Args:
+            wanted: timestamps of the frames that are needed. After the first `WHOLE` frames, others that no frame
+                refers to, as about half are where an encoder takes its time, are left out. None: all are needed.
+            since: the timestamp of a key frame that was sought: what comes from before it may need frames that were not
+                decoded, and is left out. None: the file stands at its beginning.
+        """
+        if wanted is None:
+            yield from self.container.decode(self.stream)
+            return
+        codec, count = self.stream.codec_context, 0
+        for packet in self.container.demux(self.stream):
+            codec.skip_frame = "DEFAULT" if count < WHOLE or packet.pts in wanted else "NONREF"
+            for frame in packet.decode():
+                if frame.format.name == ON_GPU and frame.is_corrupt:
+                    raise av.InvalidDataError(0, "frames of it are damaged")  # of which software makes others
+                if since is None or frame.pts is None or frame.pts >= since:
+                    count += 1
+                    yield frame
 
 
 @contextmanager
@@ -87,7 +123,7 @@ def open_video(source: Source) -> Iterator[OpenVideo]:
                 raise VideoError("it is empty")
             limits.check_size(size)
             file.seek(0)
-            with _open_container(file, limits) as container:
+            with _open_container(file, source) as container:
                 stream = _choose_stream(container)
                 _prepare(stream, source)
                 yield OpenVideo(container, stream, file)
@@ -110,13 +146,31 @@ def _open_file(video: Path | bytes | BinaryIO) -> AbstractContextManager[BinaryI
         raise VideoError(f"it cannot be opened ({error.strerror})") from error
 
 
-def _open_container(file: BinaryIO, limits: Limits) -> InputContainer:
+def _open_container(file: BinaryIO, source: Source) -> InputContainer:
+    limits = source.limits
+    options = _options(limits) | (UNPROBED if source.is_known else {})
+    decoder = None if source.gpu is None else _gpu_decoder(source.gpu)
     try:
-        container: InputContainer = av.open(file, "r", options=_options(limits), **LENIENT)
+        container: InputContainer = av.open(file, "r", options=options, hwaccel=decoder, **LENIENT)
         return container
+    except (RuntimeError, NotImplementedError) as error:  # as PyAV says that there is no decoder for it
+        raise VideoError(f"a GPU does not decode it ({error})") from error
     except av.ArgumentError as error:
         expected = f"one of {', '.join(limits.containers)}" if limits.containers else "a file that holds a video itself"
         raise VideoError(f"it is of a format that is not read here: expected {expected} (containers)") from error
+
+
+@cache
+def _gpu_decoder(gpu: int) -> HWAccel:
+    """What has FFmpeg decode on a GPU, or not at all."""
+    decoder = HWAccel("cuda", device=str(gpu), allow_software_fallback=False, is_hw_owned=True)
+    with suppress(NotImplementedError):  # then software decodes
+        _KEPT.append(decoder.create(av.Codec("h264", "r")))
+    return decoder
+
+
+_KEPT: list[HWAccel] = []
+"""Contexts on GPUs, each of which would else be made for every file, which takes as long as decoding it."""
 
 
 @cache

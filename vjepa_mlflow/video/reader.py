@@ -1,96 +1,106 @@
-"""Clips of many files, read ahead in worker processes, which do without PyTorch."""
+"""Clips of many files, each file read once, in worker processes, which do without PyTorch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, TypeVar
 
-import numpy as np
-
-from vjepa_mlflow.video.decode import sample_clip
+from vjepa_mlflow.streams import Allocate, Pin, Stream, no_pin
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.notes import FileVersion, check_content, file_version, recall_timeline
+from vjepa_mlflow.video.one_pass import Failed, Part, Pass, Pictures
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.sampling import Sampling
-from vjepa_mlflow.workers import WorkerPool
+from vjepa_mlflow.workers import count_workers
 
-if TYPE_CHECKING:
-    from torch import Tensor
+NICE = 5
+"""How much a process that decodes by itself gives way, see `nice(2)`."""
+
+Finished = TypeVar("Finished")
 
 
-class ClipRequest(NamedTuple):
-    """A clip of a file, at a position from 0 (its start) to 1 (its end).
+class ClipsRequest(NamedTuple):
+    """Clips of a file, at positions from 0 (its start) to 1 (its end).
 
     Where the file has not the version any more that it had, its content must still have the digest.
     """
 
     path: Path
-    position: float
+    positions: tuple[float, ...]
     version: FileVersion | None = None
     digest: str = ""
 
 
+@dataclass(frozen=True)
 class ClipReader:
-    """Reads clips in worker processes, a few ahead of whoever takes them.
+    """Reads clips in worker processes, ahead of whoever takes them.
 
-    Args:
+    Attributes:
         sampling: of the clips.
         notes: the folder in which `inspect_videos` noted timelines; None: nowhere.
-        pin_memory: into page-locked memory, from where a GPU takes them without waiting.
+        as_planes: see `Pass`.
+        gpu: likewise.
+        gpu_readers: processes that use its decoder, beside those that do without.
     """
 
-    def __init__(self, sampling: Sampling, *, notes: Path | None = None, pin_memory: bool = False):
-        self._pool = WorkerPool(_Read(sampling, notes), finish=_pinned if pin_memory else _as_tensor)
-
-    def begin(self, requests: Iterable[ClipRequest]) -> None:
-        """Starts to read the first of the clips that `read` will be asked for next."""
-        self._pool.begin(requests)
+    sampling: Sampling
+    notes: Path | None = None
+    as_planes: bool = False
+    gpu: int | None = None
+    gpu_readers: int = 0
 
     def read(
-        self, requests: Iterable[ClipRequest], following: Iterable[ClipRequest] = ()
-    ) -> Iterator[Tensor | VideoError]:
-        """Yields uint8 RGB frames of shape (frames, height, width, 3), or what is wrong with the file.
+        self,
+        requests: Iterable[ClipsRequest],
+        *,
+        finish: Callable[[ClipsRequest, Part], Finished],
+        size: Callable[[Finished], int],
+        pin: Pin = no_pin,
+    ) -> Stream[ClipsRequest, Finished]:
+        """The parts of all files, see `Pass`, and what `finish` makes of each in a thread; see `Stream`."""
+        readers = [replace(self, gpu=None)] * count_workers() + [self] * self.gpu_readers
+        return Stream([reader.work for reader in readers], requests, finish=finish, size=size, pin=pin)
 
-        Args:
-            requests: the clips.
-            following: what is likely to be read next, and is begun when the last of these is on its way.
-        """
-        return self._pool.map(requests, following)
-
-
-@dataclass(frozen=True)
-class _Read:
-    sampling: Sampling
-    notes: Path | None
-
-    def __call__(self, request: ClipRequest) -> np.ndarray | VideoError:
-        try:
-            timeline = recall_timeline(self.notes, request.path, request.version)
-            clip = sample_clip(Source(request.path), self.sampling, request.position, timeline)
-            _check_version(request)
-        except VideoError as error:
-            return error
-        return clip.frames
-
-
-def _as_tensor(read: np.ndarray | VideoError) -> Tensor | VideoError:
-    import torch
-
-    return read if isinstance(read, VideoError) else torch.from_numpy(read)
+    def work(self, request: ClipsRequest, allocate: Allocate) -> Iterator[Part]:
+        """What a process does."""
+        if self.gpu is None:
+            _give_way()
+        timeline = recall_timeline(self.notes, request.path, request.version)
+        reader = Pass(Source(request.path), self.sampling, allocate, as_planes=self.as_planes, gpu=self.gpu)
+        checked = request.version
+        for part in reader.read(request.positions, timeline):
+            if isinstance(part, Pictures) and checked is not None:
+                try:
+                    checked = _check_version(request, checked)
+                except VideoError as error:
+                    yield from (Failed(position, error) for position in request.positions)
+                    return
+            yield part
 
 
-def _pinned(read: np.ndarray | VideoError) -> Tensor | VideoError:
-    frames = _as_tensor(read)
-    return frames if isinstance(frames, VideoError) else frames.pin_memory()
+def _give_way() -> None:
+    """Lets those go first that feed a GPU, its decoder too, which get more done in the same time of a processor."""
+    if not os.nice(0):
+        os.nice(NICE)
 
 
-def _check_version(request: ClipRequest) -> None:
-    """Refuses a file that has changed since; what tells that is looked at first, since a digest takes long."""
+def _check_version(request: ClipsRequest, checked: FileVersion) -> FileVersion:
+    """Refuses a file that has changed since; what tells that is looked at first, since a digest takes long.
+
+    Args:
+        request: of the file.
+        checked: a version that has the digest.
+
+    Returns:
+        The version that the file has now.
+    """
     try:
-        unchanged = request.version in (None, file_version(request.path))
+        now = file_version(request.path)
     except OSError as error:
         raise VideoError(f"it cannot be read ({error.strerror})") from error
-    if not unchanged:
+    if now != checked:
         check_content(request.path, request.digest)
+    return now

@@ -42,6 +42,20 @@ VP8_IS_SHOWN = 0x10
 """Of a VP8 frame's first byte (RFC 6386, section 9.1)."""
 
 
+class Key(NamedTuple):
+    """A frame that decoding can begin at.
+
+    Attributes:
+        stamp: its presentation timestamp.
+        at: its index, or where it is not shown that of the first frame after it.
+        position: what the container is asked to seek.
+    """
+
+    stamp: int
+    at: int
+    position: int
+
+
 @dataclass(frozen=True, eq=False)
 class Timeline:
     """The frames of a video that are shown, in the order in which they are.
@@ -53,6 +67,7 @@ class Timeline:
         key_positions: what the container is asked to seek for each of these, their times of decoding.
         timed: whether each decoded frame comes with its stamp. If not, frames can only be counted.
         declared_rate: frames a second, as the file says or FFmpeg guesses.
+        pixels: of a frame, as the file says.
         missing: frames that the file announces beyond these.
         complete: whether the packets tell which frames there are. If not, only decoding does.
         decoded: whether it did.
@@ -66,6 +81,7 @@ class Timeline:
     key_positions: np.ndarray
     timed: bool
     declared_rate: float
+    pixels: int
     missing: int = 0
     complete: bool = True
     decoded: bool = False
@@ -84,7 +100,20 @@ class Timeline:
     @property
     def is_seekable(self) -> bool:
         """Whether stamps tell which frames they are of."""
-        return self.timed and bool((np.diff(self.stamps) >= 0).all())
+        return self.timed and bool((np.diff(self.stamps) > 0).all())
+
+    def index_of(self, stamp: int | None) -> int | None:
+        """Of the frame with a timestamp, where stamps tell; None where there is none."""
+        index = 0 if stamp is None else int(np.searchsorted(self.stamps, stamp))
+        return index if index < self.num_frames and self.stamps[index] == stamp else None
+
+    def key_before(self, index: int, back: int) -> "Key | None":
+        """A key frame at a frame or before it, the `back`-th, counted backwards; None where there are not so many."""
+        number = int(np.searchsorted(self.keys, self.stamps[index], side="right")) - back
+        if number < 0:
+            return None
+        stamp = int(self.keys[number])
+        return Key(stamp, int(np.searchsorted(self.stamps, stamp)), int(self.key_positions[number]))
 
     @property
     def duration(self) -> float:
@@ -278,6 +307,7 @@ def _arrange(opened: OpenVideo, packets: _Packets) -> Timeline:
         key_positions=packets.decoded[keys],
         timed=packets.exact and not (opened.container.format.name == PROGRAM_STREAM and _repeat(stamps)),
         complete=packets.complete,
+        pixels=opened.stream.codec_context.width * opened.stream.codec_context.height,
         declared_rate=float(opened.stream.average_rate or opened.stream.guessed_rate or GUESSED_RATE),
         missing=_missing(opened, len(packets.shown), float(np.ptp(packets.decoded)) * clock.unit),
         clear_from=_clear_from(packets, stamps) if packets.exact else 0,

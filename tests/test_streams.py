@@ -1,0 +1,148 @@
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from helpers import wait_until
+
+from vjepa_mlflow import UserError, streams, workers
+from vjepa_mlflow.streams import Allocate, Stream
+from vjepa_mlflow.workers import worker_processes
+
+
+def count_to(number: int, _: Allocate) -> Iterator[int]:
+    yield from range(number)
+
+
+def arrays_of(size: int, allocate: Allocate) -> Iterator[np.ndarray]:
+    for value in range(3):
+        memory = allocate(size)
+        memory[:] = value
+        yield memory
+
+
+def forget_to_allocate(size: int, _: Allocate) -> Iterator[np.ndarray]:
+    yield np.zeros(size, np.uint8)
+
+
+def fail(item: str, _: Allocate) -> Iterator[str]:
+    yield item
+    float(item)
+
+
+def die(_: int, __: Allocate) -> Iterator[int]:
+    yield 1
+    os._exit(1)
+
+
+@dataclass(frozen=True)
+class DieOnce:
+    """Dies over its second result, the first time."""
+
+    folder: Path
+
+    def __call__(self, item: int, _: Allocate) -> Iterator[int]:
+        yield item
+        if not (mark := self.folder / f"{item}").exists():
+            mark.touch()
+            os._exit(1)
+        yield -item
+
+
+def started(function: Any, items: Any, *, size: int = 0) -> Stream[Any, Any]:
+    def finish(item: Any, result: Any) -> tuple[Any, Any]:
+        return item, result.copy() if isinstance(result, np.ndarray) else result
+
+    return Stream([function] * 2, items, finish=finish, size=lambda _: size)
+
+
+def taken(stream: Stream[Any, Any]) -> list[Any]:
+    found = []
+    while (one := stream.take()) is not None:
+        found.append(one)
+    assert stream.is_done
+    stream.close()
+    return found
+
+
+def test_all_results_of_all_items_come_an_items_in_its_order() -> None:
+    found = taken(started(count_to, [3, 0, 40, 5]))
+    assert [result for item, result in found if item == 40] == list(range(40))
+    assert sorted(found) == sorted((item, result) for item in (3, 40, 5) for result in range(item))
+
+
+@pytest.mark.parametrize("size", [3, 1 << 16, 3 << 20])
+def test_arrays_come_as_they_were(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "KEPT", 1 << 20)
+    monkeypatch.setattr(streams, "SHARED", 1 << 20)  # less than the largest
+    found = taken(started(arrays_of, [size, size + 1, 1]))
+    assert sorted((len(array), set(array.tolist())) for _, array in found) == [
+        (length, {value}) for length in (1, size, size + 1) for value in range(3)
+    ]
+
+
+def test_what_nobody_takes_keeps_the_processes_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "ROOM", 10)
+    begun: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            begun.append(number)
+            yield 4
+
+    with worker_processes():
+        stream = started(count_to, items(), size=3)
+        assert stream.take() is not None
+        time.sleep(0.5)
+        assert len(begun) < 20
+        assert len(stream._results) <= 3
+        found = [stream.take(wait=False) for _ in range(4)]
+        assert None not in found[:2]
+        stream.close()
+    assert stream._results == type(stream._results)()
+
+
+def test_what_is_not_there_yet_is_not_waited_for() -> None:
+    stream = started(count_to, iter([1]))
+    wait_until(lambda: len(stream._results) == 1)
+    assert stream.take(wait=False) == (1, 0)
+    assert stream.take(wait=False) is None
+    stream.close()
+
+
+def test_an_error_is_raised_where_its_result_would_be_taken() -> None:
+    stream = started(fail, ["text"])
+    assert stream.take() == ("text", "text")
+    with pytest.raises(ValueError, match="could not convert string to float: 'text'"):
+        stream.take()
+    stream.close()
+    with pytest.raises(ValueError, match="does not lie in memory that was allocated"):
+        taken(started(forget_to_allocate, [3]))
+
+
+def test_an_item_over_which_a_process_dies_is_begun_again_once(tmp_path: Path) -> None:
+    assert sorted(taken(started(DieOnce(tmp_path), [1, 2]))) == sorted(
+        [(1, 1), (1, 1), (1, -1), (2, 2), (2, 2), (2, -2)]
+    )
+    stream = started(die, [7])
+    assert [stream.take(), stream.take()] == [(7, 1), (7, 1)]
+    with pytest.raises(UserError, match="2 worker processes died over 7: expected enough memory"):
+        stream.take()
+    stream.close()
+
+
+def test_a_block_of_worker_processes_ends_what_was_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_SHARED", workers._Shared())  # or the session's block would be around this one
+    before = set(psutil.Process().children(recursive=True))
+    with worker_processes():
+        stream = started(count_to, [10**9], size=1)
+        assert stream.take() is not None
+        processes = set(psutil.Process().children(recursive=True)) - before
+    assert processes
+    assert not any(thread.is_alive() for thread in stream._threads)
+    assert psutil.wait_procs(processes, timeout=10)[1] == []

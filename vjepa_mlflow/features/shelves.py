@@ -1,0 +1,169 @@
+"""Where features are kept: near, far, or for want of room only until they are read."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import psutil
+import torch
+from torch import Tensor
+
+from vjepa_mlflow.errors import UserError, expected, remark
+from vjepa_mlflow.features.contents import free_space, store_folder
+from vjepa_mlflow.features.memory import Budget, FeatureMemory
+from vjepa_mlflow.features.names import FeatureSpace
+from vjepa_mlflow.features.store import FeatureStore
+from vjepa_mlflow.features.transfer import to_device
+from vjepa_mlflow.iteration import map_ahead
+from vjepa_mlflow.recipe import Recipe
+
+SHARE = 0.5
+"""Of the memory or the disk that is free at the start: what features may take where no budget is given."""
+
+
+class Shelves:
+    """The features of one space that are there, by name.
+
+    Near, in the memory of the model's device, is what will be read in this process, as far as there is room. Far, in
+    the store or in the host's memory, is what the near memory has no room for, and with `cache=disk` everything, for
+    other runs. What is wanted and finds no room is held until it is read.
+
+    Args:
+        space: of the features.
+        recipe: `cache` and `cache_budget` are used.
+        device: where features are wanted.
+        size: in bytes, of one clip's.
+
+    Attributes:
+        full: whether some features were not kept for want of room, or of the right to write to the store.
+    """
+
+    def __init__(self, space: FeatureSpace, recipe: Recipe, device: torch.device, *, size: int):
+        self._device, self._size = device, size
+        host, budget = torch.device("cpu"), int(recipe.cache_budget * 2**30)
+        self._near = FeatureMemory(device)
+        self._far: FeatureStore | FeatureMemory = FeatureMemory(host)
+        self._far_budget = Budget(0)
+        if recipe.cache == "disk":
+            self._far = FeatureStore(space)
+            self._far_budget = Budget(budget or int(SHARE * free_space(store_folder())))
+        elif recipe.cache == "memory" and device != host:
+            self._far_budget = Budget(budget or int(SHARE * _free_memory(host)))
+        is_near = recipe.cache == "memory" and device == host  # so that a budget for the host is for near
+        self._near_size = budget if is_near and budget else None
+        self._tells = recipe.cache != "off"
+        self.full = False
+        self._held: dict[str, Tensor] = {}
+        self._lost: set[str] = set()  # what is there and cannot be read, nor perhaps deleted
+
+    @cached_property
+    def _near_budget(self) -> Budget:
+        """Made when first something is to be kept: by then what encodes has taken its memory."""
+        size = self._near_size
+        return Budget(int(SHARE * _free_memory(self._device)) if size is None else size)
+
+    @property
+    def _lasts(self) -> bool:
+        return isinstance(self._far, FeatureStore)
+
+    def room(self, *, wanted: bool) -> int:
+        """For how many clips there is any, in the near memory only if they are wanted in this process."""
+        near = self._near_budget.left // self._size if wanted else 0
+        far = 0 if self.denial else self._far_budget.left // self._size
+        return max(near, far) if self._lasts else near + far
+
+    def has(self, name: str) -> bool:
+        return self.near(name) is not None or self.is_far(name)
+
+    def near(self, name: str) -> Tensor | None:
+        """What is on the device already."""
+        found = self._near.read(name)
+        return self._held.get(name) if found is None else found
+
+    def is_far(self, name: str) -> bool:
+        return name not in self._lost and name in self._far
+
+    def fetch(self, names: Sequence[str]) -> Iterator[Tensor | None]:
+        """Yields what is far, in turn, on the device; None for what turns out to be lost."""
+        for name, features in zip(names, map_ahead(self._fetch, names), strict=True):
+            if features is None:
+                self._lost.add(name)
+            yield features
+
+    def _fetch(self, name: str) -> Tensor | None:
+        features = self._far.read(name)
+        return None if features is None else to_device(features, self._device)
+
+    def put(self, name: str, features: Tensor, *, wanted: bool, new: bool) -> None:
+        """Keeps features as far as there is room.
+
+        Args:
+            name: theirs.
+            features: on the device.
+            wanted: whether they will be read in this process.
+            new: whether they have just been encoded.
+
+        Raises:
+            UserError: the store's disk is full.
+        """
+        if wanted and self._near.read(name) is None and self._near_budget.take(self._size):
+            self._near.write(name, features)
+        is_near = self._near.read(name) is not None
+        if new and (self._lasts or (wanted and not is_near)):
+            if self._far_budget.take(self._size):
+                self._far.write(name, features)
+                self._lost.discard(name)
+                self._tell_denied()
+            else:
+                self.tell_full()
+        if wanted and new and not is_near and (self.full or not self.is_far(name)):
+            self._held[name] = features.clone()  # a part of a batch would keep the whole batch
+
+    def drop(self, name: str, *, keeps_near: bool) -> None:
+        """Lets go of what has been read, but for what is far, and perhaps for what is near."""
+        self._held.pop(name, None)
+        if not keeps_near and self._near.drop(name):
+            self._near_budget.give_back(self._size)
+
+    def finish(self) -> None:
+        """Waits until what was put is kept.
+
+        Raises:
+            UserError: the store's disk is full.
+        """
+        self._far.finish()
+        self._tell_denied()
+
+    def check_kept(self) -> None:
+        """Refuses a store that this user may not write to, for work that is done for it alone.
+
+        Raises:
+            UserError: something could not be kept there.
+        """
+        if (denial := self.denial) is not None:
+            raise UserError(
+                f"feature store {store_folder()}: cannot be written ({denial.strerror}): expected "
+                f"{expected(denial)}; VJEPA_MLFLOW_CACHE names another folder"
+            )
+
+    @property
+    def denial(self) -> OSError | None:
+        """Why nothing may be written to the store; None as long as that is not known."""
+        return self._far.denial if isinstance(self._far, FeatureStore) else None
+
+    def _tell_denied(self) -> None:
+        if (denial := self.denial) is not None and not self.full:
+            remark(
+                f"feature store {store_folder()}: cannot be written ({denial.strerror}): what is not there is encoded "
+                f"again by each run; VJEPA_MLFLOW_CACHE names another folder"
+            )
+            self.full = True
+
+    def tell_full(self) -> None:
+        """Says, once, that there is no room for everything."""
+        if self._tells and not self.full:
+            remark("The cache is full: further clips are encoded whenever they are needed (see cache_budget)")
+        self.full = True
+
+
+def _free_memory(device: torch.device) -> int:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available

@@ -1,0 +1,65 @@
+"""Frames by a GPU's own decoder, where it gives those that software gives."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from av.video.frame import VideoFrame
+
+from vjepa_mlflow.video.opening import OpenVideo, Source, open_video
+from vjepa_mlflow.video.picture import Kind, copy_planes, split_planes
+from vjepa_mlflow.video.seeking import KEYS_BEFORE, MistimedError, Shown, sought
+from vjepa_mlflow.video.timeline import Timeline
+
+LEAST_PIXELS = 640 * 480
+"""Of a frame: a GPU's decoder takes longer to be set up than to decode smaller ones."""
+
+_Stream = tuple[str, bytes, Kind]
+"""A codec, its parameter sets, and the kind of its frames."""
+
+_AGREEMENTS: dict[_Stream, bool] = {}
+
+
+def frames_by_gpu(source: Source, timeline: Timeline, wanted: Sequence[int], gpu: int) -> Shown:
+    """The video's first frame and the wanted ones, which stay on the GPU; see `ways_to`.
+
+    Not every GPU decodes every stream as software does: the first frame of the first video of a kind is compared.
+
+    Args:
+        source: the video.
+        timeline: of it.
+        wanted: indices of frames.
+        gpu: number of a CUDA GPU.
+
+    Raises:
+        MistimedError: software is to decode this video. So does VideoError say.
+    """
+    if not timeline.is_seekable or timeline.pixels < LEAST_PIXELS:
+        raise MistimedError
+
+    def check(opened: OpenVideo, first: VideoFrame) -> None:
+        if not _agrees(source, opened, first):
+            raise MistimedError
+
+    yield from sought(replace(source, gpu=gpu), timeline, wanted, KEYS_BEFORE[0], on_first=check)
+
+
+def _agrees(source: Source, opened: OpenVideo, first: VideoFrame) -> bool:
+    codec = opened.stream.codec_context
+    stream = codec.name, bytes(codec.extradata or b""), Kind.of(first)
+    if stream not in _AGREEMENTS or not codec.extradata:
+        with open_video(source) as by_software:
+            _AGREEMENTS[stream] = _are_equal(next(by_software.decode()), first)
+    return _AGREEMENTS[stream]
+
+
+def _are_equal(software: VideoFrame, other: VideoFrame) -> bool:
+    kinds = Kind.of(software), Kind.of(other)
+    if kinds[0][:2] != kinds[1][:2] or kinds[0].colours() is None or kinds[0].colours() != kinds[1].colours():
+        return False
+    height, width = kinds[0][:2]
+    values = [np.empty(height * width * 3 // 2, np.uint8) for _ in kinds]
+    for frame, of_frame in zip((software, other), values, strict=True):
+        copy_planes(frame, of_frame)
+    planes = [split_planes(one, height, width, kind.interleaved) for one, kind in zip(values, kinds, strict=True)]
+    return all(np.array_equal(one, two) for one, two in zip(*planes, strict=True))
