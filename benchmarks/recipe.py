@@ -26,6 +26,7 @@ from benchmarks import card_loop, common
 from vjepa_mlflow.data import VideoDataset
 from vjepa_mlflow.features import (
     Clip,
+    Encoder,
     EvaluationSet,
     FeatureSource,
     TrainingSet,
@@ -43,7 +44,7 @@ from vjepa_mlflow.model import (
     use_device,
 )
 from vjepa_mlflow.recipe import PRECISIONS, Recipe
-from vjepa_mlflow.training import HeadPasses, TrainingState, classification_metrics, fit, predict
+from vjepa_mlflow.training import HeadPasses, TrainingState, classification_metrics, fit, predict, readings_to_come
 from vjepa_mlflow.video import read_clip
 
 
@@ -186,15 +187,15 @@ class Benchmark:
                 yield Run(name, recipe.precision, took, self.train_clips, common.peak_memory(), metrics, extra)
                 extra = {}
 
-    def _source(self, recipe: Recipe) -> FeatureSource:
+    def _source(self, recipe: Recipe, *, again: bool = False) -> FeatureSource:
         """In the form that is fastest in the long run."""
         backbone = LoadedBackbone(self.model, self.preprocessing)
-        return FeatureSource(backbone, recipe, form=backbone.forms(recipe.precision)[0])
+        return FeatureSource(backbone, recipe, form=backbone.forms(recipe.precision)[0], again=again)
 
     def _train(self, recipe: Recipe) -> dict[str, object]:
         source = self._source(recipe)
         test = EvaluationSet.of_split(source, self.dataset, "test")
-        trained = self._fit(recipe, source, following=test.clips)
+        trained = self._fit(recipe, source, [test.clips])
         self.head.load_state_dict(trained.best.weights)
         tested = classification_metrics(*predict(self.head, test, precision=recipe.precision, name="Test"))
         source.finish()
@@ -204,18 +205,16 @@ class Benchmark:
             "test_accuracy": tested["accuracy"],
         }
 
-    def _fit(
-        self, recipe: Recipe, source: FeatureSource, *, again: bool = False, following: Sequence[Clip] = ()
-    ) -> TrainingState:
+    def _fit(self, recipe: Recipe, source: FeatureSource, following: Sequence[Sequence[Clip]] = ()) -> TrainingState:
+        """Encodes what is missing, also of readings that follow, and trains."""
         self.head.load_state_dict(self.first)
-        return fit(
-            HeadPasses(self.head, precision=recipe.precision, form=head_forms(self.head)[0]),
-            train=TrainingSet(source, self.dataset, recipe, again=again),
-            val=EvaluationSet.of_split(source, self.dataset, "val"),
-            recipe=recipe,
-            on_epoch=lambda _: None,
-            following=following,
-        )
+        train = TrainingSet(source, self.dataset, recipe)
+        val = EvaluationSet.of_split(source, self.dataset, "val")
+        readings, sure = readings_to_come(train, val, recipe, None)
+        for _ in source.encode(source.expect([*readings, *following], sure=sure)):
+            pass
+        passes = HeadPasses(self.head, precision=recipe.precision, form=head_forms(self.head)[0])
+        return fit(passes, train=train, val=val, recipe=recipe, on_epoch=lambda _: None)
 
     def _trials(self, recipe: Recipe, trials: int, measured: int) -> Run:
         """Trials with other learning rates, the first of which encodes everything: the store is empty at the start.
@@ -227,9 +226,9 @@ class Benchmark:
         common.synchronize()
         started = time.perf_counter()
         with temporary_cache():
-            source = self._source(recipe)
+            source = self._source(recipe, again=True)
             for rate in np.geomspace(1e-6, 1e-2, measured):
-                trained = self._fit(replace(recipe, learning_rate=float(rate)), source, again=True)
+                trained = self._fit(replace(recipe, learning_rate=float(rate)), source)
                 accuracies.append(trained.best.metrics["val_accuracy"])
                 source.finish()
                 common.synchronize()
@@ -245,15 +244,15 @@ class Benchmark:
 
     def _encode(self, recipe: Recipe, duration: float) -> Run:
         """Files to features and nothing else, in the steady state: with workers running, nothing kept."""
-        source = self._source(replace(recipe, cache="off"))
+        encoder = self._source(replace(recipe, cache="off")).encoder
         samples = self.dataset.splits["train"]
-        read(source, training_clips(samples, recipe, 1))
-        pace = common.seconds(lambda: read(source, training_clips(samples, recipe, 2)))
+        encode(encoder, training_clips(samples, recipe, 1))
+        pace = common.seconds(lambda: encode(encoder, training_clips(samples, recipe, 2)))
         passes = max(1, round(duration / pace))
         clips = [clip for number in range(passes) for clip in training_clips(samples, recipe, 3 + number)]
         common.reset_peak_memory()
         with gpu_load(self.device) as load:
-            took = common.seconds(lambda: read(source, clips))
+            took = common.seconds(lambda: encode(encoder, clips))
         extra: dict[str, object] = {
             "ms_per_clip": 1e3 * took / len(clips),
             "gpu_busy": float(np.mean(load)) if load else None,
@@ -272,9 +271,9 @@ def our_reader(path: Path, num_frames: int, stride: int, position: float) -> np.
     return read_clip(path, num_frames=num_frames, stride=stride, position=position)
 
 
-def read(source: FeatureSource, clips: Sequence[Clip]) -> None:
+def encode(encoder: Encoder, clips: Sequence[Clip]) -> None:
     """Encodes clips and forgets them."""
-    for _ in source.read(clips, again=False):
+    for _ in encoder.encode(clips):
         pass
 
 

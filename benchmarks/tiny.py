@@ -123,7 +123,9 @@ def probe(checkpoint: Checkpoint, data: str, dataset: VideoDataset) -> dict[str,
     sampling = Sampling(model.config.frames_per_clip, STRIDE)
     backbone = LoadedBackbone(model, checkpoint.preprocessing)
     encoder = Encoder(backbone, form=backbone.forms("fp32")[0], sampling=sampling, precision="fp32")
-    pooled = torch.stack([features.mean(0) for features in encoder.encode(evaluation_clips(samples))])
+    clips = evaluation_clips(samples)
+    features = dict(encoder.encode(clips))
+    pooled = torch.stack([features[clip].mean(0) for clip in clips])
     measured = {
         "data": Path(data).name,
         "videos": len(samples),
