@@ -26,6 +26,11 @@ def arrays_of(size: int, allocate: Allocate) -> Iterator[np.ndarray]:
         yield memory
 
 
+def grow(size: int, allocate: Allocate) -> Iterator[int]:
+    for times in (1, 2, 3):
+        yield len(allocate(times * size))
+
+
 def forget_to_allocate(size: int, _: Allocate) -> Iterator[np.ndarray]:
     yield np.zeros(size, np.uint8)
 
@@ -84,6 +89,14 @@ def test_arrays_come_as_they_were(size: int, monkeypatch: pytest.MonkeyPatch) ->
     assert sorted((len(array), set(array.tolist())) for _, array in found) == [
         (length, {value}) for length in (1, size, size + 1) for value in range(3)
     ]
+
+
+def test_memory_that_grew_is_given_back_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "KEPT", 10)
+    monkeypatch.setattr(streams, "SHARED", 1000)
+    stream = started(grow, [100] * 20)
+    assert len(taken(stream)) == 60
+    assert stream._shared._taken == 0
 
 
 def test_what_nobody_takes_keeps_the_processes_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

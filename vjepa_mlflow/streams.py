@@ -75,7 +75,7 @@ class Stream(Generic[Item, Result]):
         self._workers: set[_Worker] = set()
         self._threads = [threading.Thread(target=self._work, args=(function,), daemon=True) for function in functions]
         self._at_work = len(self._threads)
-        close_at_end(self.close)
+        close_at_end(self)
         for thread in self._threads:
             thread.start()
 
@@ -281,6 +281,8 @@ class _Worker:
                 self._shrink()
 
     def _grow(self, size: int) -> None:
+        self._shared.give_back(self._taken)
+        self._taken = 0
         if size > KEPT:
             self._shared.take(size)
             self._taken = size

@@ -4,12 +4,13 @@ import os
 import pickle
 import threading
 import traceback
+import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from vjepa_mlflow.channel import Channel, map_memory, memory_file, write
 from vjepa_mlflow.cpus import usable_cpus
@@ -35,11 +36,6 @@ LEAST_APART = 1 << 16
 """Bytes of an array from which on it comes back as memory that both processes have, and not in the message."""
 
 
-KEPT_BY_MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 30)}
-"""glibc's settings by which workers keep the memory of one video's frames for the next one's: else each page of it
-would be asked for again, which takes as long as copying it several times."""
-
-
 @contextmanager
 def worker_processes() -> Iterator[None]:
     """Keeps worker processes for all that is done in the block, in whichever thread; those left at its end are ended.
@@ -59,9 +55,15 @@ def start_process(function: Callable[..., Any], *arguments: Any) -> Started:
     return _SHARED.workers().start(function, *arguments)
 
 
-def close_at_end(close: Callable[[], None]) -> None:
-    """Has something closed when the block of `worker_processes` ends, if it was not by then."""
-    _SHARED.workers().at_end.append(close)
+class Closable(Protocol):
+    """What can be closed, also twice."""
+
+    def close(self) -> None: ...
+
+
+def close_at_end(work: Closable) -> None:
+    """Has something closed when the block of `worker_processes` ends, if it is still there."""
+    _SHARED.workers().at_end.add(work)
 
 
 class WorkerPool(Generic[Item, Result]):
@@ -128,11 +130,11 @@ class _Workers:
     def __init__(self, count: int):
         self._lock = threading.Lock()
         self._ended = False
-        self._server = ForkServer(*PRELOADED, **KEPT_BY_MALLOC)
+        self._server = ForkServer(*PRELOADED)
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="worker")
         self._of_thread = _OfThread()
         self._channels: list[Channel] = []
-        self.at_end: list[Callable[[], None]] = []
+        self.at_end: weakref.WeakSet[Closable] = weakref.WeakSet()
 
     def start(self, function: Callable[..., Any], *arguments: Any) -> Started:
         with self._lock:
@@ -160,8 +162,8 @@ class _Workers:
         raise AssertionError
 
     def end(self) -> None:
-        for close in self.at_end:
-            close()
+        for work in list(self.at_end):
+            work.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         try:
             with self._lock:

@@ -1,11 +1,11 @@
 """Clips to features: each video read once, in worker processes, and its clips encoded in large batches."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from vjepa_mlflow.features.transfer import beside, from_beside, pin_for, to_devi
 from vjepa_mlflow.model import Backbone, FrozenBackbone, cut_out, is_out_of_memory
 from vjepa_mlflow.video import ClipReader, ClipsRequest, FileVersion, Sampling, VideoError
 from vjepa_mlflow.video.one_pass import Part, Pictures
+
+Computed = TypeVar("Computed")
 
 BATCH_SIZE = 16
 """Clips encoded at once on a GPU, halved whenever its memory runs out. An H200 gains nothing from more."""
@@ -77,9 +79,13 @@ class Encoder:
             self._backbone.prepare(clips=self.batch_size)
 
     def resize(self, pictures: Pictures, values: Tensor) -> Resized:
-        """Resizes frames on the device; see `resize_pictures`."""
-        with beside(self.device):
-            return resize_pictures(self._frozen.preprocessing, pictures, values)
+        """Resizes frames on the device; see `resize_pictures`. Raises what `encode_batch` raises."""
+
+        def resize() -> Resized:
+            with beside(self.device):
+                return resize_pictures(self._frozen.preprocessing, pictures, values)
+
+        return self._with_what_memory_there_is(resize)
 
     def encode_batch(self, clips: Sequence[ReadClip]) -> list[Encoded]:
         """The features of clips that have been read.
@@ -89,9 +95,15 @@ class Encoder:
         """
         features: list[Tensor] = []
         while len(features) < len(clips):
+            left = clips[len(features) :]
+            features += self._with_what_memory_there_is(lambda: self._encode(left[: self.batch_size]))  # noqa: B023
+        return [Encoded(read.clip, found) for read, found in zip(clips, features, strict=True)]
+
+    def _with_what_memory_there_is(self, compute: Callable[[], Computed]) -> Computed:
+        """Where memory runs out, it is tried again, and fewer clips are encoded at once from there on."""
+        while True:
             try:
-                features += self._encode(clips[len(features) :][: self.batch_size])
-                continue
+                return compute()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -103,7 +115,6 @@ class Encoder:
             self.batch_size //= 2
             torch.cuda.empty_cache()
             remark(f"Memory ran out: {self.batch_size} clips are encoded at once from here on")
-        return [Encoded(read.clip, found) for read, found in zip(clips, features, strict=True)]
 
     def _encode(self, clips: Sequence[ReadClip]) -> Tensor:
         with beside(self.device):
