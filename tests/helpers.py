@@ -249,7 +249,7 @@ def whole_clips(parts: Iterable[Part]) -> dict[float, np.ndarray | VideoError]:
             clips.setdefault(part.position, part.error)
         elif isinstance(part, Placed):
             placed, frames = dict(part.clips), {}
-        else:
+        elif isinstance(part, Pictures):
             frames.update(zip(part.indices, (frame.copy() for frame in rgb_of(part)), strict=True))
             for position in [position for position, indices in placed.items() if set(indices) <= set(frames)]:
                 clips.setdefault(position, np.stack([frames[index] for index in placed.pop(position)]))

@@ -2,9 +2,12 @@ import os
 from pathlib import Path
 
 import numpy as np
-from helpers import read_clips, read_requests, write_video
+import pytest
+from helpers import allocate, read_clips, read_requests, whole_clips, write_video
 
 from vjepa_mlflow.video import ClipsRequest, Sampling, VideoError, inspect_videos, read_clip
+from vjepa_mlflow.video.one_pass import Declined, Pass
+from vjepa_mlflow.video.opening import Source
 
 
 def test_clips_are_those_that_read_clip_reads(tmp_path: Path) -> None:
@@ -22,6 +25,17 @@ def test_what_is_wrong_with_a_file_is_returned_and_the_rest_is_read(tmp_path: Pa
     assert all(isinstance(fault, VideoError) and "cannot be decoded" in str(fault) for fault in faults)
     assert isinstance(first, np.ndarray)
     assert isinstance(third, np.ndarray)
+
+
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU")
+def test_where_no_gpu_decodes_software_does_and_it_is_said(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "large.mp4", size=(640, 480))
+    parts = list(Pass(Source(path), Sampling(4, 4), allocate, as_planes=True, gpu=0).read([0.0, 0.9]))
+    assert [part.reason != "" for part in parts if isinstance(part, Declined)] == [True]
+    assert np.array_equal(whole_clips(parts)[0.9], read_clip(path, num_frames=4, stride=4, position=0.9))
+    small = write_video(tmp_path / "small.mp4")
+    parts = list(Pass(Source(small), Sampling(4, 4), allocate, as_planes=True, gpu=0).read([0.5]))
+    assert not any(isinstance(part, Declined) for part in parts)
 
 
 def test_a_file_that_has_another_version_must_have_the_same_content(tmp_path: Path) -> None:

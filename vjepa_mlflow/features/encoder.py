@@ -16,7 +16,7 @@ from vjepa_mlflow.features.assembly import Assembly, Clip, FailedClip, ReadClip,
 from vjepa_mlflow.features.transfer import beside, from_beside, pin_for, to_device, when_computed
 from vjepa_mlflow.model import Backbone, FrozenBackbone, cut_out, is_out_of_memory
 from vjepa_mlflow.video import ClipReader, ClipsRequest, FileVersion, Sampling, VideoError
-from vjepa_mlflow.video.one_pass import Part, Pictures
+from vjepa_mlflow.video.one_pass import Declined, Part, Pictures
 
 Computed = TypeVar("Computed")
 
@@ -64,6 +64,7 @@ class Encoder:
         self.batch_size = BATCH_SIZE if self.device.type == "cuda" else 1
         self._frozen, self._form, self._precision = backbone, form, precision
         self.reader = _reader(sampling, notes, self.device)
+        self._has_told = False
 
     def encode(self, clips: Sequence[Clip]) -> "Encoding":
         """Begins to read clips, all of a video together, in the order in which the first of each is there."""
@@ -98,6 +99,12 @@ class Encoder:
             left = clips[len(features) :]
             features += self._with_what_memory_there_is(lambda: self._encode(left[: self.batch_size]))  # noqa: B023
         return [Encoded(read.clip, found) for read, found in zip(clips, features, strict=True)]
+
+    def tell_declined(self, path: Path, reason: str) -> None:
+        """Says, of the first such video, that the GPU's decoder is not used."""
+        if not self._has_told:
+            remark(f"{path}: the GPU's decoder does not read it ({reason}): the processors do, as all that are like it")
+        self._has_told = True
 
     def _with_what_memory_there_is(self, compute: Callable[[], Computed]) -> Computed:
         """Where memory runs out, it is tried again, and fewer clips are encoded at once from there on."""
@@ -197,6 +204,9 @@ class Encoding:
         if isinstance(part, Pictures):
             assert values is not None
             part = self._encoder.resize(part, values)
+        if isinstance(part, Declined):
+            self._encoder.tell_declined(request.path, part.reason)
+            return []
         with beside(self._encoder.device):
             clips = list(self._assemblies[request].take(part))
         self._read.extend(clip for clip in clips if isinstance(clip, ReadClip))

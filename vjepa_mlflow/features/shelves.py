@@ -118,11 +118,20 @@ class Shelves:
         if wanted and new and not is_near and (self.full or not self.is_far(name)):
             self._held[name] = features.clone()  # a part of a batch would keep the whole batch
 
-    def drop(self, name: str, *, keeps_near: bool) -> None:
-        """Lets go of what has been read, but for what is far, and perhaps for what is near."""
+    def drop(self, name: str, *, keeps_memory: bool) -> None:
+        """Lets go of what has been read, but for what is in the store.
+
+        Args:
+            name: whose features.
+            keeps_memory: whether what is kept in memory stays there, and only what found no room goes.
+        """
         self._held.pop(name, None)
-        if not keeps_near and self._near.drop(name):
+        if keeps_memory:
+            return
+        if self._near.drop(name):
             self._near_budget.give_back(self._size)
+        if isinstance(self._far, FeatureMemory) and self._far.drop(name):
+            self._far_budget.give_back(self._size)
 
     def finish(self) -> None:
         """Waits until what was put is kept.

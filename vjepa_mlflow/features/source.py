@@ -136,7 +136,7 @@ class FeatureSource:
 
     def _let_go(self, clip: Clip) -> None:
         if not self._readings.want(clip):
-            self.shelves.drop(self._space.entry(clip), keeps_near=self._again)
+            self.shelves.drop(self._space.entry(clip), keeps_memory=self._again)
 
     def _wait_for(self, clip: Clip, name: str) -> Tensor | None:
         """Features that were missing when the reading began; None for those of a video that is left out."""

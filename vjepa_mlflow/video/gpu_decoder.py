@@ -27,19 +27,17 @@ def frames_by_gpu(source: Source, timeline: Timeline, wanted: Sequence[int], gpu
 
     Args:
         source: the video.
-        timeline: of it.
+        timeline: of it, whose stamps tell the frames.
         wanted: indices of frames.
         gpu: number of a CUDA GPU.
 
     Raises:
         MistimedError: software is to decode this video. So does VideoError say.
     """
-    if not timeline.is_seekable or timeline.pixels < LEAST_PIXELS:
-        raise MistimedError
 
     def check(opened: OpenVideo, first: VideoFrame) -> None:
         if not _agrees(source, opened, first):
-            raise MistimedError
+            raise MistimedError("its first frame is not the one that software decodes")
 
     yield from sought(replace(source, gpu=gpu), timeline, wanted, KEYS_BEFORE[0], on_first=check)
 

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 
 from vjepa_mlflow.video.decode import sample_clip, whole_timeline
 from vjepa_mlflow.video.error import VideoError
-from vjepa_mlflow.video.gpu_decoder import frames_by_gpu
+from vjepa_mlflow.video.gpu_decoder import LEAST_PIXELS, frames_by_gpu
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.picture import Colours, Kind, Painter, Turn, copy_planes, read_turn
 from vjepa_mlflow.video.sampling import Sampling, choose_frames
@@ -58,7 +58,13 @@ class Failed(NamedTuple):
     error: VideoError
 
 
-Part = Placed | Pictures | Failed
+class Declined(NamedTuple):
+    """Why a GPU's decoder was tried on the video and not used."""
+
+    reason: str
+
+
+Part = Placed | Pictures | Failed | Declined
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,10 @@ class Pass:
     def _together(self, timeline: Timeline, pending: dict[float, None]) -> Iterator[Part]:
         """Takes those clips away from the pending ones that it has brought."""
         clips = {position: choose_frames(timeline.seconds, self.sampling, position).tolist() for position in pending}
-        for frames in self._ways(timeline, sorted({index for clip in clips.values() for index in clip})):
+        numbers = sorted({index for clip in clips.values() for index in clip})
+        is_for_gpu = timeline.is_seekable and timeline.pixels >= LEAST_PIXELS
+        by_gpu = self.as_planes and self.gpu is not None and is_for_gpu
+        for frames in self._ways(timeline, numbers, by_gpu=by_gpu):
             yield Placed({position: clips[position] for position in pending})
             try:
                 for pictures in self._gather(frames, {index for position in pending for index in clips[position]}):
@@ -112,11 +121,13 @@ class Pass:
                 return
             except _ChangedError:
                 return
-            except (MistimedError, EndedError, VideoError):
-                continue
+            except (MistimedError, EndedError, VideoError) as error:
+                if by_gpu:
+                    yield Declined(str(error) or "its frames are not those that its packets announce")
+                by_gpu = False
 
-    def _ways(self, timeline: Timeline, wanted: Sequence[int]) -> Iterator[Shown]:
-        if self.gpu is not None and self.as_planes:
+    def _ways(self, timeline: Timeline, wanted: Sequence[int], *, by_gpu: bool) -> Iterator[Shown]:
+        if by_gpu and self.gpu is not None:
             yield frames_by_gpu(self.source, timeline, wanted, self.gpu)
         yield from ways_to(self.source, timeline, wanted)
 
