@@ -1,5 +1,5 @@
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -161,14 +161,19 @@ def test_the_budget_holds_for_memory_too(
     assert len(asked) == 2 * len(clips) - 3
 
 
+def encoded(model: VJEPA2ForVideoClassification, clips: Iterable[Clip]) -> dict[Clip, torch.Tensor]:
+    return dict(make_source(model, cache="off").encoder.encode(list(dict.fromkeys(clips))))  # type: ignore[arg-type]
+
+
 def three_epochs(clips: list[Clip]) -> list[list[Clip]]:
     """Readings of fresh views, after each of which one set is read again."""
     fresh = [[clip._replace(view=View(position=0.2 * number)) for clip in clips[::2]] for number in range(3)]
     return [reading for epoch in fresh for reading in (epoch, clips[1::2])]
 
 
-@pytest.mark.parametrize("cache", ["disk", "memory", "off"])
-@pytest.mark.parametrize("room", [1000, 7, 2, 0])
+@pytest.mark.parametrize(
+    ("cache", "room"), [("disk", 1000), ("disk", 7), ("disk", 0), ("memory", 2), ("off", 1000), ("off", 7)]
+)
 def test_a_plan_is_read_as_it_was_expected_however_little_room_there_is(
     model: VJEPA2ForVideoClassification,
     clips: list[Clip],
@@ -178,7 +183,7 @@ def test_a_plan_is_read_as_it_was_expected_however_little_room_there_is(
     room: int,
 ) -> None:
     readings = three_epochs(clips)
-    expected = {clip: read(make_source(model, cache="off"), [clip])[0] for clip in {*chain(*readings)}}
+    expected = encoded(model, chain(*readings))
     size = expected[clips[1]].nbytes
     monkeypatch.setattr(shelves, "_free_memory", lambda _: 2 * room * size)
     monkeypatch.setattr(shelves, "free_space", lambda _: 2 * room * size)
@@ -192,6 +197,23 @@ def test_a_plan_is_read_as_it_was_expected_however_little_room_there_is(
     source.finish()
     assert len(asked) == len(expected) or room < len(expected)
     assert not source.shelves._held
+    assert not source.shelves._near._kept
+
+
+def test_what_may_not_be_read_is_encoded_when_it_comes_near(
+    model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings, last = three_epochs(clips), [clips[0]._replace(view=View(position=0.9))]
+    expected = encoded(model, chain(*readings, last))
+    source = make_source(model)
+    asked = count_encoded(source, monkeypatch)
+    first = source.expect([*readings, last], sure=2)
+    assert first == [*readings[0], *readings[1]]
+    list(source.encode(first))
+    for reading in (readings[0], readings[1], last):  # as where patience ends
+        assert same(list(source.read(reading)), [expected[clip] for clip in reading])  # type: ignore[arg-type]
+    source.finish()
+    assert set(asked) == {*first, *readings[2], *last}
     assert not source.shelves._near._kept
 
 
