@@ -1,3 +1,4 @@
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +103,27 @@ def test_an_item_over_which_a_process_dies_is_begun_again_once(tmp_path: Path) -
     with pytest.raises(UserError, match="2 worker processes died over 7: expected enough memory"):
         stream.take()
     stream.close()
+
+
+def test_a_stream_that_could_not_begin_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_SHARED", workers._Shared())
+    start, begun = threading.Thread.start, []
+
+    def start_one(thread: threading.Thread) -> None:
+        if begun:
+            raise KeyboardInterrupt
+        begun.append(thread)
+        start(thread)
+
+    def begin() -> None:
+        with worker_processes(), monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start_one)
+            started(count_to, [10**9], size=1)
+
+    before = set(psutil.Process().children(recursive=True))
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    assert psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=10)[1] == []
 
 
 def test_a_block_of_worker_processes_ends_what_was_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -112,7 +113,8 @@ class Stream(Generic[Item, Result]):
             for worker in self._workers:
                 worker.leave()
         for thread in self._threads:
-            thread.join()
+            with suppress(RuntimeError):  # it was never started
+                thread.join()
         self._results.clear()
 
     def _work(self, function: Work) -> None:
@@ -159,8 +161,10 @@ class Stream(Generic[Item, Result]):
         worker = _Worker(self._shared, self._pin)
         with self._changed:
             self._workers.add(worker)
-            if self._closed:
-                raise _ClosedError
+            is_wanted = not self._closed
+        if not is_wanted:
+            self._let_go(worker)
+            raise _ClosedError
         return worker
 
     def _let_go(self, worker: "_Worker | None") -> None:
@@ -287,6 +291,7 @@ class _Worker:
             self._shared.take(size)
             self._taken = size
         self._unpin()
+        self._unpin = lambda: None
         os.ftruncate(self._descriptor, size)
         self._memory = memoryview(mmap.mmap(self._descriptor, size))
         self._unpin = self._pin(self._memory)
@@ -305,6 +310,7 @@ class _Worker:
     def let_go(self) -> None:
         """Gives the memory up, once nobody listens to the process any more."""
         self._unpin()
+        self._unpin = lambda: None
 
 
 class _Memory:

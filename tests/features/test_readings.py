@@ -15,7 +15,7 @@ def read_all(readings: Readings, clips: list[Clip]) -> None:
 
 
 def test_a_clip_is_wanted_until_its_last_reading() -> None:
-    readings = Readings()
+    readings = Readings(lambda clip: clip.sample.name)
     readings.expect([[A, B], [C], [D], [C]])
     assert list(readings.upcoming()) == [A, B, C, D, C]
     readings.begin([A, B])
@@ -32,7 +32,7 @@ def test_a_clip_is_wanted_until_its_last_reading() -> None:
 
 
 def test_readings_that_were_left_out_are_not_wanted_any_more() -> None:
-    readings = Readings()
+    readings = Readings(lambda clip: clip.sample.name)
     readings.expect([[A], [B], [A, C], [B, D]])
     readings.begin([A])
     assert readings.begin([B, D]) == [A, C]
@@ -40,21 +40,23 @@ def test_readings_that_were_left_out_are_not_wanted_any_more() -> None:
 
 
 def test_a_reading_that_nobody_expected_leaves_the_others_as_they_were() -> None:
-    readings = Readings()
+    readings = Readings(lambda clip: clip.sample.name)
     readings.expect([[A], [B]])
     assert readings.begin([D]) == []
     assert list(readings.upcoming()) == [D, A, B]
 
 
 def test_of_what_may_not_come_only_the_next_readings_are_upcoming() -> None:
-    readings = Readings()
+    readings = Readings(lambda clip: clip.sample.name)
     readings.expect([[A], [B], [C], [B], [D], [B]], sure=3)
     assert list(readings.upcoming()) == [A, B, C]
     read_all(readings, [A])
     assert list(readings.upcoming()) == [B, C]
+    assert list(readings.upcoming(close=0)) == [B, C]
     assert not readings.were_unsure
     read_all(readings, [B])
     assert list(readings.upcoming()) == [C, B]
+    assert list(readings.upcoming(close=0)) == [C]
     assert readings.were_unsure
     for clips in ([C], [B]):
         read_all(readings, clips)

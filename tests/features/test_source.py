@@ -200,6 +200,36 @@ def test_a_plan_is_read_as_it_was_expected_however_little_room_there_is(
     assert not source.shelves._near._kept
 
 
+def test_files_of_the_same_content_are_encoded_once(
+    model: VJEPA2ForVideoClassification,
+    clips: list[Clip],
+    own_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copies = [clip._replace(sample=replace(clip.sample, name=f"copy of {clip.sample.name}")) for clip in clips[:2]]
+    source = make_source(model, cache="off")
+    asked = count_encoded(source, monkeypatch)
+    first = read(source, [*clips[:2], *copies])
+    assert same(first[:2], first[2:])
+    assert asked == clips[:2]
+
+
+def test_where_the_store_keeps_nothing_in_a_clips_place_it_is_held(
+    model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = encoded(model, clips)
+    monkeypatch.setattr(shelves, "_free_memory", lambda _: 0)
+    source = make_source(model)
+    read(source, clips)
+    for path in stored_files(own_cache)[:2]:
+        path.unlink()
+        path.mkdir()
+    asked = count_encoded(source, monkeypatch)
+    assert same(read(source, clips), [expected[clip] for clip in clips])
+    assert len(asked) <= 2 * 2
+
+
 def test_what_may_not_be_read_is_encoded_when_it_comes_near(
     model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,9 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "piped.avi").open("wb") as piped:  # whose sizes are never filled in
         given = ("-i", folder / "even.mp4", "-c:v", "mjpeg", "-q:v", "3", "-f", "avi", "-")
         piped.write(ffmpeg(*given))
+    ffmpeg(
+        "-i", folder / "even.mp4", "-c:v", "libx264", "-x264-params", "interlaced=1:tff=1", folder / "interlaced.mp4"
+    )
     for suffix in ("mp4", "mkv"):
         small = ("-i", folder / "even.mp4", "-map", "0", "-map", "0", "-c:v:0", "libx264", "-s:v:0", "32x24")
         ffmpeg(*small, "-c:v:1", "copy", folder / f"two_streams.{suffix}")
@@ -173,7 +176,7 @@ def test_a_clip_has_the_frames_that_ffmpeg_shows(name: str, kinds: Path, monkeyp
             assert [frame_number(frame) for frame in clip] == [expected[index] for index in chosen], position
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [*KINDS, "interlaced.mp4"])
 def test_one_pass_gives_the_clips_that_readings_of_their_own_give(name: str, kinds: Path) -> None:
     positions = (0.9, 0.0, 0.4, 0.35, 1.0)
     expected = [read_clip(kinds / name, num_frames=8, stride=4, position=position) for position in positions]

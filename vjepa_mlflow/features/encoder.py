@@ -192,8 +192,10 @@ class Encoding:
         return self._stream.is_done and not self._read
 
     def close(self) -> None:
-        """Stops reading."""
+        """Stops reading, and forgets what was read."""
         self._stream.close()
+        self._read.clear()
+        self._assemblies.clear()
 
     def _prepare(self) -> None:
         if not self._is_prepared:  # while the first videos are read

@@ -1,7 +1,7 @@
 """Which clips a training will read, reading by reading, and what of that is still to come."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 
 from vjepa_mlflow.features.assembly import Clip
@@ -11,13 +11,18 @@ CLOSE = 2
 
 
 class Readings:
-    """The readings that are expected, each a list of clips, and the one that is under way."""
+    """The readings that are expected, each a list of clips, and the one that is under way.
 
-    def __init__(self) -> None:
+    Args:
+        name: of a clip's features, by which clips of files with the same content are one.
+    """
+
+    def __init__(self, name: Callable[[Clip], str]) -> None:
+        self._name = name
         self._expected: deque[list[Clip]] = deque()
         self._sure = 0
         self._begun: deque[Clip] = deque()
-        self._times: Counter[Clip] = Counter()
+        self._times: Counter[str] = Counter()
 
     def expect(self, readings: Iterable[Sequence[Clip]], *, sure: int | None = None) -> None:
         """Says which readings there will be, in their order.
@@ -28,7 +33,7 @@ class Readings:
         """
         self._expected = deque(map(list, readings))
         self._sure = len(self._expected) if sure is None else sure
-        self._times = Counter(chain.from_iterable(self._expected))
+        self._times = Counter(map(self._name, chain.from_iterable(self._expected)))
 
     def begin(self, clips: Sequence[Clip]) -> list[Clip]:
         """A reading begins, expected or not; those that were expected before it are done, or will not be.
@@ -43,25 +48,29 @@ class Readings:
                 self._sure -= 1
             self._sure -= 1
         else:
-            self._times.update(clips)
-        self._times.subtract(skipped)
+            self._times.update(map(self._name, clips))
+        self._times.subtract(map(self._name, skipped))
         self._begun = deque(clips)
         return [clip for clip in dict.fromkeys(skipped) if not self.want(clip)]
 
     def read_one(self) -> None:
         """The next clip of the reading has been read."""
-        self._times[self._begun.popleft()] -= 1
+        self._times[self._name(self._begun.popleft())] -= 1
 
     def want(self, clip: Clip) -> bool:
         """Whether a clip is still to be read."""
-        return self._times[clip] > 0
+        return self._times[self._name(clip)] > 0
 
     @property
     def were_unsure(self) -> bool:
         """Whether some that are upcoming now were not when the last reading began."""
         return self._sure < CLOSE <= len(self._expected)
 
-    def upcoming(self) -> Iterator[Clip]:
-        """The clips that will be read next, in order, as often as they will be, as far as that is sure."""
+    def upcoming(self, *, close: int = CLOSE) -> Iterator[Clip]:
+        """The clips that will be read next, in order, as often as they will be, as far as that is sure.
+
+        Args:
+            close: so many readings count as sure in any case.
+        """
         yield from self._begun
-        yield from chain.from_iterable(islice(self._expected, max(self._sure, CLOSE)))
+        yield from chain.from_iterable(islice(self._expected, max(self._sure, close)))

@@ -1,5 +1,6 @@
 """Where features are kept: near, far, or for want of room only until they are read."""
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
@@ -39,7 +40,7 @@ class Shelves:
 
     def __init__(self, space: FeatureSpace, recipe: Recipe, device: torch.device, *, size: int):
         self._device, self._size = device, size
-        host, budget = torch.device("cpu"), int(recipe.cache_budget * 2**30)
+        host, budget = torch.device("cpu"), math.ceil(recipe.cache_budget * 2**30)
         self._near = FeatureMemory(device)
         self._far: FeatureStore | FeatureMemory = FeatureMemory(host)
         self._far_budget = Budget(0)
@@ -54,10 +55,11 @@ class Shelves:
         self.full = False
         self._held: dict[str, Tensor] = {}
         self._lost: set[str] = set()  # what is there and cannot be read, nor perhaps deleted
+        self._doubtful: set[str] = set()  # what was lost once
 
     @cached_property
     def _near_budget(self) -> Budget:
-        """Made when first something is to be kept: by then what encodes has taken its memory."""
+        """Made when first something is asked of it."""
         size = self._near_size
         return Budget(int(SHARE * _free_memory(self._device)) if size is None else size)
 
@@ -87,6 +89,7 @@ class Shelves:
         for name, features in zip(names, map_ahead(self._fetch, names), strict=True):
             if features is None:
                 self._lost.add(name)
+                self._doubtful.add(name)
             yield features
 
     def _fetch(self, name: str) -> Tensor | None:
@@ -115,7 +118,8 @@ class Shelves:
                 self._tell_denied()
             else:
                 self.tell_full()
-        if wanted and new and not is_near and (self.full or not self.is_far(name)):
+        is_safe = is_near or (self.is_far(name) and not self.full and name not in self._doubtful)
+        if wanted and new and not is_safe:
             self._held[name] = features.clone()  # a part of a batch would keep the whole batch
 
     def drop(self, name: str, *, keeps_memory: bool) -> None:

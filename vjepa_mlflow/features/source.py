@@ -1,6 +1,7 @@
 """Where features come from: memory, the store, or else the encoder."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from torch import Tensor
 
@@ -9,14 +10,14 @@ from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.features.assembly import Clip
 from vjepa_mlflow.features.encoder import Encoder, Encoding
 from vjepa_mlflow.features.forms import feature_space
-from vjepa_mlflow.features.readings import Readings
+from vjepa_mlflow.features.readings import CLOSE, Readings
 from vjepa_mlflow.features.shelves import Shelves
 from vjepa_mlflow.model import ClipShape, FrozenBackbone, features_dtype
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.video import VideoError, video_notes
 
-LEAST_BATCHES = 2
-"""Of clips that are encoded together, however little room there is for their features."""
+LEAST_CLIPS = 32
+"""That are encoded together, however little room there is for their features."""
 
 
 class FeatureSource:
@@ -54,15 +55,15 @@ class FeatureSource:
         self._skips = recipe.bad_videos == "skip"
         self.encoded = 0
         self.left_out: dict[str, str] = {}
-        self._readings = Readings()
+        self._readings = Readings(self._space.entry)
         self._encoding: Encoding | None = None
-        self._coming: set[Clip] = set()  # what that will bring
+        self._coming: set[str] = set()  # what that will bring, by name
         self._is_behind = False  # whether there may be more to encode, once there is room
         self._least_room = 0  # for clips, from which on it is worth looking
 
     def missing(self, clips: Iterable[Clip]) -> list[Clip]:
         """The clips whose features would have to be encoded, each once."""
-        return [clip for clip in dict.fromkeys(clips) if self._is_missing(clip)]
+        return list(self._missing(clips))
 
     def affordable(self, clips: Iterable[Clip]) -> list[Clip]:
         """Of some clips those that are missing, as many as there is room for; it is told where that is not all."""
@@ -78,7 +79,7 @@ class FeatureSource:
             What of it is to be encoded first: what is missing, will surely be read, and finds room.
         """
         self._readings.expect(readings, sure=sure)
-        return self._next_clips()
+        return self._next_clips(close=0)
 
     def encode(self, clips: Sequence[Clip]) -> Iterator[Clip]:
         """Encodes clips, and keeps their features as far as there is room; yields each that is done.
@@ -128,8 +129,13 @@ class FeatureSource:
         self._begin([])
         self.shelves.finish()
 
-    def _is_missing(self, clip: Clip) -> bool:
-        return not self.shelves.has(self._space.entry(clip))
+    def _missing(self, clips: Iterable[Clip]) -> Iterator[Clip]:
+        known: set[str] = set()
+        for clip in clips:
+            name = self._space.entry(clip)
+            if name not in known and not self.shelves.has(name):
+                yield clip
+            known.add(name)
 
     def _want(self, clip: Clip) -> bool:
         return self._again or self._readings.want(clip)
@@ -143,10 +149,10 @@ class FeatureSource:
         while clip.sample.name not in self.left_out:
             if (features := self.shelves.near(name)) is not None:
                 return features
-            if clip in self._coming:
+            if name in self._coming:
                 self._advance()
             elif not self.shelves.is_far(name):
-                self._begin(self._next_clips(at_least=LEAST_BATCHES * self.encoder.batch_size))
+                self._begin(self._next_clips(at_least=LEAST_CLIPS))
             elif (features := next(self.shelves.fetch([name]))) is not None:
                 return features
         return None
@@ -159,13 +165,14 @@ class FeatureSource:
             self._is_behind = False  # as far as it was looked at
             self._begin(self._next_clips())
 
-    def _next_clips(self, *, at_least: int = 0) -> list[Clip]:
+    def _next_clips(self, *, at_least: int = 0, close: int = CLOSE) -> list[Clip]:
         """Of the clips that are expected next those that are missing, as many as there is room for."""
-        missing = self.missing(clip for clip in self._readings.upcoming() if clip.sample.name not in self.left_out)
+        upcoming = (clip for clip in self._readings.upcoming(close=close) if clip.sample.name not in self.left_out)
         room = max(at_least, self.shelves.room(wanted=True))
+        missing = list(islice(self._missing(upcoming), room + 1))
         window = missing[:room]
         self._is_behind = len(missing) > room
-        self._least_room = max(LEAST_BATCHES * self.encoder.batch_size, len(window) // 2)
+        self._least_room = max(LEAST_CLIPS, len(window) // 2)
         return window
 
     def _begin(self, clips: Sequence[Clip]) -> None:
@@ -173,19 +180,20 @@ class FeatureSource:
         if self._encoding is not None:
             self._encoding.close()
         self._encoding = self.encoder.encode(clips) if clips else None
-        self._coming = set(clips)
+        self._coming = {self._space.entry(clip) for clip in clips}
 
     def _advance(self, *, wait: bool = True) -> list[Clip]:
         """Takes features that have been encoded, and keeps them. Returns whose they are."""
         assert self._encoding is not None
         encoded = self._encoding.take(wait=wait)
         for clip, features in encoded:
-            self._coming.discard(clip)
+            name = self._space.entry(clip)
+            self._coming.discard(name)
             if isinstance(features, VideoError):
                 self._leave_out(clip.sample, features)
             else:
                 self.encoded += 1
-                self.shelves.put(self._space.entry(clip), features, wanted=self._want(clip), new=True)
+                self.shelves.put(name, features, wanted=self._want(clip), new=True)
         if self._encoding.is_done:
             self._begin([])
         return [clip for clip, _ in encoded]

@@ -197,8 +197,8 @@ def _encode(source: features.FeatureSource, sets: _Sets, recipe: Recipe, begun: 
     _tell_of_other_gpus(source, len(missing))
     encode(source, missing)
     seconds = time.perf_counter() - started
-    if missing:
-        print(f"Encoded {len(missing)} clips in {seconds:.1f} s, {len(missing) / seconds:.1f} clips/s", flush=True)
+    if count := source.encoded:
+        print(f"Encoded {count} clips in {seconds:.1f} s, {count / seconds:.1f} clips/s", flush=True)
     return seconds
 
 

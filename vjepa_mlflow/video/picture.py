@@ -97,6 +97,7 @@ class Kind(NamedTuple):
         format: FFmpeg's name of the pixels' format.
         matrix: ITU-T H.273's number.
         range: FFmpeg's number.
+        interlaced: whether its lines are two fields', which are converted apart.
     """
 
     height: int
@@ -104,10 +105,12 @@ class Kind(NamedTuple):
     format: str
     matrix: int
     range: int
+    interlaced: bool = False
 
     @classmethod
     def of(cls, frame: VideoFrame) -> "Kind":
-        return cls(frame.height, frame.width, frame.format.name, int(frame.colorspace), int(frame.color_range))
+        pixels, matrix, colour_range = frame.format.name, int(frame.colorspace), int(frame.color_range)
+        return cls(frame.height, frame.width, pixels, matrix, colour_range, frame.interlaced_frame)
 
     @property
     def interleaved(self) -> bool:
@@ -116,7 +119,7 @@ class Kind(NamedTuple):
 
     def colours(self) -> "Colours | None":
         """How planes of this kind become RGB, where that is known to the last bit; None where it is not."""
-        if self.width % 2 or self.height % 2:
+        if self.width % 2 or self.height % 2 or self.interlaced:
             return None
         return _colours("yuv420p" if self.format == ON_GPU else self.format, self.matrix, self.range)
 
