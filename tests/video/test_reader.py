@@ -1,12 +1,13 @@
 import os
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from helpers import allocate, read_clips, read_requests, whole_clips, write_video
 
 from vjepa_mlflow.video import ClipsRequest, Sampling, VideoError, inspect_videos, read_clip
-from vjepa_mlflow.video.one_pass import Declined, Pass
+from vjepa_mlflow.video.one_pass import Declined, Pass, Pictures
 from vjepa_mlflow.video.opening import Source
 
 
@@ -36,6 +37,22 @@ def test_where_no_gpu_decodes_software_does_and_it_is_said(tmp_path: Path) -> No
     small = write_video(tmp_path / "small.mp4")
     parts = list(Pass(Source(small), Sampling(4, 4), allocate, as_planes=True, gpu=0).read([0.5]))
     assert not any(isinstance(part, Declined) for part in parts)
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+def test_fields_are_converted_apart_as_swscale_does(tmp_path: Path, interlaced: int) -> None:
+    path, random = tmp_path / "fields.mp4", np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        options = {"x264-params": f"interlaced={interlaced}:tff={interlaced}"}
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for _ in range(8):
+            image = random.integers(0, 256, (8, 12, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    parts = list(Pass(Source(path), Sampling(4, 2), allocate, as_planes=True).read([0.0]))
+    assert [part.colours is None for part in parts if isinstance(part, Pictures)] == [bool(interlaced)]
+    assert np.array_equal(whole_clips(parts)[0.0], read_clip(path, num_frames=4, stride=2, position=0.0))
 
 
 def test_a_file_that_has_another_version_must_have_the_same_content(tmp_path: Path) -> None:
