@@ -139,9 +139,6 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "piped.avi").open("wb") as piped:  # whose sizes are never filled in
         given = ("-i", folder / "even.mp4", "-c:v", "mjpeg", "-q:v", "3", "-f", "avi", "-")
         piped.write(ffmpeg(*given))
-    ffmpeg(
-        "-i", folder / "even.mp4", "-c:v", "libx264", "-x264-params", "interlaced=1:tff=1", folder / "interlaced.mp4"
-    )
     for suffix in ("mp4", "mkv"):
         small = ("-i", folder / "even.mp4", "-map", "0", "-map", "0", "-c:v:0", "libx264", "-s:v:0", "32x24")
         ffmpeg(*small, "-c:v:1", "copy", folder / f"two_streams.{suffix}")
