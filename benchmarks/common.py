@@ -3,8 +3,10 @@
 import datetime
 import json
 import platform
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -103,6 +105,26 @@ def reset_peak_memory() -> None:
 def peak_memory() -> float | None:
     """GiB of the GPU's memory that were in use at most since the last reset; None without a GPU."""
     return torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
+
+
+@contextmanager
+def gpu_load(device: torch.device) -> Iterator[list[float]]:
+    """Collects, ten times a second, the share of time in which the GPU ran a kernel, as NVML reports it."""
+    samples: list[float] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        time.sleep(1)  # NVML looks back
+        while not done.wait(0.1):
+            samples.append(torch.cuda.utilization(device) / 100)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    if device.type == "cuda":
+        watcher.start()
+    try:
+        yield samples
+    finally:
+        done.set()
 
 
 def write_json(path: str | None, results: Mapping[str, object]) -> None:

@@ -107,9 +107,14 @@ def main() -> None:
 def make_videos(folder: Path, name: str) -> list[Path]:
     """Makes the different videos of a kind that are not in the folder yet, several at once."""
     folder.mkdir(exist_ok=True, parents=True)
-    paths = [folder / f"{name}-{number}.mp4" for number in range(DIFFERENT)]
-    list(map_ahead(lambda path: path.exists() or make_video(path, KINDS[name], paths.index(path)), paths))
-    return paths
+
+    def video(seed: int) -> Path:
+        path = folder / f"{name}-{seed}.mp4"
+        if not path.exists():
+            make_video(path, KINDS[name], seed)
+        return path
+
+    return list(map_ahead(video, range(DIFFERENT)))
 
 
 def make_video(path: Path, kind: Kind, seed: int) -> None:
@@ -156,7 +161,7 @@ def read(backbone: LoadedBackbone, videos: list[Path], links: Path, options: arg
     tried = encode(encoder, clips_of(videos, links, TRIED, notes))
     count = max(TRIED, round(options.seconds * pace_of(tried) / VIEWS))
     common.reset_peak_memory()
-    with usage() as used:
+    with usage(encoder.device) as used:
         times = encode(encoder, clips_of(videos, links, count, notes))
     return {
         "clips": len(times),
@@ -205,7 +210,7 @@ def read_as_the_card(model: object, processor: object, videos: Sequence[Path], s
 
     def clips(count: int) -> card_loop.Clips:
         chosen = [
-            card_loop.Clip(videos[number % len(videos)], number % 2, *random.random(1).tolist(), (0.5, 0.5))
+            card_loop.Clip(videos[number % len(videos)], number % 2, float(random.random()), (0.5, 0.5))
             for number in range(count)
         ]
         frames = model.config.frames_per_clip  # type: ignore[attr-defined]
@@ -232,10 +237,10 @@ def read_as_the_card(model: object, processor: object, videos: Sequence[Path], s
 
 
 @contextmanager
-def usage() -> Iterator[dict[str, float | None]]:
-    """Looks, ten times a second, at the GPU's work and at memory; the means and peaks are there after the block."""
+def usage(device: torch.device) -> Iterator[dict[str, float | None]]:
+    """The GPU's share of busy time, and the peaks of memory, looked at ten times a second; there after the block."""
     found: dict[str, float | None] = {}
-    loads, shared, host = [], [], []
+    shared, host = [], []
     ended = threading.Event()
 
     def look() -> None:
@@ -243,14 +248,13 @@ def usage() -> Iterator[dict[str, float | None]]:
             memory = psutil.virtual_memory()
             shared.append(memory.shared)
             host.append(memory.total - memory.available)
-            if torch.cuda.is_available():
-                loads.append(torch.cuda.utilization() / 100)
 
     before = psutil.virtual_memory()
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     try:
-        yield found
+        with common.gpu_load(device) as loads:
+            yield found
     finally:
         ended.set()
         thread.join()

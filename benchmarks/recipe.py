@@ -12,7 +12,6 @@ import argparse
 import os
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -251,7 +250,7 @@ class Benchmark:
         passes = max(1, round(duration / pace))
         clips = [clip for number in range(passes) for clip in training_clips(samples, recipe, 3 + number)]
         common.reset_peak_memory()
-        with gpu_load(self.device) as load:
+        with common.gpu_load(self.device) as load:
             took = common.seconds(lambda: encode(encoder, clips))
         extra: dict[str, object] = {
             "ms_per_clip": 1e3 * took / len(clips),
@@ -291,26 +290,6 @@ def temporary_cache() -> Iterator[None]:
             del os.environ["VJEPA_MLFLOW_CACHE"]
         else:
             os.environ["VJEPA_MLFLOW_CACHE"] = before
-
-
-@contextmanager
-def gpu_load(device: torch.device) -> Iterator[list[float]]:
-    """Collects, ten times a second, the share of time in which the GPU ran a kernel, as NVML reports it."""
-    samples: list[float] = []
-    done = threading.Event()
-
-    def watch() -> None:
-        time.sleep(1)  # NVML looks back
-        while not done.wait(0.1):
-            samples.append(torch.cuda.utilization(device) / 100)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    if device.type == "cuda":
-        watcher.start()
-    try:
-        yield samples
-    finally:
-        done.set()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from vjepa_mlflow.iteration import batches, map_ahead, one_ahead
+from vjepa_mlflow.iteration import batches, map_ahead
 
 
 def test_results_come_in_order_although_work_ends_out_of_order() -> None:
@@ -40,12 +40,3 @@ def test_an_error_reaches_the_consumer_and_stops_the_work() -> None:
 )
 def test_the_last_batch_is_what_is_left(size: int, expected: list[list[int]]) -> None:
     assert list(batches(range(5), size)) == expected
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 5])
-def test_one_ahead_yields_all_and_takes_one_more_than_it_yields(count: int) -> None:
-    taken: list[int] = []
-    items = (taken.append(number) or number for number in range(count))
-    for number in one_ahead(items):
-        assert taken == list(range(min(number + 2, count)))
-    assert len(taken) == count

@@ -126,6 +126,28 @@ def test_a_stream_that_could_not_begin_leaves_nothing(monkeypatch: pytest.Monkey
     assert psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=10)[1] == []
 
 
+def test_a_process_that_is_started_while_its_stream_is_closed_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, closing = threading.Event(), threading.Event()
+
+    def start_late(*arguments: Any) -> Any:
+        asked.set()
+        closing.wait(10)
+        return workers.start_process(*arguments)
+
+    monkeypatch.setattr(streams, "start_process", start_late)
+    stream = started(count_to, [3])
+    asked.wait(10)
+    closer = threading.Thread(target=stream.close)
+    closer.start()
+    wait_until(lambda: stream._closed)
+    before = set(psutil.Process().children(recursive=True))
+    closing.set()
+    closer.join()
+    assert not stream._workers
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert psutil.wait_procs(left, timeout=10)[1] == []
+
+
 def test_a_block_of_worker_processes_ends_what_was_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_SHARED", workers._Shared())  # or the session's block would be around this one
     before = set(psutil.Process().children(recursive=True))

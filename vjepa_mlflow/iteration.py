@@ -38,16 +38,6 @@ def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], *, ahea
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """Yields each item once the next one has been asked for: what a GPU computes for that one goes on meanwhile."""
-    iterator = iter(items)
-    for waiting in iterator:
-        for following in iterator:
-            yield waiting
-            waiting = following
-        yield waiting
-
-
 def progress(items: Iterable[Item], *, total: int, description: str, unit: str, initial: int = 0) -> Iterator[Item]:
     """Shows a bar with a rate while items pass, after so many at first; silent where the output is no terminal."""
     return iter(Bar.shown(items, total=total, initial=initial, desc=description, unit=unit, leave=False))

@@ -14,8 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from vjepa_mlflow.channel import Channel
-from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.workers import ATTEMPTS, InWorkerError, close_at_end, pickled, start_process
+from vjepa_mlflow.workers import ATTEMPTS, InWorkerError, close_at_end, died_over, pickled, start_process
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -151,10 +150,7 @@ class Stream(Generic[Item, Result]):
                 if self._closed:
                     raise _ClosedError from error
                 if not left:
-                    raise UserError(
-                        f"{ATTEMPTS} worker processes died over {getattr(item, 'path', item)}: expected enough memory "
-                        f"for one for each CPU"
-                    ) from error
+                    raise died_over(item) from error
         raise AssertionError
 
     def _start(self) -> "_Worker":
@@ -335,7 +331,7 @@ class _Memory:
             self._channel.receive()
             self._is_lent = False
 
-    def lend(self, result: object, trace: str = "") -> None:
+    def lend(self, result: object) -> None:
         """Hands a result on, with its arrays, which lie here."""
         self.wait()
         places: list[tuple[int, int]] = []
@@ -349,7 +345,7 @@ class _Memory:
             places.append((begin, begin + values.nbytes))
 
         content = pickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=place)
-        self._channel.send(_Answer(content, tuple(places), trace))
+        self._channel.send(_Answer(content, tuple(places)))
         self._is_lent = True
 
     def end_item(self) -> None:

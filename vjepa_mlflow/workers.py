@@ -155,10 +155,7 @@ class _Workers:
             except (EOFError, BrokenPipeError) as error:
                 self._of_thread.channel = None
                 if not left or self._ended:
-                    raise UserError(
-                        f"{ATTEMPTS} worker processes died over {getattr(item, 'path', item)}: expected enough memory "
-                        f"for one for each CPU"
-                    ) from error
+                    raise died_over(item) from error
         raise AssertionError
 
     def end(self) -> None:
@@ -204,6 +201,14 @@ class _Shared:
 
 _SHARED = _Shared()
 os.register_at_fork(after_in_child=_SHARED.__init__)  # type: ignore[misc]  # what it had stays its parent's
+
+
+def died_over(item: object) -> UserError:
+    """What to say of an item at which all attempts ended so."""
+    return UserError(
+        f"{ATTEMPTS} worker processes died over {getattr(item, 'path', item)}: expected enough memory for one for each "
+        f"CPU"
+    )
 
 
 def count_workers() -> int:

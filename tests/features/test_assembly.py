@@ -20,7 +20,7 @@ SAMPLE = Sample(Path("a.mp4"), "a.mp4", "a")
 def test_planes_are_resized_as_the_rgb_that_swscale_makes_of_them(
     turn: Turn, interleaved: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vjepa_mlflow.features.assembly.VALUES_AT_ONCE", 2 * 40 * 60 * 3)
+    monkeypatch.setattr("vjepa_mlflow.features.assembly.PIXELS_AT_ONCE", 2 * 40 * 60 * 3)
     planes = np.random.default_rng(0).integers(0, 256, (5, 40 * 60 * 3 // 2), np.uint8)
     colours = Colours.of(1, full=False)
     pictures = Pictures([1, 2, 5, 6, 7], planes, 40, 60, colours, interleaved, turn)

@@ -47,6 +47,15 @@ def test_a_clips_features_do_not_depend_on_the_others(dataset: VideoDataset, enc
         assert torch.equal(features[0], features[2])
 
 
+def test_what_was_read_and_not_taken_is_forgotten(dataset: VideoDataset, encoder: Encoder) -> None:
+    encoding = encoder.encode([Clip(sample, CENTRED) for sample in dataset.splits["train"]])
+    assert len(encoding.take()) == 1
+    encoding._take_in(*encoding._stream.take())  # type: ignore[misc]
+    encoding.close()
+    assert not encoding._read
+    assert not encoding._assemblies
+
+
 def test_bf16_features_are_bf16(dataset: VideoDataset, model: VJEPA2ForVideoClassification) -> None:
     encoder = make_encoder(model, precision="bf16")
     (features,) = encode(encoder, [Clip(dataset.splits["val"][0], CENTRED)])

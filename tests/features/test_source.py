@@ -200,6 +200,18 @@ def test_a_plan_is_read_as_it_was_expected_however_little_room_there_is(
     assert not source.shelves._near._kept
 
 
+def test_without_any_room_many_clips_are_still_encoded_at_a_time(
+    model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_source(model, cache="memory", cache_budget=1e-11)
+    assert source.shelves.room(wanted=True) == 0
+    calls = []
+    encode = source.encoder.encode
+    monkeypatch.setattr(source.encoder, "encode", lambda wanted: calls.append(len(wanted)) or encode(wanted))
+    read(source, clips)
+    assert calls == [len(clips)]
+
+
 def test_files_of_the_same_content_are_encoded_once(
     model: VJEPA2ForVideoClassification,
     clips: list[Clip],

@@ -8,12 +8,10 @@ from torch import Tensor
 
 from vjepa_mlflow.data import Sample
 from vjepa_mlflow.model import Preprocessing, resize
+from vjepa_mlflow.model.preprocessing import PIXELS_AT_ONCE
 from vjepa_mlflow.video import VideoError, View
 from vjepa_mlflow.video.one_pass import Failed, Pictures, Placed
 from vjepa_mlflow.video.picture import Colours, Turn
-
-VALUES_AT_ONCE = 1 << 25
-"""Values of RGB that are made and resized together: as floats, a GPU has them twice."""
 
 
 class Clip(NamedTuple):
@@ -87,7 +85,7 @@ def resize_pictures(preprocessing: Preprocessing, pictures: Pictures, values: Te
         pictures: the frames.
         values: theirs, on the device where it is to be done.
     """
-    at_once = max(1, VALUES_AT_ONCE // (pictures.height * pictures.width * 3))
+    at_once = max(1, PIXELS_AT_ONCE // (pictures.height * pictures.width * 3))
     parts = [resize(preprocessing, _to_rgb(part, pictures)) for part in values.split(at_once)]
     return Resized(pictures.indices, torch.cat(parts))  # a copy, also of frames that were of their size before
 

@@ -21,7 +21,7 @@ class Readings:
         self._name = name
         self._expected: deque[list[Clip]] = deque()
         self._sure = 0
-        self._begun: deque[Clip] = deque()
+        self._begun: deque[tuple[Clip, str]] = deque()  # what is left of the reading, with the names
         self._times: Counter[str] = Counter()
 
     def expect(self, readings: Iterable[Sequence[Clip]], *, sure: int | None = None) -> None:
@@ -35,31 +35,32 @@ class Readings:
         self._sure = len(self._expected) if sure is None else sure
         self._times = Counter(map(self._name, chain.from_iterable(self._expected)))
 
-    def begin(self, clips: Sequence[Clip]) -> list[Clip]:
+    def begin(self, clips: Sequence[Clip]) -> list[str]:
         """A reading begins, expected or not; those that were expected before it are done, or will not be.
 
         Returns:
-            The clips that are no longer wanted therefore.
+            The names of the clips that are no longer wanted therefore.
         """
-        skipped = list(self._begun)
+        skipped = [name for _, name in self._begun]
+        names = list(map(self._name, clips))
         if list(clips) in self._expected:
             while (reading := self._expected.popleft()) != list(clips):
-                skipped += reading
+                skipped += map(self._name, reading)
                 self._sure -= 1
             self._sure -= 1
         else:
-            self._times.update(map(self._name, clips))
-        self._times.subtract(map(self._name, skipped))
-        self._begun = deque(clips)
-        return [clip for clip in dict.fromkeys(skipped) if not self.want(clip)]
+            self._times.update(names)
+        self._times.subtract(skipped)
+        self._begun = deque(zip(clips, names, strict=True))
+        return [name for name in dict.fromkeys(skipped) if not self.want(name)]
 
     def read_one(self) -> None:
         """The next clip of the reading has been read."""
-        self._times[self._name(self._begun.popleft())] -= 1
+        self._times[self._begun.popleft()[1]] -= 1
 
-    def want(self, clip: Clip) -> bool:
-        """Whether a clip is still to be read."""
-        return self._times[self._name(clip)] > 0
+    def want(self, name: str) -> bool:
+        """Whether a clip of this name is still to be read."""
+        return self._times[name] > 0
 
     @property
     def were_unsure(self) -> bool:
@@ -72,5 +73,5 @@ class Readings:
         Args:
             close: so many readings count as sure in any case.
         """
-        yield from self._begun
+        yield from (clip for clip, _ in self._begun)
         yield from chain.from_iterable(islice(self._expected, max(self._sure, close)))

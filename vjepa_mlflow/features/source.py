@@ -103,8 +103,8 @@ class FeatureSource:
             UserError: a video cannot be decoded any more, or has changed, and is not to be left out; or the store's
                 disk is full.
         """
-        for clip in self._readings.begin(clips):
-            self._let_go(clip)
+        for name in self._readings.begin(clips):
+            self._let_go(name)
         self._is_behind |= self._readings.were_unsure
         names = [self._space.entry(clip) for clip in clips]
         far = [self.shelves.near(name) is None and self.shelves.is_far(name) for name in names]
@@ -116,9 +116,9 @@ class FeatureSource:
                 features = self._wait_for(clip, name)
             self._readings.read_one()
             if features is not None and is_far:
-                self.shelves.put(name, features, wanted=self._want(clip), new=False)
+                self.shelves.put(name, features, wanted=self._want(name), new=False)
             yield None if clip.sample.name in self.left_out else features
-            self._let_go(clip)
+            self._let_go(name)
 
     def finish(self) -> None:
         """Encodes nothing ahead any more, and waits until what was encoded is kept.
@@ -137,12 +137,12 @@ class FeatureSource:
                 yield clip
             known.add(name)
 
-    def _want(self, clip: Clip) -> bool:
-        return self._again or self._readings.want(clip)
+    def _want(self, name: str) -> bool:
+        return self._again or self._readings.want(name)
 
-    def _let_go(self, clip: Clip) -> None:
-        if not self._readings.want(clip):
-            self.shelves.drop(self._space.entry(clip), keeps_memory=self._again)
+    def _let_go(self, name: str) -> None:
+        if not self._readings.want(name):
+            self.shelves.drop(name, keeps_memory=self._again)
 
     def _wait_for(self, clip: Clip, name: str) -> Tensor | None:
         """Features that were missing when the reading began; None for those of a video that is left out."""
@@ -193,7 +193,7 @@ class FeatureSource:
                 self._leave_out(clip.sample, features)
             else:
                 self.encoded += 1
-                self.shelves.put(name, features, wanted=self._want(clip), new=True)
+                self.shelves.put(name, features, wanted=self._want(name), new=True)
         if self._encoding.is_done:
             self._begin([])
         return [clip for clip, _ in encoded]

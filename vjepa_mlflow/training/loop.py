@@ -129,8 +129,7 @@ def fit(
 def readings_to_come(
     train: TrainingSet, val: EvaluationSet, recipe: Recipe, resume: Snapshot | None
 ) -> tuple[list[list[Clip]], int | None]:
-    """The clips of each reading of `fit`, in order, and how many of these readings there will surely be;
-    None: all.
+    """The clips of each reading of `fit`, in order, and how many of them there will surely be; None: all.
 
     Args:
         train: as for `fit`. So are the others.

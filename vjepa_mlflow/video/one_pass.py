@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from av.video.frame import VideoFrame
 
+from vjepa_mlflow.streams import KEPT
 from vjepa_mlflow.video.decode import sample_clip, whole_timeline
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.gpu_decoder import LEAST_PIXELS, frames_by_gpu
@@ -17,9 +18,6 @@ from vjepa_mlflow.video.picture import Colours, Kind, Painter, Turn, copy_planes
 from vjepa_mlflow.video.sampling import Sampling, choose_frames
 from vjepa_mlflow.video.seeking import EndedError, MistimedError, Shown, ways_to
 from vjepa_mlflow.video.timeline import Timeline
-
-AT_ONCE = 32 * 2**20
-"""Bytes of frames that are handed on together, or one frame: what `streams.KEPT` lets each process have."""
 
 
 class Placed(NamedTuple):
@@ -71,8 +69,9 @@ Part = Placed | Pictures | Failed | Declined
 class Pass:
     """Reads several clips of a video: for each clip the frames that `sample_clip` gives, or what is wrong.
 
-    The frames are decoded in one pass, in the order in which they are shown. What that does not bring, as where a
-    video ends before its packets do, is read clip by clip.
+    The frames are decoded in one pass, in the order in which they are shown, and handed on as many together as a
+    process may always have memory for, or one by one. What that does not bring, as where a video ends before its
+    packets do, is read clip by clip.
 
     Attributes:
         source: the video.
@@ -159,7 +158,7 @@ class Pass:
             return
         count, height, width, _ = frames.shape
         yield Placed({position: list(range(count))})
-        at_once = max(1, AT_ONCE // frames[0].nbytes)
+        at_once = max(1, KEPT // frames[0].nbytes)
         for first in range(0, count, at_once):
             part = frames[first : first + at_once]
             values = self.allocate(part.nbytes).reshape(part.shape)
@@ -186,7 +185,7 @@ class _Album:
         reader.source.limits.check_shape(*upright[::-1])
         self._colours = self._kind.colours() if reader.as_planes else None
         self._shape = (*upright, 3) if self._colours is None else (first.height * first.width * 3 // 2,)
-        self._count = max(1, AT_ONCE // math.prod(self._shape))
+        self._count = max(1, KEPT // math.prod(self._shape))
         self._values: np.ndarray | None = None
         self._indices: list[int] = []
         self._painter = Painter()

@@ -153,7 +153,9 @@ def _open_container(file: BinaryIO, source: Source) -> InputContainer:
     try:
         container: InputContainer = av.open(file, "r", options=options, hwaccel=decoder, **LENIENT)
         return container
-    except (RuntimeError, NotImplementedError) as error:  # as PyAV says that there is no decoder for it
+    except RuntimeError as error:  # as PyAV says that there is no decoder for it
+        if source.gpu is None:
+            raise
         raise VideoError(f"a GPU does not decode it ({error})") from error
     except av.ArgumentError as error:
         expected = f"one of {', '.join(limits.containers)}" if limits.containers else "a file that holds a video itself"

@@ -82,7 +82,7 @@ class ClipReader:
 
 
 def _give_way() -> None:
-    """Lets those go first that feed a GPU, its decoder too, which get more done in the same time of a processor."""
+    """Lets those go first that take what is read, and those that a GPU decodes for, which do more in the same time."""
     if not os.nice(0):
         os.nice(NICE)
 
