@@ -15,10 +15,14 @@ from vjepa_mlflow.video.picture import Colours, Turn, to_rgb
 SAMPLE = Sample(Path("a.mp4"), "a.mp4", "a")
 
 
+ON_GPU = pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif("not torch.cuda.is_available()")])
+
+
+@pytest.mark.parametrize("device", ["cpu", ON_GPU])
 @pytest.mark.parametrize("interleaved", [False, True])
 @pytest.mark.parametrize("turn", [Turn(), Turn(True, mirrors_rows=True), Turn(False, True, True)])
 def test_planes_are_resized_as_the_rgb_that_swscale_makes_of_them(
-    turn: Turn, interleaved: bool, monkeypatch: pytest.MonkeyPatch
+    turn: Turn, interleaved: bool, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vjepa_mlflow.features.assembly.PIXELS_AT_ONCE", 2 * 40 * 60 * 3)
     planes = np.random.default_rng(0).integers(0, 256, (5, 40 * 60 * 3 // 2), np.uint8)
@@ -26,9 +30,9 @@ def test_planes_are_resized_as_the_rgb_that_swscale_makes_of_them(
     pictures = Pictures([1, 2, 5, 6, 7], planes, 40, 60, colours, interleaved, turn)
     rgb = np.stack([turn.apply(to_rgb(values, 40, 60, colours, interleaved)) for values in planes])
     preprocessing = locate("tiny").preprocessing
-    found = resize_pictures(preprocessing, pictures, torch.from_numpy(planes))
+    found = resize_pictures(preprocessing, pictures, torch.from_numpy(planes).to(device))
     assert found.indices == pictures.indices
-    assert torch.equal(found.frames, resize(preprocessing, torch.from_numpy(rgb)))
+    assert torch.equal(found.frames, resize(preprocessing, torch.from_numpy(rgb).to(device).permute(0, 3, 1, 2)))
 
 
 def frames(*numbers: int) -> Resized:

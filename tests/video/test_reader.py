@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from helpers import allocate, read_clips, read_requests, whole_clips, write_video
 
-from vjepa_mlflow.video import ClipsRequest, Sampling, VideoError, inspect_videos, read_clip
-from vjepa_mlflow.video.one_pass import Declined, Pass, Pictures
+from vjepa_mlflow.streams import Stream
+from vjepa_mlflow.video import ClipReader, ClipsRequest, Sampling, VideoError, inspect_videos, read_clip
+from vjepa_mlflow.video.one_pass import Declined, Part, Pass, Pictures
 from vjepa_mlflow.video.opening import Source
 
 
@@ -37,6 +38,26 @@ def test_where_no_gpu_decodes_software_does_and_it_is_said(tmp_path: Path) -> No
     small = write_video(tmp_path / "small.mp4")
     parts = list(Pass(Source(small), Sampling(4, 4), allocate, as_planes=True, gpu=0).read([0.5]))
     assert not any(isinstance(part, Declined) for part in parts)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not Path("/dev/nvidia0").exists(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libvpx-vp9"])
+def test_a_gpus_frames_are_those_that_read_clip_reads(tmp_path: Path, codec: str) -> None:
+    path, positions = write_video(tmp_path / "large.mp4", frames=60, size=(720, 560), codec=codec), (0.0, 0.4, 1.0)
+    reader = ClipReader(Sampling(8, 4), as_planes=True, gpu=0)
+
+    def finish(_: ClipsRequest, part: Part) -> Part:
+        is_read = isinstance(part, Pictures)
+        return part._replace(values=part.values.copy()) if is_read else part  # type: ignore[call-arg]
+
+    stream = Stream([reader.work], [ClipsRequest(path, positions)], finish=finish, size=len)
+    parts = list(iter(stream.take, None))
+    stream.close()
+    assert not any(isinstance(part, Declined) for part in parts)
+    assert all(part.interleaved for part in parts if isinstance(part, Pictures))
+    for position, clip in whole_clips(parts).items():
+        assert np.array_equal(clip, read_clip(path, num_frames=8, stride=4, position=position))
 
 
 @pytest.mark.parametrize("interlaced", [0, 1])

@@ -1,6 +1,7 @@
 """Frames of videos, as they are read, to whole clips of resized frames."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -91,8 +92,9 @@ def resize_pictures(preprocessing: Preprocessing, pictures: Pictures, values: Te
 
 
 def _to_rgb(values: Tensor, pictures: Pictures) -> Tensor:
+    """uint8 RGB of shape (frames, 3, height, width), upright."""
     if pictures.colours is None:
-        return values
+        return values.permute(0, 3, 1, 2)
     height, width, luma = pictures.height, pictures.width, pictures.height * pictures.width
     if pictures.interleaved:
         cb, cr = values[:, luma:].view(-1, height // 2, width // 2, 2).unbind(-1)
@@ -111,25 +113,36 @@ def _convert(y: Tensor, cb: Tensor, cr: Tensor, colours: Colours) -> Tensor:
         colours: how they become RGB.
 
     Returns:
-        uint8 of shape (frames, height, width, 3).
+        uint8 of shape (frames, 3, height, width).
     """
     count, height, width = y.shape
-    luma = _product(y, colours.black, colours.luma).view(count, height // 2, 2, width // 2, 2, 1)
-    grey = 128 << 3
-    red, blue = _product(cr, grey, colours.red), _product(cb, grey, colours.blue)
-    green = _product(cb, grey, colours.green_blue) + _product(cr, grey, colours.green_red)
-    colour = torch.stack([red, green, blue], dim=-1).view(count, height // 2, 1, width // 2, 1, 3)
-    return (luma + colour).clamp_(0, 255).to(torch.uint8).view(count, height, width, 3)
+    luma, red, blue, green_blue, green_red = _products(colours, y.device)
+    cb, cr = cb.to(torch.int32), cr.to(torch.int32)
+    green = _look_up(green_blue, cb).add_(_look_up(green_red, cr))
+    shares = torch.stack([_look_up(red, cr), green, _look_up(blue, cb)], dim=1)
+    grey = _look_up(luma, y.to(torch.int32)).view(count, 1, height // 2, 2, width // 2, 2)
+    rgb = grey + shares.view(count, 3, height // 2, 1, width // 2, 1)
+    return rgb.clamp_(0, 255).to(torch.uint8).view(count, 3, height, width)
 
 
-def _product(values: Tensor, zero: int, factor: int) -> Tensor:
-    """int16: values times 8, from their zero on, times a factor, without the lowest 16 bits."""
-    return ((values.to(torch.int32) << 3) - zero).mul_(factor).__irshift__(16).to(torch.int16)
+@lru_cache(maxsize=8)
+def _products(colours: Colours, device: torch.device) -> Tensor:
+    """What each of the 256 values comes to with each factor: int16 of shape (5, 256).
+
+    A GPU looks them up in a third of the steps that it would calculate them in.
+    """
+    black, *factors = colours
+    zeros = torch.tensor([[black], *[[128 << 3]] * 4])
+    return (((torch.arange(256) << 3) - zeros) * torch.tensor(factors)[:, None] >> 16).to(torch.int16).to(device)
+
+
+def _look_up(products: Tensor, values: Tensor) -> Tensor:
+    return products.index_select(0, values.flatten()).view(values.shape)
 
 
 def _turn(frames: Tensor, turn: Turn) -> Tensor:
-    """Brings frames of shape (frames, height, width, 3) upright."""
+    """Brings frames of shape (frames, 3, height, width) upright."""
     if turn.swaps_axes:
-        frames = frames.transpose(1, 2)
-    mirrored = [dim for dim, mirrors in ((2, turn.mirrors_columns), (1, turn.mirrors_rows)) if mirrors]
-    return (frames.flip(mirrored) if mirrored else frames).contiguous()
+        frames = frames.transpose(2, 3)
+    mirrored = [dim for dim, mirrors in ((3, turn.mirrors_columns), (2, turn.mirrors_rows)) if mirrors]
+    return frames.flip(mirrored) if mirrored else frames

@@ -17,7 +17,7 @@ from vjepa_mlflow.video import View
 
 CENTRED = View()
 
-PIXELS_AT_ONCE = 1 << 25
+PIXELS_AT_ONCE = 1 << 26
 """Values of uint8 frames resized together. Small clips cost one launch a step for many; large ones go one by one."""
 
 _FILTERS = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}
@@ -42,8 +42,9 @@ def preprocess(
     resized: dict[int, Tensor] = {}
     for group in _groups(clips):
         frames = [clips[index].to(device, non_blocking=True) for index in group]
-        together = resize(preprocessing, frames[0] if len(group) == 1 else torch.cat(frames))
-        resized.update(zip(group, together.chunk(len(group)), strict=True))
+        together = frames[0] if len(group) == 1 else torch.cat(frames)
+        small = resize(preprocessing, together.permute(0, 3, 1, 2))
+        resized.update(zip(group, small.chunk(len(group)), strict=True))
     return cut_out(preprocessing, [resized[index] for index in range(len(clips))], views=views)
 
 
@@ -52,13 +53,13 @@ def resize(preprocessing: Preprocessing, frames: Tensor) -> Tensor:
 
     Args:
         preprocessing: the checkpoint's.
-        frames: uint8 RGB of shape (frames, height, width, 3), on the device where it is to be done.
+        frames: uint8 RGB of shape (frames, 3, height, width), on the device where it is to be done.
 
     Returns:
-        uint8 of shape (frames, 3, resized height, resized width); a frame's are the same whichever others go with it.
+        uint8 of shape (frames, 3, resized height, resized width); a frame's are the same whichever others go with it,
+        and however they lie in memory.
     """
-    channels_first = frames.permute(0, 3, 1, 2)
-    return _resize(preprocessing, channels_first) if preprocessing.do_resize else channels_first
+    return _resize(preprocessing, frames) if preprocessing.do_resize else frames
 
 
 def cut_out(preprocessing: Preprocessing, clips: Sequence[Tensor], *, views: Sequence[View]) -> Tensor:
