@@ -266,24 +266,23 @@ def _keep_everything(video: Path) -> tuple[object, ...]:
     import numpy as np
     import torch
 
+    from vjepa_mlflow.cache import cache_folder
     from vjepa_mlflow.data import demo
-    from vjepa_mlflow.evaluation.thumbnails import _Read
+    from vjepa_mlflow.evaluation.thumbnails import _Read, thumbnail_notes
     from vjepa_mlflow.features.names import FeatureSpace
     from vjepa_mlflow.features.store import FeatureStore
-    from vjepa_mlflow.jobs.assess import notes_folder
     from vjepa_mlflow.temporary import sweep
-    from vjepa_mlflow.video import Sampling, VideoFile, notes, video_notes
+    from vjepa_mlflow.video import Sampling, VideoFile, notes, property_notes, video_notes
     from vjepa_mlflow.video.preflight import _Inspect
-    from vjepa_mlflow.video.properties import _Measure
+    from vjepa_mlflow.video.properties import Measure
 
     torch.set_num_threads(1)
     demo.CLIPS_PER_CLASS = {"train": 1}
     demo.MOTIONS = {"left_clockwise": demo.MOTIONS["left_clockwise"]}
     notes.LEAST_BYTES = 0  # so that this one's timeline is noted
-    sampling, root = Sampling(16), notes_folder("disk")
-    assert root is not None
+    sampling, root = Sampling(16), cache_folder()
     inspect = _Inspect(sampling, video_notes("disk"), reread=False)  # in this process, and not in its workers
-    measure, draw = _Measure(sampling, root / "properties"), _Read(sampling, root / "thumbnails")
+    measure, draw = Measure(sampling, property_notes("disk")), _Read(sampling, thumbnail_notes("disk"))
     space = FeatureSpace("backbone", "processor", 16, 4, 0.0, "fp32", "transformers")
     name, features = "0" * 64, torch.arange(12.0).reshape(3, 4)
     for folder in root.glob("*"):

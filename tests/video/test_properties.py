@@ -8,7 +8,15 @@ from evaluations import rewrite_video
 
 from vjepa_mlflow.data import draw_clip
 from vjepa_mlflow.digest import sha256
-from vjepa_mlflow.video import Sampling, VideoError, VideoFile, VideoProperties, measure_video, measure_videos
+from vjepa_mlflow.video import (
+    Sampling,
+    VideoError,
+    VideoFile,
+    VideoProperties,
+    inspect_videos,
+    measure_video,
+    measure_videos,
+)
 from vjepa_mlflow.video.properties import _scale_down
 
 SIZE = 96
@@ -95,6 +103,19 @@ def test_what_was_measured_is_noted_and_faults_are_not(original: Path, tmp_path:
     assert second[0] == first[0]
     assert isinstance(second[1], VideoError)
     assert isinstance(measure_videos(files, Sampling(16, 2), notes=tmp_path / "notes")[0], VideoError)
+
+
+def test_what_the_check_reads_of_a_file_is_measured_with_it(original: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / "test.mp4", tmp_path / "train.mp4"]
+    for number, path in enumerate(paths):
+        path.write_bytes(original.read_bytes() + bytes(number))
+    inspections = inspect_videos(paths, Sampling(16, 4), measured=paths[:1], properties=tmp_path / "properties")
+    files = [VideoFile(one.path, one.finding.digest) for one in inspections if one.finding is not None]
+    for path in paths:
+        path.unlink()
+    first, second = measure_videos(files, Sampling(16, 4), notes=tmp_path / "properties")
+    assert first == measured(original)
+    assert isinstance(second, VideoError)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (640, 360), (360, 640)])

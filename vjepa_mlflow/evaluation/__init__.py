@@ -22,6 +22,6 @@ if TYPE_CHECKING:
     from vjepa_mlflow.evaluation.painter import Painter, Picture, painting
     from vjepa_mlflow.evaluation.report import render_report
     from vjepa_mlflow.evaluation.results import Evaluation, evaluate
-    from vjepa_mlflow.evaluation.thumbnails import choose_thumbnails, read_thumbnails
+    from vjepa_mlflow.evaluation.thumbnails import choose_thumbnails, read_thumbnails, thumbnail_notes
 
 __getattr__ = load_when_used(__name__)

@@ -9,12 +9,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.kept import keep, recall
 from vjepa_mlflow.video import Sampling, VideoError, VideoFile, check_content, read_clip
 from vjepa_mlflow.workers import complete
 
 VERSION = 3
 """Of what is kept. It changes with the code that samples frames."""
+
+
+def thumbnail_notes(cache: str) -> Path | None:
+    """The folder for what was made of videos, with the recipe's `cache`; None where nothing is kept on disk."""
+    return cache_folder() / "thumbnails" if cache == "disk" else None
 
 
 def read_thumbnails(

@@ -6,13 +6,11 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vjepa_mlflow import data, evaluation, features, flavor, model, tracking, training, video
-from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.errors import UserError, remark
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ class LabelledSet:
         labels: the classes, in the order of the model's outputs.
         num_clips: clips of a video that are averaged.
         sampling: of a clip.
-        notes: the folder for what is measured and drawn of videos; None keeps nothing.
+        cache: the recipe's, which says whether what is measured and drawn of videos is kept.
     """
 
     data: str
@@ -50,7 +48,7 @@ class LabelledSet:
     labels: list[str]
     num_clips: int
     sampling: video.Sampling
-    notes: Path | None
+    cache: str
 
     @cached_property
     def dataset(self) -> LabelledVideos:
@@ -97,7 +95,7 @@ class LabelledSet:
             UserError: one of them cannot be decoded any more.
         """
         files = self._files(self.samples)
-        measured = video.measure_videos(files, self.sampling, notes=self.notes and self.notes / "properties")
+        measured = video.measure_videos(files, self.sampling, notes=video.property_notes(self.cache))
         return [_check(properties, sample) for properties, sample in zip(measured, self.samples, strict=True)]
 
     def spread(self) -> list[int]:
@@ -121,7 +119,7 @@ class LabelledSet:
 
     def _thumbnails(self, samples: Sequence[Sample]) -> Iterator[np.ndarray]:
         """Frames of videos, or grey where one cannot be read any more: no picture is worth a trained head."""
-        kept = self.notes and self.notes / "thumbnails"
+        kept = evaluation.thumbnail_notes(self.cache)
         found = evaluation.read_thumbnails(self._files(samples), self.sampling, kept=kept)
         for sample, frames in zip(samples, found, strict=True):
             if isinstance(frames, video.VideoError):
@@ -133,11 +131,6 @@ class LabelledSet:
     @staticmethod
     def _files(samples: Sequence[Sample]) -> list[video.VideoFile]:
         return [video.VideoFile(sample.path, sample.digest) for sample in samples]
-
-
-def notes_folder(cache: str) -> Path | None:
-    """Where things about videos are noted, with the recipe's `cache`."""
-    return cache_folder() if cache == "disk" else None
 
 
 def _check(properties: video.VideoProperties | video.VideoError, sample: Sample) -> video.VideoProperties:

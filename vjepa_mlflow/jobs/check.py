@@ -199,6 +199,8 @@ def check(recipe: Recipe, *, reread: bool = False) -> Survey:
         recipe.sampling(shape.num_frames),
         notes=video.video_notes("disk"),
         reread=reread,
+        measured=[sample.path for sample in listing.samples if sample.split == "test"],
+        properties=video.property_notes("disk"),
     )
     usable, faults = take_usable(listing.samples, inspections)
     if not usable:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from vjepa_mlflow import data, evaluation, features, flavor, model, tracking
 from vjepa_mlflow.cpus import thread_count
 from vjepa_mlflow.errors import UserError, printable
-from vjepa_mlflow.jobs.assess import LabelledSet, assess, notes_folder
+from vjepa_mlflow.jobs.assess import LabelledSet, assess
 from vjepa_mlflow.jobs.at_work import at_work
 from vjepa_mlflow.jobs.prepare import check_videos, log_faults, log_left_out, log_unused, print_listing
 from vjepa_mlflow.jobs.seen import Memory, describe_seen, seen_by
@@ -92,7 +92,7 @@ def evaluate(
             labels=labels,
             num_clips=num_clips,
             sampling=recipe.sampling(classifier.config.frames_per_clip),
-            notes=notes_folder(recipe.cache),
+            cache=recipe.cache,
         )
         print(printable(f"Data: {recipe.data}, {split}, {len(videos.samples)} videos"))
         log.params({"seen_videos": memory.describe(chosen)})
@@ -165,6 +165,7 @@ def _choose_videos(
         recipe,
         num_frames=num_frames,
         on_faults=lambda faults: log_faults(log, faults),
+        measured=split,
     )
     if not usable:
         raise UserError(f"data={recipe.data}: no video can be used: expected at least one")

@@ -9,7 +9,7 @@ from threading import Thread
 from vjepa_mlflow import evaluation, features, model, tracking, training
 from vjepa_mlflow.energy import Meter, Usage, describe_hardware
 from vjepa_mlflow.errors import printable
-from vjepa_mlflow.jobs.assess import Course, LabelledSet, assess, notes_folder
+from vjepa_mlflow.jobs.assess import Course, LabelledSet, assess
 from vjepa_mlflow.jobs.prepare import Preparation, log_left_out
 from vjepa_mlflow.jobs.publish import Publication, publish
 from vjepa_mlflow.jobs.seen import Memory, describe_seen
@@ -118,7 +118,7 @@ def test_videos(prepared: Preparation, recipe: Recipe) -> LabelledSet:
         labels=prepared.dataset.labels,
         num_clips=1,
         sampling=recipe.sampling(prepared.checkpoint.frames_per_clip),
-        notes=notes_folder(recipe.cache),
+        cache=recipe.cache,
     )
 
 

@@ -155,6 +155,7 @@ def check_videos(
     num_frames: int,
     on_faults: Callable[[list[Fault]], None],
     share: Share | None = None,
+    measured: str = "test",
 ) -> list[data.Sample]:
     """Returns the samples that can be decoded, with their digests; lists the others, and stops if so told.
 
@@ -164,6 +165,7 @@ def check_videos(
         num_frames: frames of a clip.
         on_faults: is given the videos that cannot be used, if any, before they are listed.
         share: this process's share, where several check the same.
+        measured: the split, or "all", of which the properties will be asked for; they are measured where it is given.
 
     Raises:
         UserError: videos cannot be used, and the recipe does not say to leave them out.
@@ -173,6 +175,8 @@ def check_videos(
         recipe.sampling(num_frames),
         notes=video.video_notes(recipe.cache),
         share=share,
+        measured=[sample.path for sample in samples if measured in ("all", sample.split)],
+        properties=video.property_notes(recipe.cache),
     )
     usable, faults = take_usable(samples, inspections)
     _print_notes(

@@ -27,6 +27,11 @@ def video_notes(cache: str) -> Path | None:
     return cache_folder() / "videos" if cache == "disk" else None
 
 
+def property_notes(cache: str) -> Path | None:
+    """The folder for what is measured of videos, likewise."""
+    return cache_folder() / "properties" if cache == "disk" else None
+
+
 class FileVersion(NamedTuple):
     """What changes with a file's content, as far as can be told without reading it: bytes, and nanoseconds."""
 

@@ -3,7 +3,7 @@
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +13,12 @@ from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.temporary import sweep
-from vjepa_mlflow.video.decode import sample_clip
+from vjepa_mlflow.video.decode import Clip, sample_clip
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import Limits
-from vjepa_mlflow.video.notes import FileVersion, forget, note_of, version_of, write_timeline
+from vjepa_mlflow.video.notes import FileVersion, file_version, forget, note_of, version_of, write_timeline
 from vjepa_mlflow.video.opening import Source, open_video
+from vjepa_mlflow.video.properties import Measure, VideoFile
 from vjepa_mlflow.video.sampling import Sampling
 from vjepa_mlflow.video.timeline import Timeline, read_timeline
 from vjepa_mlflow.workers import WorkerPool, complete, worker_processes
@@ -95,6 +96,8 @@ def inspect_videos(
     notes: Path | None = None,
     share: Share | None = None,
     reread: bool = False,
+    measured: Collection[Path] = (),
+    properties: Path | None = None,
 ) -> list[Inspection]:
     """Opens every file, decodes its centred clip and digests its content, several files at once.
 
@@ -105,6 +108,8 @@ def inspect_videos(
             their modification time changes, or anything of them is changed; None remembers nothing.
         share: the files to begin with, where other processes begin with others and leave notes of them.
         reread: opens every file, whatever is noted of it.
+        measured: the files whose properties will be asked for. Of one that is opened the same clip is measured, too.
+        properties: the folder in which `measure_videos` finds that.
     """
     if notes is not None:
         sweep(notes)
@@ -121,7 +126,7 @@ def inspect_videos(
             else:
                 found[index] = known
 
-    inspect = _Inspect(sampling, notes, reread)
+    inspect = _Inspect(sampling, notes, reread, frozenset(measured), properties)
     with worker_processes():
         pool: WorkerPool[Path, Inspection] = WorkerPool(inspect)
         inspections = list(pool.map(unknown()))
@@ -134,6 +139,8 @@ class _Inspect:
     sampling: Sampling
     notes: Path | None
     reread: bool
+    measured: frozenset[Path] = frozenset()
+    properties: Path | None = None
 
     def __call__(self, path: Path) -> Inspection:
         try:
@@ -141,7 +148,9 @@ class _Inspect:
             version = version_of(status)
             note = self._note(path, version)
             before = read_note(note, Finding)
-            finding, timeline = self._look(path, status)
+            finding, clip = self._look(path, status)
+            if path in self.measured and file_version(path) == version:
+                Measure(self.sampling, self.properties).note(VideoFile(path, finding.digest), clip)
         except VideoError as error:
             forget(self.notes, path, version)
             return Inspection(path, fault=str(error), replaced=before is not None)
@@ -150,13 +159,14 @@ class _Inspect:
         replaced = before is not None and before.digest != finding.digest
         if replaced or self.reread:
             forget(self.notes, path, version)
-        write_timeline(self.notes, path, version, timeline)
+        write_timeline(self.notes, path, version, clip.timeline)
         write_note(note, finding._asdict(), within=self.notes)
         return Inspection(path, finding, version, replaced=replaced)
 
-    def _look(self, path: Path, status: os.stat_result) -> tuple[Finding, Timeline]:
+    def _look(self, path: Path, status: os.stat_result) -> tuple[Finding, Clip]:
         started = time.perf_counter()
-        frames, timeline = sample_clip(Source(path), self.sampling, position=0.5)
+        clip = sample_clip(Source(path), self.sampling, position=0.5)
+        frames, timeline = clip
         pace = time.perf_counter() - started
         if timeline.is_incomplete:  # and a clip from another place might not be there
             found, announced = timeline.num_frames, timeline.num_announced
@@ -172,7 +182,7 @@ class _Inspect:
             refusal=_refusal(path, timeline, width, height),
             changed=status.st_ctime_ns,
         )
-        return finding, timeline
+        return finding, clip
 
     def recall(self, path: Path) -> Inspection | None:
         """What was noted of the file as it is now."""
