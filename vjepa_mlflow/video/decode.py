@@ -4,16 +4,18 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.opening import Source
-from vjepa_mlflow.video.picture import Painter, Turn, read_turn
+from vjepa_mlflow.video.picture import Kind, Painter, Turn, read_turn
 from vjepa_mlflow.video.sampling import Sampling, choose_frames
 from vjepa_mlflow.video.seeking import EndedError, MistimedError, Shown, ways_to
 from vjepa_mlflow.video.timeline import Timeline, decode_beginning, decode_timeline, read_timeline
+
+Taken = TypeVar("Taken")
 
 Allocate = Callable[[tuple[int, ...]], np.ndarray]
 """Makes a uint8 array of a shape, with any values."""
@@ -32,6 +34,23 @@ class Clip(NamedTuple):
     """
 
     frames: np.ndarray
+    timeline: Timeline
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of its frames, in pixels."""
+        return self.frames.shape[1], self.frames.shape[2]
+
+
+class SeenClip(NamedTuple):
+    """What is known of a clip that was decoded.
+
+    Attributes:
+        shape: height and width of its upright frames, in pixels.
+        timeline: the frames that the video has.
+    """
+
+    shape: tuple[int, int]
     timeline: Timeline
 
 
@@ -90,13 +109,41 @@ def sample_clip(
         VideoError: the clip cannot be decoded, or the video is beyond its limits.
         ValueError: there is no such position.
     """
+
+    def take(frames: Shown, wanted: list[int]) -> np.ndarray:
+        return _take(source, frames, wanted, allocate)
+
+    return Clip(*_sample(source, sampling, position, timeline, take))
+
+
+def look_at_clip(source: Source, sampling: Sampling, position: float) -> SeenClip:
+    """Decodes a clip as `sample_clip` does, and keeps nothing of it.
+
+    Raises:
+        VideoError: as `sample_clip` does.
+    """
+
+    def take(frames: Shown, wanted: list[int]) -> tuple[int, int]:
+        return _look_at(source, frames, wanted)
+
+    return SeenClip(*_sample(source, sampling, position, None, take))
+
+
+def _sample(
+    source: Source,
+    sampling: Sampling,
+    position: float,
+    timeline: Timeline | None,
+    take: Callable[[Shown, list[int]], Taken],
+) -> tuple[Taken, Timeline]:
+    """What is taken of a clip's frames, whose indices ascend, and the video's timeline."""
     if not 0 <= position <= 1:
         raise ValueError(f"position={position}: expected a number from 0 to 1")
     timeline = whole_timeline(source, timeline)
     while True:
         wanted = choose_frames(timeline.seconds, sampling, position).tolist()
         try:
-            frames = _read_frames(source, timeline, wanted, allocate)
+            taken = _take_by_some_way(source, timeline, wanted, take)
             break
         except MistimedError:
             timeline = decode_timeline(source, timeline)
@@ -110,7 +157,7 @@ def sample_clip(
             f"only {timeline.num_frames} of its {timeline.num_announced} frames can be decoded: expected at least "
             f"{sampling.num_frames}"
         )
-    return Clip(frames, timeline)
+    return taken, timeline
 
 
 def whole_timeline(source: Source, timeline: Timeline | None) -> Timeline:
@@ -121,17 +168,22 @@ def whole_timeline(source: Source, timeline: Timeline | None) -> Timeline:
     return decode_beginning(source, timeline) if timeline.clear_from else timeline
 
 
-def _read_frames(source: Source, timeline: Timeline, wanted: list[int], allocate: Allocate) -> np.ndarray:
-    """The frames with some indices, ascending, as uint8 RGB of shape (indices, height, width, 3)."""
+def _take_by_some_way(
+    source: Source, timeline: Timeline, wanted: list[int], take: Callable[[Shown, list[int]], Taken]
+) -> Taken:
     *faster, surest = ways_to(source, timeline, wanted)
     for frames in faster:
         with suppress(MistimedError, EndedError, VideoError):
-            return _take(source, frames, wanted, allocate)
-    return _take(source, surest, wanted, allocate)
+            return take(frames, wanted)
+    return take(surest, wanted)
 
 
 def _take(source: Source, frames: Shown, wanted: list[int], allocate: Allocate) -> np.ndarray:
-    """Picks the wanted ones of some frames, of which the first is the video's; all are turned as that one is."""
+    """The wanted ones of some frames, of which the first is the video's; all are turned as that one is.
+
+    Returns:
+        uint8 RGB of shape (wanted, height, width, 3).
+    """
     painter = Painter()
     turn: Turn | None = None
     clip: np.ndarray | None = None
@@ -150,3 +202,21 @@ def _take(source: Source, frames: Shown, wanted: list[int], allocate: Allocate) 
             break
     assert clip is not None  # the frames end in an error where the last one is not among them
     return clip
+
+
+def _look_at(source: Source, frames: Shown, wanted: list[int]) -> tuple[int, int]:
+    """Height and width of what `_take` would return. One frame of each kind is converted, which may be impossible."""
+    painter, kinds = Painter(), set[Kind]()
+    turn: Turn | None = None
+    shape: tuple[int, int] | None = None
+    for index, frame in frames:
+        turn = turn or read_turn(frame)
+        if index in wanted and Kind.of(frame) not in kinds:
+            kinds.add(Kind.of(frame))
+            height, width, _ = painter.rgb(frame, turn, shape).shape
+            source.limits.check_shape(width, height)
+            shape = height, width
+        if index == wanted[-1]:
+            break
+    assert shape is not None  # the frames end in an error where the last one is not among them
+    return shape

@@ -13,7 +13,7 @@ from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.temporary import sweep
-from vjepa_mlflow.video.decode import Clip, sample_clip
+from vjepa_mlflow.video.decode import Clip, SeenClip, look_at_clip, sample_clip
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import Limits
 from vjepa_mlflow.video.notes import FileVersion, file_version, forget, note_of, version_of, write_timeline
@@ -149,7 +149,7 @@ class _Inspect:
             note = self._note(path, version)
             before = read_note(note, Finding)
             finding, clip = self._look(path, status)
-            if path in self.measured and file_version(path) == version:
+            if isinstance(clip, Clip) and file_version(path) == version:
                 Measure(self.sampling, self.properties).note(VideoFile(path, finding.digest), clip)
         except VideoError as error:
             forget(self.notes, path, version)
@@ -163,15 +163,16 @@ class _Inspect:
         write_note(note, finding._asdict(), within=self.notes)
         return Inspection(path, finding, version, replaced=replaced)
 
-    def _look(self, path: Path, status: os.stat_result) -> tuple[Finding, Clip]:
+    def _look(self, path: Path, status: os.stat_result) -> tuple[Finding, Clip | SeenClip]:
+        """What the file is, and its clip, whose frames are kept where they are to be measured."""
         started = time.perf_counter()
-        clip = sample_clip(Source(path), self.sampling, position=0.5)
-        frames, timeline = clip
+        look = sample_clip if path in self.measured else look_at_clip
+        clip = look(Source(path), self.sampling, position=0.5)
+        timeline, (height, width) = clip.timeline, clip.shape
         pace = time.perf_counter() - started
         if timeline.is_incomplete:  # and a clip from another place might not be there
             found, announced = timeline.num_frames, timeline.num_announced
             raise VideoError(f"cut off or damaged: {found} of its {announced} frames are there")
-        height, width = frames.shape[1:3]
         finding = Finding(
             digest=sha256([path]),
             seconds=timeline.duration,
