@@ -1,8 +1,9 @@
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from helpers import write_video
@@ -43,11 +44,24 @@ def replace(path: Path, content: bytes) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+class Unopened:
+    """A stream of which no item is to be taken."""
+
+    def __init__(self, _: Any, items: Iterator[Any], **__: Any):
+        self._items = items
+
+    def take(self) -> None:
+        for _ in self._items:
+            raise ZeroDivisionError
+
+    def close(self) -> None: ...
+
+
 def test_a_file_that_was_noted_is_not_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, notes = video_and_notes(tmp_path)
     first = inspect(path, notes)
     with monkeypatch.context() as patch:
-        patch.setattr(preflight, "WorkerPool", lambda _: SimpleNamespace(map=lambda paths: [1 / 0 for _ in paths]))
+        patch.setattr(preflight, "Stream", Unopened)
         assert inspect(path, notes) == first
         with pytest.raises(ZeroDivisionError):
             inspect(path, notes, stride=2)  # which reads other frames

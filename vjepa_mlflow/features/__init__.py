@@ -6,7 +6,7 @@ from vjepa_mlflow.lazy import load_when_used
 
 if TYPE_CHECKING:
     from vjepa_mlflow.features.assembly import Clip
-    from vjepa_mlflow.features.encoder import Encoder
+    from vjepa_mlflow.features.encoder import Encoder, gpu_readers
     from vjepa_mlflow.features.forms import choose_form
     from vjepa_mlflow.features.sets import (
         EvaluationSet,

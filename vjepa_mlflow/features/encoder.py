@@ -15,7 +15,7 @@ from vjepa_mlflow.errors import UserError, remark
 from vjepa_mlflow.features.assembly import Assembly, Clip, FailedClip, ReadClip, Resized, resize_pictures
 from vjepa_mlflow.features.transfer import beside, from_beside, pin_for, to_device, when_computed
 from vjepa_mlflow.model import Backbone, FrozenBackbone, cut_out, is_out_of_memory
-from vjepa_mlflow.video import ClipReader, ClipsRequest, FileVersion, Sampling, VideoError
+from vjepa_mlflow.video import ClipReader, ClipsRequest, FileVersion, GpuReaders, Sampling, VideoError
 from vjepa_mlflow.video.one_pass import Declined, Part, Pictures
 
 Computed = TypeVar("Computed")
@@ -27,7 +27,15 @@ BATCHES_AHEAD = 2
 """That a GPU is given before it has done the first of them: with more, pixels would take its memory."""
 
 MOST_GPU_READERS, FREE_FOR_A_GPU_READER = 12, 4 << 30
-"""Processes that use the GPU's decoder, and bytes of its memory that are to be free for each, which takes 0.6 GiB."""
+"""Processes that use a GPU's decoder, and bytes of its memory that are to be free for each, which takes 0.6 GiB."""
+
+
+def gpu_readers(device: torch.device) -> GpuReaders | None:
+    """The processes that may read videos with a device's decoder now; None where it is no GPU."""
+    if device.type == "cpu":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return GpuReaders(device.index or 0, min(MOST_GPU_READERS, free // FREE_FOR_A_GPU_READER))
 
 
 class Encoded(NamedTuple):
@@ -62,7 +70,7 @@ class Encoder:
         self.device = backbone.device
         self.batch_size = BATCH_SIZE if self.device.type == "cuda" else 1
         self._frozen, self._form, self._precision = backbone, form, precision
-        self.reader = _reader(sampling, notes, self.device)
+        self.reader = ClipReader(sampling, notes, as_planes=self.device.type == "cuda")
         self._has_told = False
 
     def encode(self, clips: Sequence[Clip]) -> "Encoding":
@@ -132,14 +140,6 @@ class Encoder:
         return self._backbone(from_beside(pixels))[: len(clips)]
 
 
-def _reader(sampling: Sampling, notes: Path | None, device: torch.device) -> ClipReader:
-    if device.type == "cpu":
-        return ClipReader(sampling, notes)
-    free, _ = torch.cuda.mem_get_info(device)
-    count = min(MOST_GPU_READERS, free // FREE_FOR_A_GPU_READER)
-    return ClipReader(sampling, notes, as_planes=True, gpu=device.index or 0, gpu_readers=count)
-
-
 class Encoding:
     """Clips on their way to features. Reading goes on in other processes while nobody takes any.
 
@@ -155,7 +155,11 @@ class Encoding:
         self._computed: deque[torch.cuda.Event | None] = deque()
         self._is_prepared = False
         self._stream = encoder.reader.read(
-            list(self._assemblies), finish=self._finish, size=_size, pin=pin_for(encoder.device)
+            list(self._assemblies),
+            finish=self._finish,
+            size=_size,
+            pin=pin_for(encoder.device),
+            gpu_readers=gpu_readers(encoder.device),
         )
 
     def take(self, *, wait: bool = True) -> list[Encoded]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from vjepa_mlflow import data, evaluation, features, flavor, model, tracking
 from vjepa_mlflow.cpus import thread_count
@@ -15,6 +16,9 @@ from vjepa_mlflow.jobs.seen import Memory, describe_seen, seen_by
 from vjepa_mlflow.jobs.threads import threads_of_run
 from vjepa_mlflow.ranks import check_alone
 from vjepa_mlflow.recipe import EVALUATED, EVALUATED_SPLITS, Recipe
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,13 @@ def evaluate(
         log_unused(log, listing)
         recipe = replace(recipe, stride=fetched.stride, frames_per_second=fetched.frames_per_second)
         chosen = _choose_videos(
-            log, recipe, listing.samples, split, memory, num_frames=classifier.config.frames_per_clip
+            log,
+            recipe,
+            listing.samples,
+            split,
+            memory,
+            num_frames=classifier.config.frames_per_clip,
+            device=device,
         )
         videos = LabelledSet(
             data=recipe.data,
@@ -156,7 +166,14 @@ def _candidates(samples: Sequence[data.Sample], split: str) -> Sequence[data.Sam
 
 
 def _choose_videos(
-    log: tracking.RunLog, recipe: Recipe, samples: Sequence[data.Sample], split: str, memory: Memory, *, num_frames: int
+    log: tracking.RunLog,
+    recipe: Recipe,
+    samples: Sequence[data.Sample],
+    split: str,
+    memory: Memory,
+    *,
+    num_frames: int,
+    device: torch.device,
 ) -> list[data.Sample]:
     """The videos of the split, checked; where the data does not give it, those that the models know in it, and some."""
     candidates = _candidates(samples, split)
@@ -165,6 +182,7 @@ def _choose_videos(
         recipe,
         num_frames=num_frames,
         on_faults=lambda faults: log_faults(log, faults),
+        device=device,
         measured=split,
     )
     if not usable:

@@ -6,14 +6,17 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from vjepa_mlflow import data, evaluation, flavor, model, tracking, video
+from vjepa_mlflow import data, evaluation, features, flavor, model, tracking, video
 from vjepa_mlflow.energy import check_country, describe_hardware
 from vjepa_mlflow.errors import UserError, printable, remark
 from vjepa_mlflow.jobs.seen import seen_by, seen_by_checkpoint
 from vjepa_mlflow.ranks import Share
 from vjepa_mlflow.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
 
 SHOWN_FAULTS = 20
 APART = 1.25
@@ -111,7 +114,14 @@ def prepare(
     print_listing(listing)
 
     samples = listing.samples
-    usable = check_videos(samples, recipe, num_frames=checkpoint.frames_per_clip, on_faults=on_faults, share=share)
+    usable = check_videos(
+        samples,
+        recipe,
+        num_frames=checkpoint.frames_per_clip,
+        on_faults=on_faults,
+        device=device,
+        share=share,
+    )
     check_classes(recipe.data, samples, usable)
     if began is not None:
         dataset = began.dataset(recipe.data, usable)
@@ -154,6 +164,7 @@ def check_videos(
     *,
     num_frames: int,
     on_faults: Callable[[list[Fault]], None],
+    device: torch.device,
     share: Share | None = None,
     measured: str = "test",
 ) -> list[data.Sample]:
@@ -164,6 +175,7 @@ def check_videos(
         recipe: `data`, `stride`, `frames_per_second`, `bad_videos` and `cache` are used.
         num_frames: frames of a clip.
         on_faults: is given the videos that cannot be used, if any, before they are listed.
+        device: a GPU's decoder reads, too.
         share: this process's share, where several check the same.
         measured: the split, or "all", of which the properties will be asked for; they are measured where it is given.
 
@@ -177,6 +189,7 @@ def check_videos(
         share=share,
         measured=[sample.path for sample in samples if measured in ("all", sample.split)],
         properties=video.property_notes(recipe.cache),
+        gpu_readers=features.gpu_readers(device),
     )
     usable, faults = take_usable(samples, inspections)
     _print_notes(

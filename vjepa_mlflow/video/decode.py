@@ -1,7 +1,7 @@
 """Encoded video to sampled uint8 frames, with PyAV."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -9,10 +9,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from vjepa_mlflow.video.error import VideoError
+from vjepa_mlflow.video.gpu_decoder import all_ways_to
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.picture import Kind, Painter, Turn, read_turn
 from vjepa_mlflow.video.sampling import Sampling, choose_frames
-from vjepa_mlflow.video.seeking import EndedError, MistimedError, Shown, ways_to
+from vjepa_mlflow.video.seeking import EndedError, MistimedError, Shown
 from vjepa_mlflow.video.timeline import Timeline, decode_beginning, decode_timeline, read_timeline
 
 Taken = TypeVar("Taken")
@@ -116,8 +117,14 @@ def sample_clip(
     return Clip(*_sample(source, sampling, position, timeline, take))
 
 
-def look_at_clip(source: Source, sampling: Sampling, position: float) -> SeenClip:
+def look_at_clip(source: Source, sampling: Sampling, position: float, *, gpu: int | None = None) -> SeenClip:
     """Decodes a clip as `sample_clip` does, and keeps nothing of it.
+
+    Args:
+        source: the video.
+        sampling: of the clip.
+        position: of the clip.
+        gpu: number of the CUDA GPU whose decoder is used where that gives the same frames; None: none.
 
     Raises:
         VideoError: as `sample_clip` does.
@@ -126,7 +133,7 @@ def look_at_clip(source: Source, sampling: Sampling, position: float) -> SeenCli
     def take(frames: Shown, wanted: list[int]) -> tuple[int, int]:
         return _look_at(source, frames, wanted)
 
-    return SeenClip(*_sample(source, sampling, position, None, take))
+    return SeenClip(*_sample(source, sampling, position, None, take, gpu=gpu))
 
 
 def _sample(
@@ -135,6 +142,8 @@ def _sample(
     position: float,
     timeline: Timeline | None,
     take: Callable[[Shown, list[int]], Taken],
+    *,
+    gpu: int | None = None,
 ) -> tuple[Taken, Timeline]:
     """What is taken of a clip's frames, whose indices ascend, and the video's timeline."""
     if not 0 <= position <= 1:
@@ -143,7 +152,7 @@ def _sample(
     while True:
         wanted = choose_frames(timeline.seconds, sampling, position).tolist()
         try:
-            taken = _take_by_some_way(source, timeline, wanted, take)
+            taken = _take_by_some_way(all_ways_to(source, timeline, wanted, gpu), wanted, take)
             break
         except MistimedError:
             timeline = decode_timeline(source, timeline)
@@ -168,10 +177,8 @@ def whole_timeline(source: Source, timeline: Timeline | None) -> Timeline:
     return decode_beginning(source, timeline) if timeline.clear_from else timeline
 
 
-def _take_by_some_way(
-    source: Source, timeline: Timeline, wanted: list[int], take: Callable[[Shown, list[int]], Taken]
-) -> Taken:
-    *faster, surest = ways_to(source, timeline, wanted)
+def _take_by_some_way(ways: Iterable[Shown], wanted: list[int], take: Callable[[Shown, list[int]], Taken]) -> Taken:
+    *faster, surest = ways
     for frames in faster:
         with suppress(MistimedError, EndedError, VideoError):
             return take(frames, wanted)

@@ -1,15 +1,19 @@
 """Frames by a GPU's own decoder, where it gives those that software gives."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from av.video.frame import VideoFrame
 
 from vjepa_mlflow.video.opening import OpenVideo, Source, open_video
 from vjepa_mlflow.video.picture import Kind, copy_planes, split_planes
-from vjepa_mlflow.video.seeking import KEYS_BEFORE, MistimedError, Shown, sought
+from vjepa_mlflow.video.seeking import KEYS_BEFORE, MistimedError, Shown, sought, ways_to
 from vjepa_mlflow.video.timeline import Timeline
+from vjepa_mlflow.workers import count_workers
+
+Reader = TypeVar("Reader", bound=Any)
 
 LEAST_PIXELS = 640 * 480
 """Of a frame: a GPU's decoder takes longer to be set up than to decode smaller ones."""
@@ -18,6 +22,43 @@ _Stream = tuple[str, bytes, Kind]
 """A codec, its parameter sets, and the kind of its frames."""
 
 _AGREEMENTS: dict[_Stream, bool] = {}
+
+
+class GpuReaders(NamedTuple):
+    """Processes that read videos with the decoder of a GPU.
+
+    Attributes:
+        gpu: number of a CUDA GPU.
+        processes: how many.
+    """
+
+    gpu: int
+    processes: int
+
+
+def for_each_process(reader: Reader, gpu_readers: GpuReaders | None) -> list[Reader]:
+    """What each of all processes reads with: those that decode themselves, one for each CPU, and then those of a GPU.
+
+    Args:
+        reader: a dataclass with an attribute `gpu`, the number of the CUDA GPU whose decoder it uses, or None.
+        gpu_readers: beside the others; None: none.
+    """
+    readers = [replace(reader, gpu=None)] * count_workers()
+    if gpu_readers is not None:
+        readers += [replace(reader, gpu=gpu_readers.gpu)] * gpu_readers.processes
+    return readers
+
+
+def all_ways_to(source: Source, timeline: Timeline, wanted: Sequence[int], gpu: int | None) -> Iterator[Shown]:
+    """What `ways_to` yields, and before that what a GPU's decoder gives, where there is one and the video is for it."""
+    if gpu is not None and is_for_gpu(timeline):
+        yield frames_by_gpu(source, timeline, wanted, gpu)
+    yield from ways_to(source, timeline, wanted)
+
+
+def is_for_gpu(timeline: Timeline) -> bool:
+    """Whether a GPU's decoder, where there is one, is tried on a video."""
+    return timeline.is_seekable and timeline.pixels >= LEAST_PIXELS
 
 
 def frames_by_gpu(source: Source, timeline: Timeline, wanted: Sequence[int], gpu: int) -> Shown:

@@ -12,11 +12,11 @@ from av.video.frame import VideoFrame
 from vjepa_mlflow.streams import KEPT
 from vjepa_mlflow.video.decode import sample_clip, whole_timeline
 from vjepa_mlflow.video.error import VideoError
-from vjepa_mlflow.video.gpu_decoder import LEAST_PIXELS, frames_by_gpu
+from vjepa_mlflow.video.gpu_decoder import all_ways_to, is_for_gpu
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.picture import Colours, Kind, Painter, Turn, copy_planes, read_turn
 from vjepa_mlflow.video.sampling import Sampling, choose_frames
-from vjepa_mlflow.video.seeking import EndedError, MistimedError, Shown, ways_to
+from vjepa_mlflow.video.seeking import EndedError, MistimedError, Shown
 from vjepa_mlflow.video.timeline import Timeline
 
 
@@ -107,9 +107,9 @@ class Pass:
         """Takes those clips away from the pending ones that it has brought."""
         clips = {position: choose_frames(timeline.seconds, self.sampling, position).tolist() for position in pending}
         numbers = sorted({index for clip in clips.values() for index in clip})
-        is_for_gpu = timeline.is_seekable and timeline.pixels >= LEAST_PIXELS
-        by_gpu = self.as_planes and self.gpu is not None and is_for_gpu
-        for frames in self._ways(timeline, numbers, by_gpu=by_gpu):
+        gpu = self.gpu if self.as_planes else None
+        by_gpu = gpu is not None and is_for_gpu(timeline)
+        for frames in all_ways_to(self.source, timeline, numbers, gpu):
             yield Placed({position: clips[position] for position in pending})
             try:
                 for pictures in self._gather(frames, {index for position in pending for index in clips[position]}):
@@ -124,11 +124,6 @@ class Pass:
                 if by_gpu:
                     yield Declined(str(error) or "its frames are not those that its packets announce")
                 by_gpu = False
-
-    def _ways(self, timeline: Timeline, wanted: Sequence[int], *, by_gpu: bool) -> Iterator[Shown]:
-        if by_gpu and self.gpu is not None:
-            yield frames_by_gpu(self.source, timeline, wanted, self.gpu)
-        yield from ways_to(self.source, timeline, wanted)
 
     def _gather(self, frames: Shown, wanted: set[int]) -> Iterator[Pictures]:
         """The wanted ones of some frames, of which the first is the video's; all of its kind, turned as it is."""

@@ -12,16 +12,18 @@ from vjepa_mlflow.digest import sha256
 from vjepa_mlflow.iteration import progress
 from vjepa_mlflow.kept import read_note, write_note
 from vjepa_mlflow.ranks import Share
+from vjepa_mlflow.streams import Allocate, Stream
 from vjepa_mlflow.temporary import sweep
 from vjepa_mlflow.video.decode import Clip, SeenClip, look_at_clip, sample_clip
 from vjepa_mlflow.video.error import VideoError
+from vjepa_mlflow.video.gpu_decoder import GpuReaders, for_each_process
 from vjepa_mlflow.video.limits import Limits
 from vjepa_mlflow.video.notes import FileVersion, file_version, forget, note_of, version_of, write_timeline
 from vjepa_mlflow.video.opening import Source, open_video
 from vjepa_mlflow.video.properties import Measure, VideoFile
 from vjepa_mlflow.video.sampling import Sampling
 from vjepa_mlflow.video.timeline import Timeline, read_timeline
-from vjepa_mlflow.workers import WorkerPool, complete, worker_processes
+from vjepa_mlflow.workers import complete, worker_processes
 
 
 class Identity(NamedTuple):
@@ -98,6 +100,7 @@ def inspect_videos(
     reread: bool = False,
     measured: Collection[Path] = (),
     properties: Path | None = None,
+    gpu_readers: GpuReaders | None = None,
 ) -> list[Inspection]:
     """Opens every file, decodes its centred clip and digests its content, several files at once.
 
@@ -110,28 +113,37 @@ def inspect_videos(
         reread: opens every file, whatever is noted of it.
         measured: the files whose properties will be asked for. Of one that is opened the same clip is measured, too.
         properties: the folder in which `measure_videos` finds that.
+        gpu_readers: processes that decode with a GPU, beside those that do it themselves; None: none.
     """
     if notes is not None:
         sweep(notes)
     found: dict[int, Inspection] = {}
-    opened: list[int] = []
 
-    def unknown() -> Iterator[Path]:
+    def unknown() -> Iterator[_Task]:
         order = (share or Share()).first(len(paths))
         for index in progress(order, total=len(paths), description="Checking videos", unit="video"):
             known = None if reread else inspect.recall(paths[index])
             if known is None:
-                opened.append(index)
-                yield paths[index]
+                yield _Task(index, paths[index], paths[index] in asked)
             else:
                 found[index] = known
 
-    inspect = _Inspect(sampling, notes, reread, frozenset(measured), properties)
+    asked = frozenset(measured)
+    inspect = _Inspect(sampling, notes, reread, properties)
     with worker_processes():
-        pool: WorkerPool[Path, Inspection] = WorkerPool(inspect)
-        inspections = list(pool.map(unknown()))
-    found.update(zip(opened, inspections, strict=True))
+        work = [one.work for one in for_each_process(inspect, gpu_readers)]
+        stream = Stream(work, unknown(), finish=lambda task, inspection: (task.place, inspection), size=lambda _: 0)
+        found.update(iter(stream.take, None))
+        stream.close()
     return [found[index] for index in range(len(paths))]
+
+
+class _Task(NamedTuple):
+    """A file to be opened, its place among all, and whether it is to be measured."""
+
+    place: int
+    path: Path
+    is_measured: bool
 
 
 @dataclass(frozen=True)
@@ -139,16 +151,20 @@ class _Inspect:
     sampling: Sampling
     notes: Path | None
     reread: bool
-    measured: frozenset[Path] = frozenset()
     properties: Path | None = None
+    gpu: int | None = None
 
-    def __call__(self, path: Path) -> Inspection:
+    def work(self, task: _Task, _: Allocate) -> Iterator[Inspection]:
+        """What a process does."""
+        yield self(task.path, is_measured=task.is_measured)
+
+    def __call__(self, path: Path, *, is_measured: bool = False) -> Inspection:
         try:
             status = path.stat()  # taken first: what changes while it is read is read again the next time
             version = version_of(status)
             note = self._note(path, version)
             before = read_note(note, Finding)
-            finding, clip = self._look(path, status)
+            finding, clip = self._look(path, status, keeps_clip=is_measured)
             if isinstance(clip, Clip) and file_version(path) == version:
                 Measure(self.sampling, self.properties).note(VideoFile(path, finding.digest), clip)
         except VideoError as error:
@@ -163,11 +179,14 @@ class _Inspect:
         write_note(note, finding._asdict(), within=self.notes)
         return Inspection(path, finding, version, replaced=replaced)
 
-    def _look(self, path: Path, status: os.stat_result) -> tuple[Finding, Clip | SeenClip]:
-        """What the file is, and its clip, whose frames are kept where they are to be measured."""
+    def _look(self, path: Path, status: os.stat_result, *, keeps_clip: bool) -> tuple[Finding, Clip | SeenClip]:
+        """What the file is, and its clip, with its frames where that is to be kept."""
         started = time.perf_counter()
-        look = sample_clip if path in self.measured else look_at_clip
-        clip = look(Source(path), self.sampling, position=0.5)
+        clip: Clip | SeenClip
+        if keeps_clip:
+            clip = sample_clip(Source(path), self.sampling, 0.5)
+        else:
+            clip = look_at_clip(Source(path), self.sampling, 0.5, gpu=self.gpu)
         timeline, (height, width) = clip.timeline, clip.shape
         pace = time.perf_counter() - started
         if timeline.is_incomplete:  # and a clip from another place might not be there

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from vjepa_mlflow.streams import Allocate, Pin, Stream, no_pin
 from vjepa_mlflow.video.error import VideoError
+from vjepa_mlflow.video.gpu_decoder import GpuReaders, for_each_process
 from vjepa_mlflow.video.notes import FileVersion, check_content, file_version, recall_timeline
 from vjepa_mlflow.video.one_pass import Failed, Part, Pass, Pictures
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.sampling import Sampling
-from vjepa_mlflow.workers import count_workers
 
 NICE = 5
 """How much a process that decodes by itself gives way, see `nice(2)`."""
@@ -42,15 +42,13 @@ class ClipReader:
         sampling: of the clips.
         notes: the folder in which `inspect_videos` noted timelines; None: nowhere.
         as_planes: see `Pass`.
-        gpu: likewise.
-        gpu_readers: processes that use its decoder, beside those that do without.
+        gpu: likewise, for what one process does.
     """
 
     sampling: Sampling
     notes: Path | None = None
     as_planes: bool = False
     gpu: int | None = None
-    gpu_readers: int = 0
 
     def read(
         self,
@@ -59,10 +57,14 @@ class ClipReader:
         finish: Callable[[ClipsRequest, Part], Finished],
         size: Callable[[Finished], int],
         pin: Pin = no_pin,
+        gpu_readers: GpuReaders | None = None,
     ) -> Stream[ClipsRequest, Finished]:
-        """The parts of all files, see `Pass`, and what `finish` makes of each in a thread; see `Stream`."""
-        readers = [replace(self, gpu=None)] * count_workers() + [self] * self.gpu_readers
-        return Stream([reader.work for reader in readers], requests, finish=finish, size=size, pin=pin)
+        """The parts of all files, see `Pass`, and what `finish` makes of each in a thread; see `Stream`.
+
+        Some are read by the decoder of a GPU where there are such readers.
+        """
+        work = [reader.work for reader in for_each_process(self, gpu_readers)]
+        return Stream(work, requests, finish=finish, size=size, pin=pin)
 
     def work(self, request: ClipsRequest, allocate: Allocate) -> Iterator[Part]:
         """What a process does."""
