@@ -2,8 +2,9 @@
 
     python -m benchmarks.report
 
-reads recipe.json, encoder.json, and where they are there command.json, command_demo.json, serving.json, ranks.json,
-tiny.json, coverage.json and notes.md, from benchmarks/results. It prints the sentence that README has of command.json.
+reads recipe.json, encoder.json, and where they are there command.json, reading.json, command_1080p.json,
+command_demo.json, serving.json, ranks.json, tiny.json, coverage.json and notes.md, from benchmarks/results. It prints
+the sentence that README has of command.json.
 """
 
 import argparse
@@ -55,6 +56,8 @@ def write(measured: Path, folder: Path) -> None:
     parts = [
         "# Results",
         *of("command", command_tables),
+        *of("reading", reading_tables),
+        *of("command_1080p", command_1080p_table),
         *of("command_demo", demo_command_tables),
         "## The engine alone: what happens between loading the model and the tested head",
         machine(recipe),
@@ -226,6 +229,52 @@ def headline(command: Run) -> str:
         f"{seed} with another seed and {stored} with everything stored; the model card's loop as a program of its own "
         f"takes {card:.0f} s ({found[CARD]['clips']} clips, {command['asked']['epochs']} epochs, "
         f"{found[COMMANDS[-1]]['machine']['device']})."
+    )
+
+
+def reading_tables(reading: Run) -> Iterator[str]:
+    about, runs = reading["machine"], reading["runs"]
+    yield "## From files into features, by the size of the videos"
+    yield table(
+        ["videos", "clips/s", "card's loop, clips/s", "times", "GPU busy", "shared memory, GiB", "GPU memory, GiB"],
+        [
+            [
+                run["videos"],
+                f"{run['clips_per_second']:.0f}",
+                *(
+                    "" if name not in run else f"{run[name]:.1f}"
+                    for name in ("card_clips_per_second", "times_the_card")
+                ),
+                "" if run["gpu_busy"] is None else f"{run['gpu_busy']:.0%}",
+                f"{run['shared_memory_gib']:.2f}",
+                "" if run["gpu_peak_memory_gib"] is None else f"{run['gpu_peak_memory_gib']:.2f}",
+            ]
+            for run in runs
+        ],
+    )
+    yield (
+        f"{about['date']}, {about['device']}, {about['cpu_cores']} CPU cores. Generated videos of 10 s at 30 frames a "
+        f"second, five views of each, as five epochs take them (model `{reading['model']}`, {reading['precision']}), "
+        "in the steady state; the card's loop (fp32) reads them with a loader's worker for each core. Memory is that "
+        "of PyTorch alone, and what processes share at most. Written from what `python -m benchmarks.reading` measured."
+    )
+
+
+def command_1080p_table(command: Run) -> Iterator[str]:
+    (clips, found), *_ = _by_clips(command).items()
+    measured = [(name, found[name]) for name in (CARD, *COMMANDS) if name in found]
+    device = measured[-1][1]["machine"]["device"]
+    yield "Whole commands, as above, with videos of 1920x1080:"
+    yield table(
+        ["clips", *(f"{name}, s" for name, _ in measured), "imports alone (I), s", "on"],
+        [
+            [
+                str(clips),
+                *(_seconds(row) if name == CARD else _beside(row, found.get(CARD)) for name, row in measured),
+                f"{median(measured[-1][1]['import_seconds']):.1f}",
+                device,
+            ]
+        ],
     )
 
 

@@ -13,7 +13,7 @@ from transformers import VJEPA2ForVideoClassification
 
 import benchmarks.encoder
 import benchmarks.recipe
-from benchmarks import card_loop, card_program, report, tiny
+from benchmarks import card_loop, card_program, reading, report, tiny
 from benchmarks.command import Results, Videos, extended, fresh_home
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.model import TINY_FOLDER, from_folder
@@ -112,6 +112,21 @@ def add_demo(path: Path) -> None:
     results = Results(path, {"data": "demo"}, {**CALL, "import_seconds": [10.0]})
     results.add("first command", 736, [90.0])
     results.add("everything stored", 736, [17.0, 18.0, 19.0], metrics=[], stored_gib=0.4)
+
+
+def test_videos_are_read_beside_the_cards_loop_and_the_report_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "KINDS", {"small": reading.Kind(160, 120, "libx264", 10)})
+    for name, value in {"FRAMES": 40, "DIFFERENT": 2, "TRIED": 2}.items():
+        monkeypatch.setattr(reading, name, value)
+    arguments = ["--kinds", "small", "--seconds", "0.1", "--card-seconds", "0.1", "--device", "cpu"]
+    run(reading, *arguments, "--precision", "fp32", "--json", str(tmp_path / "reading.json"))
+    measured = json.loads((tmp_path / "reading.json").read_text())
+    (one,) = measured["runs"]
+    assert one["times_the_card"] == one["clips_per_second"] / one["card_clips_per_second"]
+    text = "\n".join(report.reading_tables(measured))
+    assert f"| 160x120 x264, key frame every 10 | {one['clips_per_second']:.0f} | " in text
 
 
 def test_whole_commands_stand_beside_the_cards_program_and_imports(tmp_path: Path) -> None:
