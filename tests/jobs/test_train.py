@@ -15,10 +15,9 @@ from mlflow import MlflowClient
 from runs import check_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vjepa_mlflow import Recipe, UserError, flavor, train, video, workers
+from vjepa_mlflow import Recipe, UserError, flavor, streams, train, video, workers
 from vjepa_mlflow.evaluation import thumbnails
 from vjepa_mlflow.tracking import FAILURE_TAG
-from vjepa_mlflow.video import reader
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -164,10 +163,13 @@ def test_a_second_run_opens_no_video_and_is_the_same_and_a_picture_that_is_lost_
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     first = train(recipe)
+    encoded = len(list((own_cache / "features").rglob("*.safetensors")))
+    assert f"\nEncoded {encoded} clips in " in capsys.readouterr().out
     with monkeypatch.context() as patch:
         patch.delattr(workers._Workers, "submit")  # by which all videos are opened
-        patch.delattr(reader, "Stream")
+        patch.delattr(streams, "start_process")
         second = train(recipe)
+    assert "Encoded" not in capsys.readouterr().out
     assert without_times(second.metrics) == without_times(first.metrics)
     heads = [flavor.load_model(result.model_uri).model.classifier.weight for result in (first, second)]
     assert torch.equal(*heads)
