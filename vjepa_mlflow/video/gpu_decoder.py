@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from av.video.frame import VideoFrame
 
-from vjepa_mlflow.video.opening import OpenVideo, Source, open_video
+from vjepa_mlflow.video.opening import Source, open_video
 from vjepa_mlflow.video.picture import Kind, copy_planes, split_planes
 from vjepa_mlflow.video.seeking import KEYS_BEFORE, MistimedError, Shown, sought, ways_to
 from vjepa_mlflow.video.timeline import Timeline
@@ -17,11 +17,6 @@ Reader = TypeVar("Reader", bound=Any)
 
 LEAST_PIXELS = 640 * 480
 """Of a frame: a GPU's decoder takes longer to be set up than to decode smaller ones."""
-
-_Stream = tuple[str, bytes, Kind]
-"""A codec, its parameter sets, and the kind of its frames."""
-
-_AGREEMENTS: dict[_Stream, bool] = {}
 
 
 class GpuReaders(NamedTuple):
@@ -62,9 +57,10 @@ def is_for_gpu(timeline: Timeline) -> bool:
 
 
 def frames_by_gpu(source: Source, timeline: Timeline, wanted: Sequence[int], gpu: int) -> Shown:
-    """The video's first frame and the wanted ones, which stay on the GPU; see `ways_to`.
+    """The wanted frames, which stay on the GPU, and the first one; see `ways_to`.
 
-    Not every GPU decodes every stream as software does: the first frame of the first video of a kind is compared.
+    Before them comes, with the index -1, the first one as software decodes it. The GPU's is to be the same, since not
+    every GPU decodes every stream as software does; and it alone says how the video is turned, as its container does.
 
     Args:
         source: the video.
@@ -75,21 +71,17 @@ def frames_by_gpu(source: Source, timeline: Timeline, wanted: Sequence[int], gpu
     Raises:
         MistimedError: software is to decode this video. So does VideoError say.
     """
+    with open_video(replace(source, is_known=True)) as by_software:
+        first = next(by_software.decode([]), None)
+    if first is None:
+        raise MistimedError("no frame of it can be decoded")
 
-    def check(opened: OpenVideo, first: VideoFrame) -> None:
-        if not _agrees(source, opened, first):
+    def check(frame: VideoFrame) -> None:
+        if not _are_equal(first, frame):
             raise MistimedError("its first frame is not the one that software decodes")
 
+    yield -1, first
     yield from sought(replace(source, gpu=gpu), timeline, wanted, KEYS_BEFORE[0], on_first=check)
-
-
-def _agrees(source: Source, opened: OpenVideo, first: VideoFrame) -> bool:
-    codec = opened.stream.codec_context
-    stream = codec.name, bytes(codec.extradata or b""), Kind.of(first)
-    if stream not in _AGREEMENTS or not codec.extradata:
-        with open_video(source) as by_software:
-            _AGREEMENTS[stream] = _are_equal(next(by_software.decode()), first)
-    return _AGREEMENTS[stream]
 
 
 def _are_equal(software: VideoFrame, other: VideoFrame) -> bool:

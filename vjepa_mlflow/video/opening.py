@@ -14,14 +14,15 @@ from typing import Any, BinaryIO, NamedTuple
 
 import av
 from av.codec.codec import Capabilities
-from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vjepa_mlflow.reading import open_regular
 from vjepa_mlflow.video.error import VideoError
+from vjepa_mlflow.video.gpu_codecs import gpu_codec
 from vjepa_mlflow.video.limits import OWN_FILES, Limits
 
 ON_GPU = "cuda"
@@ -78,11 +79,24 @@ class Source:
 
 
 class OpenVideo(NamedTuple):
-    """A video that is open, the stream of it that is read, ready to be decoded, and the file that FFmpeg reads from."""
+    """A video that is open.
+
+    Attributes:
+        container: of it.
+        stream: that is read.
+        codec: what decodes that.
+        file: that FFmpeg reads from.
+    """
 
     container: InputContainer
     stream: VideoStream
+    codec: VideoCodecContext
     file: BinaryIO
+
+    def seek(self, position: int) -> None:
+        """Has decoding begin anew, at the key frame that the container finds for a position."""
+        self.container.seek(position, stream=self.stream)
+        self.codec.flush_buffers()
 
     def decode(self, wanted: Collection[int] | None = None, *, since: int | None = None) -> Iterator[VideoFrame]:
         """The stream's frames from where the file stands.
@@ -96,10 +110,10 @@ class OpenVideo(NamedTuple):
         if wanted is None:
             yield from self.container.decode(self.stream)
             return
-        codec, count = self.stream.codec_context, 0
+        count = 0
         for packet in self.container.demux(self.stream):
-            codec.skip_frame = "DEFAULT" if count < WHOLE or packet.pts in wanted else "NONREF"
-            for frame in packet.decode():
+            self.codec.skip_frame = "DEFAULT" if count < WHOLE or packet.pts in wanted else "NONREF"
+            for frame in self.codec.decode(packet):
                 if frame.format.name == ON_GPU and frame.is_corrupt:
                     raise av.InvalidDataError(0, "frames of it are damaged")  # of which software makes others
                 if since is None or frame.pts is None or frame.pts >= since:
@@ -125,8 +139,10 @@ def open_video(source: Source) -> Iterator[OpenVideo]:
             file.seek(0)
             with _open_container(file, source) as container:
                 stream = _choose_stream(container)
-                _prepare(stream, source)
-                yield OpenVideo(container, stream, file)
+                options = _prepare(stream, source)
+                own = stream.codec_context
+                with nullcontext(own) if source.gpu is None else gpu_codec(own, source.gpu, options) as codec:
+                    yield OpenVideo(container, stream, codec, file)
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:  # PyAV's own where a file changes its streams
         if source.lenient and isinstance(error, MemoryError):
             raise  # that is not where the video ends
@@ -149,30 +165,12 @@ def _open_file(video: Path | bytes | BinaryIO) -> AbstractContextManager[BinaryI
 def _open_container(file: BinaryIO, source: Source) -> InputContainer:
     limits = source.limits
     options = _options(limits) | (UNPROBED if source.is_known else {})
-    decoder = None if source.gpu is None else _gpu_decoder(source.gpu)
     try:
-        container: InputContainer = av.open(file, "r", options=options, hwaccel=decoder, **LENIENT)
+        container: InputContainer = av.open(file, "r", options=options, **LENIENT)
         return container
-    except RuntimeError as error:  # as PyAV says that there is no decoder for it
-        if source.gpu is None:
-            raise
-        raise VideoError(f"a GPU does not decode it ({error})") from error
     except av.ArgumentError as error:
         expected = f"one of {', '.join(limits.containers)}" if limits.containers else "a file that holds a video itself"
         raise VideoError(f"it is of a format that is not read here: expected {expected} (containers)") from error
-
-
-@cache
-def _gpu_decoder(gpu: int) -> HWAccel:
-    """What has FFmpeg decode on a GPU, or not at all."""
-    decoder = HWAccel("cuda", device=str(gpu), allow_software_fallback=False, is_hw_owned=True)
-    with suppress(NotImplementedError):  # then software decodes
-        _KEPT.append(decoder.create(av.Codec("h264", "r")))
-    return decoder
-
-
-_KEPT: list[HWAccel] = []
-"""Contexts on GPUs, each of which would else be made for every file, which takes as long as decoding it."""
 
 
 @cache
@@ -220,9 +218,12 @@ def _choose_stream(container: InputContainer) -> VideoStream:
     return max(known, key=lambda stream: stream.codec_context.width * stream.codec_context.height)
 
 
-def _prepare(stream: VideoStream, source: Source) -> None:
+def _prepare(stream: VideoStream, source: Source) -> dict[str, str]:
+    """Has a stream decoded within its limits. Returns FFmpeg's options for whatever decodes it."""
     codec = stream.codec_context
     source.limits.check_codec(codec.codec.canonical_name)
     source.limits.check_pixels(codec.width, codec.height)
-    codec.options = {"max_pixels": str(source.limits.max_pixels)}  # frames may grow later on
+    options = {"max_pixels": str(source.limits.max_pixels)}  # frames may grow later on
+    codec.options = options
     stream.thread_type, stream.thread_count = "AUTO", source.threads
+    return options

@@ -76,7 +76,7 @@ def sought(
     wanted: Sequence[int],
     keys_before: int,
     *,
-    on_first: Callable[[OpenVideo, VideoFrame], None] = lambda *_: None,
+    on_first: Callable[[VideoFrame], None] = lambda _: None,
 ) -> Shown:
     """The first frame and the wanted ones, with their indices; of the others no more is decoded than they need.
 
@@ -101,13 +101,13 @@ def sought(
             if frame is None or reached != number:
                 raise MistimedError
             if number == 0:
-                on_first(opened, frame)
+                on_first(frame)
             yield reached, frame
 
 
 def _seek(opened: OpenVideo, key: Key) -> None:
     try:
-        opened.container.seek(key.position, stream=opened.stream)
+        opened.seek(key.position)
     except av.FFmpegError:
         raise MistimedError from None
 

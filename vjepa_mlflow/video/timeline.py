@@ -336,7 +336,7 @@ def _parts(decoded: np.ndarray) -> np.ndarray:
 def _missing(opened: OpenVideo, found: int, seconds: float) -> int:
     """How many packets a file announces that are not in it. What headers say of frames and seconds is often wrong of
     files that are whole, so it counts only where a file says itself that it lacks its end."""
-    container, stream, file = opened
+    container, stream, _, file = opened
     if "mp4" in container.format.name:
         return max(0, len(stream.index_entries) - found)
     if not is_cut_off(file):
