@@ -1,5 +1,7 @@
+import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,9 @@ from vjepa_mlflow.video import (
     inspect_videos,
     measure_video,
     measure_videos,
+    preflight,
 )
+from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.properties import _scale_down
 
 SIZE = 96
@@ -116,6 +120,25 @@ def test_what_the_check_reads_of_a_file_is_measured_with_it(original: Path, tmp_
     first, second = measure_videos(files, Sampling(16, 4), notes=tmp_path / "properties")
     assert first == measured(original)
     assert isinstance(second, VideoError)
+
+
+def test_what_was_read_of_a_file_that_was_replaced_meanwhile_is_not_noted(
+    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "clip.mp4", tmp_path / "other.mp4"
+    path.write_bytes(original.read_bytes() + bytes(1))
+    other.write_bytes(original.read_bytes() + b"x")
+    shutil.copystat(path, other)
+
+    def sample_and_replace(*arguments: Any) -> Any:
+        clip = sample_clip(*arguments)
+        other.replace(path)
+        return clip
+
+    monkeypatch.setattr(preflight, "sample_clip", sample_and_replace)
+    inspect = preflight._Inspect(Sampling(16, 4), None, reread=False, properties=tmp_path / "properties")
+    assert inspect(path, is_measured=True).finding is not None
+    assert not (tmp_path / "properties").exists()
 
 
 @pytest.mark.parametrize("size", [(16, 16), (640, 360), (360, 640)])

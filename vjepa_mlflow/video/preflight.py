@@ -18,7 +18,7 @@ from vjepa_mlflow.video.decode import Clip, SeenClip, look_at_clip, sample_clip
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.gpu_decoder import GpuReaders, for_each_process
 from vjepa_mlflow.video.limits import Limits
-from vjepa_mlflow.video.notes import FileVersion, file_version, forget, note_of, version_of, write_timeline
+from vjepa_mlflow.video.notes import FileVersion, forget, note_of, version_of, write_timeline
 from vjepa_mlflow.video.opening import Source, open_video
 from vjepa_mlflow.video.properties import Measure, VideoFile
 from vjepa_mlflow.video.sampling import Sampling
@@ -165,7 +165,7 @@ class _Inspect:
             note = self._note(path, version)
             before = read_note(note, Finding)
             finding, clip = self._look(path, status, keeps_clip=is_measured)
-            if isinstance(clip, Clip) and file_version(path) == version:
+            if isinstance(clip, Clip) and path.stat().st_ctime_ns == status.st_ctime_ns:
                 Measure(self.sampling, self.properties).note(VideoFile(path, finding.digest), clip)
         except VideoError as error:
             forget(self.notes, path, version)
