@@ -11,7 +11,9 @@ from helpers import points
 from mlflow import MlflowClient
 
 from vjepa_mlflow import Recipe, UserError, train, upload
+from vjepa_mlflow.jobs.checkpoints import Checkpoints
 from vjepa_mlflow.tracking import FAILURE_TAG, UndeliveredError
+from vjepa_mlflow.training import TrainingState
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -64,6 +66,13 @@ def test_a_run_goes_on_when_there_is_room_again(
     reason: str,
 ) -> None:
     folder, resize = small_disk
+    offer = Checkpoints.offer
+
+    def offer_and_wait(checkpoints: Checkpoints, state: TrainingState) -> None:  # or the training might end before
+        offer(checkpoints, state)
+        checkpoints.finish_writing()
+
+    monkeypatch.setattr(Checkpoints, "offer", offer_and_wait)
     recipe = replace(recipe, cache=cache, cache_budget=1)
     monkeypatch.setenv("VJEPA_MLFLOW_CACHE", str(folder))
     resize(size)
