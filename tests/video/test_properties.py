@@ -154,6 +154,7 @@ def test_any_shape_is_measured(tmp_path: Path, size: tuple[int, int]) -> None:
 def test_pictures_are_scaled_down_as_pytorch_pools_them_and_exactly(size: tuple[int, int]) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
     scaled = _scale_down(frames, 64)
+    assert scaled.flags.c_contiguous  # means over another order of memory are rounded otherwise
     exact = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(frames).movedim(-1, 1).double(), scaled.shape[1:3])
     assert min(scaled.shape[1:3]) == min(64, *size)
     assert np.array_equal(scaled, (exact / 255).float().movedim(1, -1).numpy())

@@ -165,7 +165,7 @@ class Survey:
         yield f"{recipe.epochs} epochs read {clips} clips, with {name} in {recipe.precision}"
         yield f"their features take {store:.2f} GiB of store{assumed}"
         reading = clips * statistics.mean(one.pace for one in self.findings) / usable_cpus() / 60
-        yield f"reading the clips takes at most {_minutes(reading)} on {usable_cpus()} CPUs, as the check read them"
+        yield f"reading the clips takes about {_minutes(reading)} on {usable_cpus()} CPUs, as the check read them"
         pace = known_pace(recipe)
         if pace is None:
             yield "encoding them comes on top: known once a training with that model has encoded its clips here"
@@ -199,8 +199,6 @@ def check(recipe: Recipe, *, reread: bool = False) -> Survey:
         recipe.sampling(shape.num_frames),
         notes=video.video_notes("disk"),
         reread=reread,
-        measured=[sample.path for sample in listing.samples if sample.split == "test"],
-        properties=video.property_notes("disk"),
     )
     usable, faults = take_usable(listing.samples, inspections)
     if not usable:

@@ -187,7 +187,8 @@ def _sum_parts(frames: np.ndarray, count: int, axis: int) -> tuple[np.ndarray, n
     for place, begin, end in zip(sums, begins, ends, strict=True):
         for values in along[begin + 1 : end]:
             place += values  # which is faster than NumPy's sum of another type than the values'
-    return np.moveaxis(sums, 0, axis), ends - begins
+    # What is computed of them adds up in the order of memory, and rounds by it.
+    return np.ascontiguousarray(np.moveaxis(sums, 0, axis)), ends - begins
 
 
 def _luma(frames: np.ndarray) -> np.ndarray:
