@@ -1,7 +1,10 @@
 """Kills the main job at random moments, has it go on each time, and compares it with a run that was left alone.
 
     python -m tools.torture --kills 20
+    python -m tools.torture --kills 20 --encoding
     python -m tools.torture --kills 20 --tracking-uri http://127.0.0.1:5000
+
+With `--encoding` each run finds an empty store, and is killed while it fills it.
 
 Each time the job is started with `--resume auto`, as a scheduler would start it. A run that comes to its end before it
 is killed often enough is followed by another one. Every run must end FINISHED, with each point of each metric logged
@@ -10,11 +13,13 @@ once, with the values and, bit for bit, the head of the run that was left alone.
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,24 +130,42 @@ def last_run() -> str:
     return next(str(run.info.run_id) for run in runs if "vjepa_mlflow.definition" in run.data.tags)
 
 
-def torture(folder: Path, tracking_uri: str, *, kills: int, seed: int = 0) -> list[str]:
+def in_time(seconds: float) -> Callable[[], bool]:
+    """Whether so many seconds have passed from now."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() >= end
+
+
+def entries(store: Path) -> int:
+    """How many clips' features are in a store."""
+    return sum(1 for _ in store.rglob("*.safetensors"))
+
+
+def with_more(store: Path, count: int) -> Callable[[], bool]:
+    """Whether a store has so many more entries than now."""
+    full = entries(store) + count
+    return lambda: entries(store) >= full
+
+
+def torture(folder: Path, tracking_uri: str, *, kills: int, encoding: bool, seed: int = 0) -> list[str]:
     """Kills the job so many times, and returns what it found amiss.
 
     Args:
         folder: for everything, new.
         tracking_uri: of an MLflow store that has no such runs yet.
         kills: how many.
+        encoding: whether the job is killed while it encodes; if not, whenever.
         seed: of the moments.
     """
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     mlflow.set_tracking_uri(tracking_uri)
-    data = draw_data(folder / "data")
+    data, store = draw_data(folder / "data"), folder / "cache" / "features"
     begun = time.monotonic()
     alone = start_job(folder, data, tracking_uri)
     if alone.wait() != 0:
         raise RuntimeError((folder / "log").read_text()[-2000:])
     seconds = time.monotonic() - begun
-    expected = read_outcome(last_run())
+    expected, clips = read_outcome(last_run()), entries(store)
     print(f"Left alone: {seconds:.1f} s, test accuracy {expected.points['test_accuracy'][0][1]:.3f}", flush=True)
 
     moments = random.Random(seed)
@@ -151,11 +174,15 @@ def torture(folder: Path, tracking_uri: str, *, kills: int, seed: int = 0) -> li
     while done < kills:
         run += 1
         killed = 0
+        if encoding:
+            shutil.rmtree(store)
         while True:
             job = start_job(folder, data, tracking_uri, "--resume", "auto")
-            # Features are in the store by now: it takes about so long.
-            moment = time.monotonic() + moments.uniform(0, 0.5 * seconds if done < kills else 1e9)
-            while job.poll() is None and time.monotonic() < moment:
+            if encoding:
+                is_time = with_more(store, 1 + moments.randrange(clips // 4))
+            else:  # features are in the store by now: it takes about so long
+                is_time = in_time(moments.uniform(0, 0.5 * seconds))
+            while job.poll() is None and not (done < kills and is_time()):
                 time.sleep(POLL)
             if job.poll() is not None:
                 break
@@ -172,12 +199,14 @@ def torture(folder: Path, tracking_uri: str, *, kills: int, seed: int = 0) -> li
 
 @click.command()
 @click.option("--kills", default=20, show_default=True)
+@click.option("--encoding", is_flag=True, help="Kill it while it encodes.")
 @click.option("--tracking-uri", default="", help="Of an empty MLflow store; empty: SQLite in a temporary folder.")
 @click.option("--seed", default=0, show_default=True, help="Of the moments.")
-def main(kills: int, tracking_uri: str, seed: int) -> None:
+def main(kills: int, encoding: bool, tracking_uri: str, seed: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = torture(folder, tracking_uri or f"sqlite:///{folder}/mlflow.db", kills=kills, seed=seed)
+        uri = tracking_uri or f"sqlite:///{folder}/mlflow.db"
+        found = torture(folder, uri, kills=kills, encoding=encoding, seed=seed)
     sys.exit(1 if found else 0)
 
 

@@ -26,7 +26,7 @@ BATCH_SIZE = 16
 BATCHES_AHEAD = 2
 """That a GPU is given before it has done the first of them: with more, pixels would take its memory."""
 
-MOST_GPU_READERS, FREE_FOR_A_GPU_READER = 12, 4 << 30
+MOST_GPU_READERS, FREE_FOR_A_GPU_READER = 20, 4 << 30
 """Processes that use a GPU's decoder, and bytes of its memory that are to be free for each, which takes 0.6 GiB."""
 
 
