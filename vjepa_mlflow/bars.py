@@ -23,9 +23,10 @@ class Bar(tqdm):
 
     @classmethod
     def shown(cls, items: Iterable[Any] | None = None, **named: Any) -> "Bar":
-        """A bar with a rate; silent where the output is no terminal. It looks at the clock at every item."""
+        """A bar with a rate, on a terminal, where there is something to do. It looks at the clock at every item."""
         size: dict[str, Any] = {"dynamic_ncols": True} if _has_size() else SIZE
-        return cls(items, miniters=1, disable=None, **size, **named)
+        silent = True if named.get("total") == 0 else None  # with None tqdm asks whether it is a terminal
+        return cls(items, miniters=1, disable=silent, **size, **named)
 
 
 def _has_size() -> bool:

@@ -9,6 +9,7 @@ from helpers import write_video
 
 from vjepa_mlflow import Recipe, UserError, check
 from vjepa_mlflow.cli import commands
+from vjepa_mlflow.cpus import usable_cpus
 
 
 @pytest.fixture
@@ -48,6 +49,13 @@ def test_it_says_what_there_is_and_what_a_training_would_take(messy: Path) -> No
     assert "files without a video's suffix (1): right_clockwise/notes.txt" in lines
     assert "folders that are read already by another name (1): left_clockwise/above (leads to a folder above)" in lines
     assert f"Training 3 epochs read {3 * 13 + 6} clips, with tiny in fp32" in lines
+
+
+def test_reading_takes_no_longer_than_each_video_once(messy: Path) -> None:
+    survey = check(Recipe(data=str(messy), model="tiny", epochs=300, bad_videos="skip"))
+    pace = 600 * usable_cpus() / len(survey.findings)  # seconds a clip, which is all of a video here
+    lines = replace(survey, findings=[one._replace(pace=pace) for one in survey.findings]).text()
+    assert f"reading the clips takes about 10 minutes on {usable_cpus()} CPUs" in lines
 
 
 def test_it_says_where_a_stride_means_different_times(messy: Path) -> None:

@@ -65,3 +65,8 @@ def test_by_time_a_short_video_is_covered_from_its_first_frame_to_its_last() -> 
 @pytest.mark.parametrize(("num_clips", "expected"), [(1, [0.5]), (2, [0.25, 0.75]), (4, [0.125, 0.375, 0.625, 0.875])])
 def test_clips_are_spread_evenly(num_clips: int, expected: list[float]) -> None:
     assert clip_positions(num_clips) == expected
+
+
+def test_how_many_clips_fill_a_video() -> None:
+    assert Sampling(16, 4).clips_in(10.0, 32.0) == 5
+    assert Sampling(16, frames_per_second=4.0).clips_in(10.0, 32.0) == 2.5

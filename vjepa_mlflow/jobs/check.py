@@ -164,20 +164,28 @@ class Survey:
         assumed = "" if known else f" if {name} is a ViT-L"
         yield f"{recipe.epochs} epochs read {clips} clips, with {name} in {recipe.precision}"
         yield f"their features take {store:.2f} GiB of store{assumed}"
-        reading = clips * statistics.mean(one.pace for one in self.findings) / usable_cpus() / 60
-        yield f"reading the clips takes about {_minutes(reading)} on {usable_cpus()} CPUs, as the check read them"
+        reading = self._reading_seconds(clips, recipe.sampling(shape.num_frames)) / usable_cpus()
+        yield f"reading the clips takes about {_duration(reading)} on {usable_cpus()} CPUs, as the check read them"
         pace = known_pace(recipe)
         if pace is None:
-            yield "encoding them comes on top: known once a training with that model has encoded its clips here"
+            yield "encoding them comes on top: known once a training with that model has encoded clips here"
         else:
-            took = _minutes(clips / pace / 60)
-            yield f"training on each once takes about {took} with none of them stored, as it last did with {name}"
+            took = _duration(max(reading, clips / pace))  # that pace is of whatever videos there were
+            yield f"with encoding and training about {took}, none of them stored, at the pace of the last with {name}"
+
+    def _reading_seconds(self, clips: int, sampling: video.Sampling) -> float:
+        """Of one CPU. All clips of a video are read in one pass, which takes no longer than all of the video does."""
+        views = clips / len(self.findings)
+        return sum(
+            one.pace * min(views, max(1.0, sampling.clips_in(one.seconds, one.frames_per_second)))
+            for one in self.findings
+        )
 
 
-def _minutes(count: float) -> str:
-    if count < 1:
-        return f"{60 * count:.0f} s"
-    return f"{count:.0f} minutes" if count < 100 else f"{count / 60:.1f} hours"
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
 @own_temporaries()

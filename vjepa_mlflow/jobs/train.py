@@ -271,7 +271,7 @@ def _keep_best(log: tracking.RunLog, error: training.DivergedError) -> UserError
 
 def _print_resumption(resume: training.Snapshot | None, epochs: int) -> None:
     if resume is None:
-        print("Nothing of its training was kept: it begins again")
+        print("No step of its training was kept: it begins again")
     else:
         print(f"Its training goes on after step {resume.steps}, with {len(resume.epochs)} of {epochs} epochs done")
 

@@ -40,6 +40,11 @@ class Sampling:
     def __str__(self) -> str:
         return f"stride={self.stride}" if self.stride else f"frames_per_second={self.frames_per_second:g}"
 
+    def clips_in(self, seconds: float, frames_per_second: float) -> float:
+        """How many clips, end to end, fill so many seconds of a video of so many frames a second."""
+        rate = self.frames_per_second or frames_per_second / self.stride
+        return seconds * rate / self.num_frames
+
     @property
     def name(self) -> str:
         """A word for names of files."""
