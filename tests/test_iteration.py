@@ -1,9 +1,11 @@
+import io
+import sys
 import threading
 import time
 
 import pytest
 
-from vjepa_mlflow.iteration import batches, map_ahead
+from vjepa_mlflow.iteration import batches, map_ahead, progress
 
 
 def test_results_come_in_order_although_work_ends_out_of_order() -> None:
@@ -40,3 +42,14 @@ def test_an_error_reaches_the_consumer_and_stops_the_work() -> None:
 )
 def test_the_last_batch_is_what_is_left(size: int, expected: list[list[int]]) -> None:
     assert list(batches(range(5), size)) == expected
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_bar_is_shown_on_a_terminal_where_there_is_something_to_do(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert list(progress(range(count), total=count, description="Encoding", unit="clip")) == list(range(count))
+    assert ("Encoding" in terminal.getvalue()) == (count > 0)

@@ -23,10 +23,10 @@ ROOM = 1 << 30
 """Bytes of results that wait to be taken, at most, but for one that is larger by itself."""
 
 SHARED = 2 << 30
-"""Bytes of memory that workers and this process share, at most, but for one result that is larger by itself."""
+"""Bytes of memory that workers and this process share beside `KEPT`, but for one result that is larger by itself."""
 
 KEPT = 32 << 20
-"""Of that, what each process may have all the time; one that needs more for an item waits for it."""
+"""Bytes that each process may have all the time; one that needs more for an item waits for it."""
 
 Allocate = Callable[[int], np.ndarray]
 """Gives so many bytes of memory for the arrays of the next result, once the last one is no longer read."""
