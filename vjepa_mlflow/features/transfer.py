@@ -39,7 +39,7 @@ def when_computed(device: torch.device) -> torch.cuda.Event | None:
     """Marks the moment at which the work queued so far is done."""
     if device.type == "cpu":
         return None
-    event = torch.cuda.Event()
+    event = torch.cuda.Event(blocking=True)
     event.record()
     return event
 
@@ -53,7 +53,7 @@ def to_host(features: Tensor, computed: torch.cuda.Event | None) -> Tensor:
         stream.wait_event(computed)
         copy = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
         copy.copy_(features, non_blocking=True)
-        done = torch.cuda.Event()
+        done = torch.cuda.Event(blocking=True)
         done.record()
     done.synchronize()
     return copy
@@ -82,7 +82,7 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
         return values
     with torch.cuda.stream(_side_stream(device, "copying")):
         copy = (values if values.is_pinned() else values.pin_memory()).to(device, non_blocking=True)
-        done = torch.cuda.Event()
+        done = torch.cuda.Event(blocking=True)
         done.record()
     done.synchronize()
     # It was allocated for the copying stream, and is used by others.

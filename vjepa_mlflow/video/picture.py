@@ -9,6 +9,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
+from vjepa_mlflow.video.gpu_copies import copy_from_gpu
 from vjepa_mlflow.video.opening import ON_GPU
 
 BT_601 = (104597, 132201, 25675, 53279)
@@ -206,13 +207,10 @@ def split_planes(values: np.ndarray, height: int, width: int, interleaved: bool 
 def copy_planes(frame: VideoFrame, values: np.ndarray) -> None:
     """Copies a frame's planes, from a GPU too, to uint8 values of shape (height * width * 3 // 2,)."""
     if frame.format.name == ON_GPU:
-        frame = frame.reformat(format="nv12")
-    filled = 0
-    for plane in frame.planes:
-        rows = _rows(plane, plane.height)
-        width = frame.width if len(frame.planes) == 2 else plane.width
-        values[filled : filled + plane.height * width].reshape(plane.height, width)[:] = rows[:, :width]
-        filled += plane.height * width
+        copy_from_gpu(frame, values)
+        return
+    for plane, rows in zip(frame.planes, split_planes(values, frame.height, frame.width), strict=True):
+        rows[:] = _rows(plane, plane.height)[:, : plane.width]
 
 
 def _rows(plane: object, height: int) -> np.ndarray:
