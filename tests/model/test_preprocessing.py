@@ -83,8 +83,9 @@ def test_a_view_is_a_crop_of_the_resized_frames() -> None:
 
 
 def test_the_position_of_a_view_does_not_move_its_crop() -> None:
-    frames = draw(90, 160)
+    frames = draw(90, 165)  # 51 pixels more than the crop has, so that its centre is to be rounded
     assert torch.equal(alone(SMALL, frames, View(position=0.0)), alone(SMALL, frames))
+    assert torch.equal(alone(SMALL, frames, View(flip=True)), alone(SMALL, frames).flip(-1))
 
 
 def test_a_view_of_frames_that_are_smaller_than_its_crop_has_their_padding() -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from vjepa_mlflow.digest import sha256_of_text
+from vjepa_mlflow.video import View
 
 if TYPE_CHECKING:
     from vjepa_mlflow.features.assembly import Clip
@@ -43,6 +44,7 @@ class FeatureSpace:
     def entry(self, clip: "Clip") -> str:
         """The name of a clip's features: the space, the video's content and the view. 64 hexadecimal digits."""
         view = clip.view
-        return sha256_of_text(
-            f"{self.name} {clip.sample.digest} {view.position!r} {view.crop_y!r} {view.crop_x!r} {view.flip}"
-        )
+        name = f"{self.name} {clip.sample.digest} {view.position!r} {view.crop_y!r} {view.crop_x!r} {view.flip}"
+        if view.has_centred_crop and view != View():
+            name += " centred"  # of features without it, the crop may be a pixel beside that of the processor
+        return sha256_of_text(name)

@@ -122,8 +122,10 @@ def _cut(frames: Tensor, view: View, crop_size: Sides) -> Tensor:
     """A view's crop of frames of shape (frames, 3, height, width); smaller ones are first padded with black."""
     padded = _pad(frames, crop_size)
     down, right = padded.shape[-2] - crop_size.height, padded.shape[-1] - crop_size.width
-    centred = view == CENTRED  # the processor rounds down
-    top, left = (down // 2, right // 2) if centred else (round(view.crop_y * down), round(view.crop_x * right))
+    if view.has_centred_crop:
+        top, left = down // 2, right // 2  # as the processor rounds
+    else:
+        top, left = round(view.crop_y * down), round(view.crop_x * right)
     crop = padded[..., top : top + crop_size.height, left : left + crop_size.width]
     return crop.flip(-1) if view.flip else crop
 

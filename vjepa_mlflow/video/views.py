@@ -21,6 +21,10 @@ class View:
     crop_x: float = 0.5
     flip: bool = False
 
+    @property
+    def has_centred_crop(self) -> bool:
+        return self.crop_y == self.crop_x == 0.5
+
 
 def draw_view(*, seed: int, sample: str, number: int, horizontal_flip: bool) -> View:
     """Draws a training view: a clip anywhere in the video, a crop anywhere in the frame.
