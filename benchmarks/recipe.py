@@ -34,7 +34,6 @@ from vjepa_mlflow.features import (
     training_order,
 )
 from vjepa_mlflow.model import (
-    CENTRED,
     Checkpoint,
     Head,
     LoadedBackbone,
@@ -262,7 +261,7 @@ class Benchmark:
 def card_clip(clip: Clip, label: int) -> card_loop.Clip:
     """One of our clips as the card's loop names it."""
     view = clip.view
-    corner = None if view == CENTRED else (view.crop_y, view.crop_x)
+    corner = None if view.has_centred_crop else (view.crop_y, view.crop_x)
     return card_loop.Clip(clip.sample.path, label, view.position, corner)
 
 

@@ -7,7 +7,7 @@ three times the work of a processor, which is what reading waits for.
 import ctypes
 import mmap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import (
     PYFUNCTYPE,
     byref,
@@ -33,6 +33,7 @@ from vjepa_mlflow.streams import KEPT
 from vjepa_mlflow.video.error import VideoError
 
 # From cuda.h, the header of CUDA's driver API.
+DONE = 0
 HOST, DEVICE = 1, 2
 CONTEXT_OF_POINTER = 1
 
@@ -114,7 +115,9 @@ def copy_from_gpu(frame: VideoFrame, values: np.ndarray) -> None:
     Raises:
         VideoError: the frame is of another format, or the GPU's driver refuses.
     """
-    planes = [_Rows.of(plane) for plane in frame.planes]
+    planes: list[_Rows] = []
+    with suppress(NotImplementedError):  # of formats that PyAV hands out no planes of
+        planes = [_Rows.of(plane) for plane in frame.planes]
     shapes = [(rows.height, rows.width) for rows in planes]
     if shapes != [(frame.height, frame.width), (frame.height // 2, frame.width)]:
         raise VideoError("a GPU decodes it to frames of another format")
@@ -139,18 +142,19 @@ def _context_of(address: int) -> Iterator[None]:
 
 
 _PINNED: list[mmap.mmap] = []
-"""The memory that was last copied to, which stays mapped as long as the driver knows it."""
+"""The memory that a GPU writes by itself, if any: it stays mapped as long as the driver knows it."""
 
 
 def _pin(values: np.ndarray) -> None:
-    """Has the GPU write memory by itself that this process keeps. Where that cannot be, its driver copies."""
+    """Has the GPU write memory by itself that this process keeps; where that cannot be, its driver copies."""
     memory = memory_of(values)
-    if memory is None or len(memory) > KEPT or any(memory is pinned for pinned in _PINNED):
+    if memory is None or any(memory is pinned for pinned in _PINNED):
         return
-    while _PINNED:
-        _driver().cuMemHostUnregister(_address_of(_PINNED.pop()))
-    _driver().cuMemHostRegister_v2(_address_of(memory), c_size_t(len(memory)), 0)
-    _PINNED.append(memory)
+    driver, size = _driver(), len(memory)
+    if _PINNED and driver.cuMemHostUnregister(_address_of(_PINNED[0])) == DONE:
+        _PINNED.clear()
+    if not _PINNED and size <= KEPT and driver.cuMemHostRegister_v2(_address_of(memory), c_size_t(size), 0) == DONE:
+        _PINNED.append(memory)
 
 
 def memory_of(values: np.ndarray) -> mmap.mmap | None:
@@ -172,5 +176,5 @@ def _driver() -> ctypes.CDLL:
 
 def _call(function: str, *values: object) -> None:
     status = getattr(_driver(), function)(*values)
-    if status:
+    if status != DONE:
         raise VideoError(f"the GPU's driver does not hand its frames out ({function}: error {status})")
