@@ -1,7 +1,7 @@
 """Frames on a GPU, copied by its driver to where they are wanted.
 
-FFmpeg's own way goes through memory of the driver's and a frame of FFmpeg's, from which they would be copied again:
-three times the work of a processor, which is what reading waits for.
+FFmpeg's own way goes through memory of the driver's and a frame of FFmpeg's, from which they would be copied again: some
+times the work of processors, which decode videos themselves meanwhile.
 """
 
 import ctypes
@@ -147,8 +147,8 @@ _PINNED: list[mmap.mmap] = []
 
 def _pin(values: np.ndarray) -> None:
     """Has the GPU write memory by itself that this process keeps; where that cannot be, its driver copies."""
-    memory = memory_of(values)
-    if memory is None or any(memory is pinned for pinned in _PINNED):
+    memory = _memory_of(values)
+    if memory is None or memory in _PINNED:
         return
     driver, size = _driver(), len(memory)
     if _PINNED and driver.cuMemHostUnregister(_address_of(_PINNED[0])) == DONE:
@@ -157,7 +157,7 @@ def _pin(values: np.ndarray) -> None:
         _PINNED.append(memory)
 
 
-def memory_of(values: np.ndarray) -> mmap.mmap | None:
+def _memory_of(values: np.ndarray) -> mmap.mmap | None:
     """The mapped memory that an array lies in; None for one of NumPy's own."""
     owner: object = values
     while isinstance(owner, np.ndarray | memoryview):
