@@ -1,6 +1,6 @@
 """Frames on a GPU, copied by its driver to where they are wanted.
 
-FFmpeg's own way goes through memory of the driver's and a frame of FFmpeg's, from which they would be copied again. That
+FFmpeg's own way goes through memory of the driver's and a frame of FFmpeg's, from which they would be copied again, and
 takes several times as long of a processor, of which all decode videos meanwhile.
 """
 
