@@ -23,6 +23,7 @@ class View:
 
     @property
     def has_centred_crop(self) -> bool:
+        """Whether the crop is the one that evaluation takes, wherever the clip lies in the video."""
         return self.crop_y == self.crop_x == 0.5
 
 
