@@ -39,7 +39,7 @@ from mlflow import MlflowClient
 from benchmarks import common, report
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.model import choose_device
-from vjepa_mlflow.processes import importable
+from vjepa_mlflow.runtime.processes import importable
 
 Result = TypeVar("Result")
 Row = dict[str, Any]

@@ -14,12 +14,12 @@ import psutil
 import torch
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
-from vjepa_mlflow.cache import cache_folder
-from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.data import VideoDataset, make_dataset, read_training_data
-from vjepa_mlflow.jobs.prepare import take_usable
+from vjepa_mlflow.files.cache import cache_folder
+from vjepa_mlflow.files.temporary import temporary_folder_in
 from vjepa_mlflow.model import Checkpoint, describe_device, load_classifier, load_processor, locate
-from vjepa_mlflow.temporary import temporary_folder_in
+from vjepa_mlflow.runtime.cpus import usable_cpus
+from vjepa_mlflow.stages.prepare import take_usable
 from vjepa_mlflow.video import Sampling, inspect_videos
 
 RANDOM_VITL = "random-vitl"

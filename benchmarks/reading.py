@@ -23,12 +23,12 @@ import torch
 from PIL import Image
 
 from benchmarks import card_loop, common
-from vjepa_mlflow.cpus import usable_cpus
 from vjepa_mlflow.data import Sample
 from vjepa_mlflow.features import Clip, Encoder
-from vjepa_mlflow.iteration import map_ahead
 from vjepa_mlflow.model import LoadedBackbone, matmul_precision, use_device
 from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.runtime.cpus import usable_cpus
+from vjepa_mlflow.runtime.iteration import map_ahead
 from vjepa_mlflow.video import draw_view
 from vjepa_mlflow.video.notes import file_version, write_timeline
 from vjepa_mlflow.video.opening import Source

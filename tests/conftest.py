@@ -82,9 +82,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def messages() -> Iterator[None]:
+    """Messages are shown, as they are while a command is at work."""
+    from vjepa_mlflow.terminal.messages import messages_shown
+
+    with messages_shown():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def held_workers() -> Iterator[None]:
     """Worker processes for all tests, since starting them takes seconds."""
-    from vjepa_mlflow.workers import worker_processes
+    from vjepa_mlflow.runtime.workers import worker_processes
 
     with worker_processes():
         yield

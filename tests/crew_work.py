@@ -4,8 +4,8 @@ import json
 import os
 import time
 
-from vjepa_mlflow.channel import Channel
-from vjepa_mlflow.crew_member import serve_jobs
+from vjepa_mlflow.runtime.channel import Channel
+from vjepa_mlflow.runtime.crew_member import serve_jobs
 
 
 def work(channel: Channel) -> None:

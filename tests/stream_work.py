@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vjepa_mlflow.streams import Allocate
+from vjepa_mlflow.runtime.streams import Allocate
 
 
 def count_to(number: int, _: Allocate) -> Iterator[int]:

@@ -65,7 +65,7 @@ def test_a_mistake_marks_the_run_that_mlflow_prepared(tracking: str, monkeypatch
 def test_what_is_asked_to_stop_says_so_in_a_line(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("vjepa_mlflow.jobs.features.describe", lambda: signal.raise_signal(number))
+    monkeypatch.setattr("vjepa_mlflow.commands.features.describe", lambda: signal.raise_signal(number))
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as stopped:
         main(["features"])

@@ -19,18 +19,18 @@ from mlflow import MlflowClient
 from training.test_loop import Clips, Evaluation, Training
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
-from vjepa_mlflow import Recipe, data, sweep, tracking
+from vjepa_mlflow import Recipe, data, search, tracking
+from vjepa_mlflow.commands.train import _define
 from vjepa_mlflow.data import Sample
 from vjepa_mlflow.features import Clip
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.store import FeatureStore
-from vjepa_mlflow.jobs.pace import Pace
-from vjepa_mlflow.jobs.publish import HEAD_TAG, Publication
-from vjepa_mlflow.jobs.train import _define
-from vjepa_mlflow.kept import read_note
+from vjepa_mlflow.files.kept import read_note
 from vjepa_mlflow.model import TRANSFORMERS, Head, freeze_backbone
 from vjepa_mlflow.model.checkpoint import _Digests
 from vjepa_mlflow.model.frozen import KnownBackbone, _Agreement
+from vjepa_mlflow.stages.pace import Pace
+from vjepa_mlflow.stages.publish import HEAD_TAG, Publication
 from vjepa_mlflow.tracking.delivery import deliver
 from vjepa_mlflow.tracking.entries import entries, kind_of
 from vjepa_mlflow.tracking.joining import JOB_TAG, KEY_TAG, STATUS_TAG, Job
@@ -149,8 +149,8 @@ def test_a_model_that_waits_to_be_published(tmp_path: Path) -> None:
 def test_a_run_and_a_study_are_the_same_as_before() -> None:
     written = json.loads((EARLIER / "definitions.json").read_text())
     assert _define(Recipe(), SAMPLES) == written["train"]
-    plan = sweep.read_plan(BASELINE)
-    assert sweep.define(plan, Recipe(), SAMPLES) == written["sweep"]
+    plan = search.read_plan(BASELINE)
+    assert search.define(plan, Recipe(), SAMPLES) == written["sweep"]
     assert Job.of("train", written["train"], {}).key == "61a2104237f5d76b"
     assert Recipe(**yaml.safe_load((EARLIER / "recipe.yaml").read_text())) == Recipe()
 
@@ -165,9 +165,9 @@ def test_what_a_model_has_seen() -> None:
 def test_a_study_goes_on(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "study.db")) as database:
         database.executescript((EARLIER / "study.sql").read_text())
-    plan = sweep.read_plan(BASELINE)
-    shared = sweep.SharedStudy(f"sqlite:///{tmp_path}/study.db", "wagon")
-    assert not shared.create(plan, sweep.define(plan, Recipe(), SAMPLES))
+    plan = search.read_plan(BASELINE)
+    shared = search.SharedStudy(f"sqlite:///{tmp_path}/study.db", "wagon")
+    assert not shared.create(plan, search.define(plan, Recipe(), SAMPLES))
     assert shared.wait_for_run() == RUN
     shared.hold(RUN)
     shared.agree("videos", data.describe_contents(SAMPLES))
@@ -178,9 +178,9 @@ def test_a_study_goes_on(tmp_path: Path) -> None:
     assert slots[2].failure == "training loss became nan"
     assert slots[3].failure.startswith("its process died 3 times")
     assert "RuntimeError: CUDA out of memory" in slots[3].failure
-    rows = sweep.trial_rows(slots, plan)
+    rows = search.trial_rows(slots, plan)
     assert (rows[0]["val_loss"], rows[0]["best_epoch"], rows[0]["seconds"]) == (1.0, 2, 1.5)
-    best = sweep.best_slot(slots, plan.metric)
+    best = search.best_slot(slots, plan.metric)
     assert best is not None
     assert best.number == 0
     claim = trials.claim()

@@ -30,6 +30,6 @@ def test_every_name_is_there_and_is_no_modules(folder: Path) -> None:
 
 
 def test_most_rooms_do() -> None:
-    assert {"data", "evaluation", "features", "flavor", "model", "sweep", "tracking", "training", "video"} <= {
+    assert {"data", "evaluation", "features", "flavor", "model", "search", "tracking", "training", "video"} <= {
         folder.name for folder in ROOMS
     }

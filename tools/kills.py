@@ -243,10 +243,11 @@ def kill_keepers(folder: Path) -> Iterator[str]:
     The next one ends as one that was never killed, the cache holds the same files, and they have the same contents but
     for what was measured in seconds.
     """
+    from vjepa_mlflow.jobs import assess  # noqa: F401
+
     from vjepa_mlflow.data import demo, draw_clip  # noqa: F401, which the children need
     from vjepa_mlflow.evaluation import thumbnails  # noqa: F401
     from vjepa_mlflow.features import store  # noqa: F401
-    from vjepa_mlflow.jobs import assess  # noqa: F401
     from vjepa_mlflow.video import preflight, properties  # noqa: F401
 
     video = folder / "clip.mp4"
@@ -266,12 +267,12 @@ def _keep_everything(video: Path) -> tuple[object, ...]:
     import numpy as np
     import torch
 
-    from vjepa_mlflow.cache import cache_folder
     from vjepa_mlflow.data import demo
     from vjepa_mlflow.evaluation.thumbnails import _Read, thumbnail_notes
     from vjepa_mlflow.features.names import FeatureSpace
     from vjepa_mlflow.features.store import FeatureStore
-    from vjepa_mlflow.temporary import sweep
+    from vjepa_mlflow.files.cache import cache_folder
+    from vjepa_mlflow.files.temporary import sweep
     from vjepa_mlflow.video import Sampling, VideoFile, notes, property_notes, video_notes
     from vjepa_mlflow.video.preflight import _Inspect
     from vjepa_mlflow.video.properties import Measure

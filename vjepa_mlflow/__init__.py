@@ -5,23 +5,24 @@ The public names load torch and MLflow only once they are used.
 
 from typing import TYPE_CHECKING
 
+from vjepa_mlflow.about import VERSION
 from vjepa_mlflow.lazy import load_when_used
 
 if TYPE_CHECKING:
+    from vjepa_mlflow.commands.check import Survey, check
+    from vjepa_mlflow.commands.evaluate import EvaluationResult, evaluate
+    from vjepa_mlflow.commands.extract import ExtractionResult, extract
+    from vjepa_mlflow.commands.predict import predict, predict_to_file
+    from vjepa_mlflow.commands.promote import Promotion, promote
+    from vjepa_mlflow.commands.sweep import SweepResult, run_sweep
+    from vjepa_mlflow.commands.train import TrainingResult, train
+    from vjepa_mlflow.commands.upload import UploadResult, upload
     from vjepa_mlflow.errors import UserError
     from vjepa_mlflow.flavor import load_model, log_model, save_model
-    from vjepa_mlflow.jobs.check import Survey, check
-    from vjepa_mlflow.jobs.evaluate import EvaluationResult, evaluate
-    from vjepa_mlflow.jobs.extract import ExtractionResult, extract
-    from vjepa_mlflow.jobs.predict import predict, predict_to_file
-    from vjepa_mlflow.jobs.promote import Promotion, promote
-    from vjepa_mlflow.jobs.sweep import SweepResult, run_sweep
-    from vjepa_mlflow.jobs.train import TrainingResult, train
-    from vjepa_mlflow.jobs.upload import UploadResult, upload
     from vjepa_mlflow.recipe import Recipe
-    from vjepa_mlflow.workers import worker_processes
+    from vjepa_mlflow.runtime.workers import worker_processes
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "EvaluationResult",

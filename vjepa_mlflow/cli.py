@@ -14,16 +14,17 @@ from typing import Any
 
 import click
 
-from vjepa_mlflow import __version__
-from vjepa_mlflow.cpus import let_idle_threads_sleep
-from vjepa_mlflow.encodings import speak_utf8
+from vjepa_mlflow.about import VERSION
 from vjepa_mlflow.errors import UserError, one_line, printable, printable_lines
-from vjepa_mlflow.interrupts import orderly_interrupts
-from vjepa_mlflow.outputs import outlast_readers, print_result
-from vjepa_mlflow.paths import home
+from vjepa_mlflow.files.paths import home
+from vjepa_mlflow.files.temporary import lack_of_room, lend_to_libraries
 from vjepa_mlflow.recipe import CHECKED, EVALUATED, EVALUATED_SPLITS, EXTRACTED, Recipe
+from vjepa_mlflow.runtime.cpus import let_idle_threads_sleep
+from vjepa_mlflow.runtime.interrupts import orderly_interrupts
 from vjepa_mlflow.secrets import move_password_to_environment, without_secrets
-from vjepa_mlflow.temporary import lack_of_room, lend_to_libraries
+from vjepa_mlflow.terminal.encodings import speak_utf8
+from vjepa_mlflow.terminal.messages import messages_shown
+from vjepa_mlflow.terminal.outputs import outlast_readers, print_result
 
 LOGGED = {"train", "sweep", "evaluate"}
 """The commands that log to an MLflow run: one that `mlflow run` prepared is theirs to end."""
@@ -72,7 +73,7 @@ def _main(arguments: list[str] | None) -> None:
     let_idle_threads_sleep()
     lend_to_libraries()
     gc.set_threshold(100_000)  # imports alone make 700,000 objects, all of which stay: garbage is looked for less often
-    with orderly_interrupts():
+    with messages_shown(), orderly_interrupts():
         try:
             _run(arguments)
         except _CommandError as error:
@@ -162,7 +163,7 @@ def _print_model(run_id: str, model_uri: str) -> None:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__)
+@click.version_option(VERSION)
 def commands() -> None:
     """Fine-tune V-JEPA 2 on your own video classes, tracked and served by MLflow."""
     home()  # missing, it is told in a line, and not by the first library that asks for it
@@ -177,7 +178,7 @@ def commands() -> None:
 def train(resume: str, save_steps: int, **options: Any) -> None:
     """Train the head of a frozen V-JEPA 2 and log the run, the model and its test accuracy to MLflow."""
     recipe = Recipe(**options)
-    from vjepa_mlflow.jobs.train import train
+    from vjepa_mlflow.commands.train import train
 
     result = train(recipe, resume=resume, save_steps=save_steps)
     print(f"\nBest epoch {result.best_epoch}, test accuracy {result.metrics['test_accuracy']:.3f}")
@@ -197,7 +198,7 @@ def check(reread: bool, **options: Any) -> None:
     videos are to be skipped.
     """
     recipe = Recipe(**options)
-    from vjepa_mlflow.jobs.check import check
+    from vjepa_mlflow.commands.check import check
 
     result = check(recipe, reread=reread)
     print_result(printable_lines(result.text()))
@@ -212,7 +213,7 @@ def extract(**options: Any) -> None:
     Goes on where it stopped. Under torchrun, each process encodes its share.
     """
     recipe = Recipe(**options)
-    from vjepa_mlflow.jobs.extract import extract
+    from vjepa_mlflow.commands.extract import extract
 
     result = extract(recipe)
     left = result.clips - result.present - result.encoded
@@ -240,7 +241,7 @@ def sweep(file: Path, trials: str, workers: int, study: str, storage: str, **opt
     recipe = Recipe(**options)
     if trials and not trials.removeprefix("-").isdecimal():
         raise UserError(f"trials={trials}: expected a whole number of at least 1")
-    from vjepa_mlflow.jobs.sweep import run_sweep
+    from vjepa_mlflow.commands.sweep import run_sweep
 
     result = run_sweep(
         file, recipe, trials=int(trials) if trials else None, workers=workers, study=study, storage=storage
@@ -270,7 +271,7 @@ def sweep(file: Path, trials: str, workers: int, study: str, storage: str, **opt
 def evaluate(model_uri: str, split: str, num_clips: int, unseen_by: str, **options: Any) -> None:
     """Evaluate a logged or registered model on labelled videos: figures with intervals, weak spots, a report."""
     recipe = Recipe(**options)
-    from vjepa_mlflow.jobs.evaluate import evaluate
+    from vjepa_mlflow.commands.evaluate import evaluate
 
     result = evaluate(model_uri, recipe, split=split, num_clips=num_clips, unseen_by=unseen_by)
     print(f"\nRun    {result.run_id}   (mlflow ui; report.html among its artifacts)")
@@ -280,7 +281,7 @@ def evaluate(model_uri: str, split: str, num_clips: int, unseen_by: str, **optio
 @click.argument("folder", type=click.Path(path_type=Path))
 def upload(folder: Path) -> None:
     """Deliver what a run left in FOLDER when its tracking server, or the registry, did not take everything."""
-    from vjepa_mlflow.jobs.upload import upload
+    from vjepa_mlflow.commands.upload import upload
 
     result = upload(folder)
     if result.model_uri:
@@ -300,7 +301,7 @@ def upload(folder: Path) -> None:
 )
 def promote(model_uri: str, alias: str, if_better: str) -> None:
     """Give a registered version an alias, which another one may hold."""
-    from vjepa_mlflow.jobs.promote import promote
+    from vjepa_mlflow.commands.promote import promote
 
     result = promote(model_uri, alias, if_better=if_better)
     if result.figures:
@@ -320,7 +321,7 @@ def promote(model_uri: str, alias: str, if_better: str) -> None:
 @click.option("--max-size", type=click.FloatRange(min=0), metavar="GIB", help="Delete the longest unused beyond this.")
 def features(older_than: float | None, max_size: float | None) -> None:
     """Show what the feature store holds, and prune it."""
-    from vjepa_mlflow.jobs.features import describe, prune
+    from vjepa_mlflow.commands.features import describe, prune
 
     if older_than is not None or max_size is not None:
         pruned = prune(older_than_days=older_than, max_size_gib=max_size)
@@ -343,7 +344,7 @@ def predict(model_uri: str, paths: tuple[Path, ...], output: Path | None, num_cl
 
     Without an output file, predictions are printed, and a video that cannot be read fails the command in the end.
     """
-    from vjepa_mlflow.jobs.predict import predict, predict_to_file
+    from vjepa_mlflow.commands.predict import predict, predict_to_file
 
     if output:
         counts = predict_to_file(model_uri, paths, output, num_clips=num_clips)

@@ -92,7 +92,7 @@ class LabelledVideos(Dataset, PyFuncConvertibleDatasetMixin):
         super().__init__(source, name, digest)
 
     def _compute_digest(self) -> str:
-        from vjepa_mlflow.digest import sha256_of_text
+        from vjepa_mlflow.files.digest import sha256_of_text
 
         lines = sorted(f"{sample.digest} {sample.label}" for sample in self._samples)
         return sha256_of_text("\n".join(lines))[:DIGEST_LENGTH]
@@ -205,7 +205,7 @@ def _read(sample: "Sample") -> bytes:
     import hashlib
 
     from vjepa_mlflow.errors import UserError, one_line
-    from vjepa_mlflow.reading import open_regular
+    from vjepa_mlflow.files.reading import open_regular
 
     try:
         with open_regular(sample.path) as file:

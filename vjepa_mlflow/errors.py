@@ -1,10 +1,8 @@
-"""What the user is told in one line: an error to put right, or a remark while work goes on."""
+"""What the user is told in one line: an error to put right."""
 
 import errno
 import os
-import sys
 
-from vjepa_mlflow.bars import Bar
 from vjepa_mlflow.secrets import without_secrets
 
 LONGEST = 600
@@ -59,8 +57,3 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """A text of several lines, each as `printable` has it."""
     return "\n".join(map(printable, text.split("\n")))
-
-
-def remark(sentence: str) -> None:
-    """Tells the user on stderr what goes otherwise than expected but goes on."""
-    Bar.write(printable(sentence), file=sys.stderr)

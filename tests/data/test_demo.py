@@ -11,7 +11,7 @@ from tools.pretrain_tiny import course
 from tools.pretrain_tiny.vocabulary import make_vocabulary
 from vjepa_mlflow.data import demo, draw_clip, read_training_data
 from vjepa_mlflow.data.drawing import draw_films, expose
-from vjepa_mlflow.temporary import PREFIX
+from vjepa_mlflow.files.temporary import PREFIX
 from vjepa_mlflow.video import read_clip
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.sampling import Sampling, choose_frames

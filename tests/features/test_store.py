@@ -16,7 +16,7 @@ from vjepa_mlflow import UserError
 from vjepa_mlflow.features.contents import choose_old, list_contents, remove
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.store import IDENTITY, FeatureStore
-from vjepa_mlflow.temporary import DAY, PREFIX, is_held
+from vjepa_mlflow.files.temporary import DAY, PREFIX, is_held
 
 SPACE = FeatureSpace(
     "backbone", "processor", num_frames=16, stride=4, frames_per_second=0.0, precision="fp32", form="transformers"

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pytest
 from helpers import wait_until
 
-from vjepa_mlflow.asking import Asker
 from vjepa_mlflow.flavor.batching import Batcher
+from vjepa_mlflow.runtime.asking import Asker
 
 
 class Doubling:

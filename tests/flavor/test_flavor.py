@@ -20,7 +20,7 @@ from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow import UserError, flavor
 from vjepa_mlflow.data import draw_clip
-from vjepa_mlflow.digest import sha256
+from vjepa_mlflow.files.digest import sha256
 from vjepa_mlflow.flavor import saving
 from vjepa_mlflow.model import load_classifier, load_processor, locate
 from vjepa_mlflow.video import Sampling, read_clip

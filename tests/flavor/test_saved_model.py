@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow import UserError, flavor
-from vjepa_mlflow.digest import sha256
+from vjepa_mlflow.files.digest import sha256
 from vjepa_mlflow.flavor.loading import _load_pyfunc
 from vjepa_mlflow.model import load_classifier, load_processor, locate
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from vjepa_mlflow import UserError
-from vjepa_mlflow.digest import sha256
+from vjepa_mlflow.files.digest import sha256
 from vjepa_mlflow.model import Head, load_classifier, load_processor, take_apart, trained
 from vjepa_mlflow.model.checkpoint import TINY_FOLDER, WEIGHTS_FILE, Checkpoint, from_folder
 from vjepa_mlflow.model.trained import (

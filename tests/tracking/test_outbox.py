@@ -1,7 +1,9 @@
 """The outbox by itself, with a delivery that fails on command; and each kind of entry, delivered again and again."""
 
+import io
 import json
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -268,7 +270,11 @@ def test_what_is_discarded_while_it_is_delivered_is_not_told_of(
 
 
 def test_an_output_that_is_gone_stops_no_delivery(box: Outbox, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "remark", lambda _: (_ for _ in ()).throw(BrokenPipeError()))
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Gone())
     server.refuses["first"] = ValueError()
     put(box, "first", "second")
     wait_until(lambda: server.taken == ["second"])

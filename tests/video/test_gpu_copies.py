@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from vjepa_mlflow.streams import KEPT
+from vjepa_mlflow.runtime.streams import KEPT
 from vjepa_mlflow.video import VideoError, gpu_copies
 from vjepa_mlflow.video.gpu_copies import copy_from_gpu
 

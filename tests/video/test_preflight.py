@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from helpers import write_video
 
-from vjepa_mlflow.ranks import Share
+from vjepa_mlflow.runtime.ranks import Share
 from vjepa_mlflow.video import Inspection, Sampling, decode, inspect_videos, notes, preflight
 from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.opening import Source

@@ -9,7 +9,7 @@ import torch
 from evaluations import rewrite_video
 
 from vjepa_mlflow.data import draw_clip
-from vjepa_mlflow.digest import sha256
+from vjepa_mlflow.files.digest import sha256
 from vjepa_mlflow.video import (
     Sampling,
     VideoError,

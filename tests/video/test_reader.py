@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import allocate, read_clips, read_requests, whole_clips, write_video
 
-from vjepa_mlflow.streams import Stream
+from vjepa_mlflow.runtime.streams import Stream
 from vjepa_mlflow.video import ClipReader, ClipsRequest, Sampling, VideoError, inspect_videos, read_clip
 from vjepa_mlflow.video.one_pass import Declined, Part, Pass, Pictures
 from vjepa_mlflow.video.opening import Source

@@ -12,14 +12,17 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from vjepa_mlflow.cache import cache_folder, write_atomically
 from vjepa_mlflow.data.motions import Motion, Style
 from vjepa_mlflow.data.samples import few
-from vjepa_mlflow.digest import sha256_of
-from vjepa_mlflow.errors import UserError, expected, one_line, remark
-from vjepa_mlflow.iteration import map_ahead, progress
-from vjepa_mlflow.kept import keep, recall
-from vjepa_mlflow.reading import read_bounded
+from vjepa_mlflow.errors import UserError, expected, one_line
+from vjepa_mlflow.files.cache import cache_folder, write_atomically
+from vjepa_mlflow.files.digest import sha256_of
+from vjepa_mlflow.files.kept import keep, recall
+from vjepa_mlflow.files.reading import read_bounded
+from vjepa_mlflow.logs import get_logger
+from vjepa_mlflow.runtime.iteration import map_ahead, progress
+
+logger = get_logger(__name__)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +86,8 @@ def folder() -> Path:
         keep(noted, json.dumps(clips | drawn).encode(), within=noted.parent)
         changed = [name for name, clip in amiss.items() if clip.digest]
         if changed:
-            remark(f"{root}: {len(changed)} files were missing or changed, and were drawn again: {few(changed)}")
+            count = f"{len(changed)} files"
+            logger.warning(f"{root}: {count} were missing or changed, and were drawn again: {few(changed)}")
     return root
 
 

@@ -10,7 +10,7 @@ from vjepa_mlflow.data.tables import TABLE_SUFFIXES
 from vjepa_mlflow.data.walk import Entries, Walk, find_videos, in_order
 from vjepa_mlflow.data.words import split_named, split_words
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.paths import is_link, text_of
+from vjepa_mlflow.files.paths import is_link, text_of
 
 EMPTY = "folders without videos"
 LOOSE = "videos in no class folder"

@@ -15,7 +15,7 @@ from vjepa_mlflow.data.tables import TABLE_SUFFIXES, find_split_lists, is_list, 
 from vjepa_mlflow.data.walk import Walk, find_videos
 from vjepa_mlflow.data.words import check_labels, spoken
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.paths import check_local, expand, is_file, is_link, is_there, shortened
+from vjepa_mlflow.files.paths import check_local, expand, is_file, is_link, is_there, shortened
 
 DEMO = "demo"
 REPEATED = "files that are named before"

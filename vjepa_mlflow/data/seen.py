@@ -10,9 +10,9 @@ from typing import Any
 
 from vjepa_mlflow.data.samples import SPLITS, Sample
 from vjepa_mlflow.data.words import spoken
-from vjepa_mlflow.digest import sha256_of_text
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.reading import read_json
+from vjepa_mlflow.files.digest import sha256_of_text
+from vjepa_mlflow.files.reading import read_json
 
 FILE = "seen_videos.json"
 """Of a saved model, beside its weights."""

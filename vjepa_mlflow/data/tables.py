@@ -13,7 +13,7 @@ from vjepa_mlflow.data.samples import Listing, Sample, few
 from vjepa_mlflow.data.walk import VIDEO_SUFFIXES
 from vjepa_mlflow.data.words import split_named, split_words
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.paths import check_local, is_file, name_of, shortened
+from vjepa_mlflow.files.paths import check_local, is_file, name_of, shortened
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".txt"})
 COLUMNS = ("path", "label", "split", "group")

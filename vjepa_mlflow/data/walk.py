@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from vjepa_mlflow.data.samples import Listing
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.paths import is_file, is_link, is_there, shortened, text_of
+from vjepa_mlflow.files.paths import is_file, is_link, is_there, shortened, text_of
 
 VIDEO_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from vjepa_mlflow.datasets import LabelledVideos
-from vjepa_mlflow.energy import Usage
 from vjepa_mlflow.evaluation.factors import FACTORS
 from vjepa_mlflow.evaluation.intervals import TOO_FEW, Estimate
 from vjepa_mlflow.evaluation.metrics import TITLES
@@ -14,6 +13,7 @@ from vjepa_mlflow.evaluation.results import Evaluation
 from vjepa_mlflow.evaluation.templates import fill
 from vjepa_mlflow.model import Architecture, Checkpoint, ParameterCounts
 from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.runtime.energy import Usage
 
 FEW_VIDEOS = 20
 """Test videos of a class below which the card says that they are few."""

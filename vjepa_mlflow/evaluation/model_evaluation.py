@@ -17,12 +17,15 @@ from mlflow.models.evaluation.default_evaluator import BuiltInEvaluator
 from mlflow.pyfunc import PyFuncModel, _ServedPyFuncModel
 
 from vjepa_mlflow.data import Sample, few, label_ids, ordered, undivided_groups
-from vjepa_mlflow.errors import UserError, remark
+from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.evaluation.figures import draw, plot_calibration, plot_confusion
 from vjepa_mlflow.evaluation.outcomes import Outcomes
 from vjepa_mlflow.evaluation.results import Evaluation, evaluate
 from vjepa_mlflow.flavor import BAD_VIDEOS, check_num_clips
+from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.tracking import mark_as_table, table_json
+
+logger = get_logger(__name__)
 
 VIDEO, PATH, GROUP = "video", "path", "group"
 """Columns: the content of a file; what it is called, and which of them belong together, where the data says so."""
@@ -245,7 +248,7 @@ def _account_for(answers: _Answers, samples: Sequence[Sample], bad_videos: str) 
             f"data: {told}: expected video files; evaluator_config={{'bad_videos': 'report'}} leaves them out"
         )
     if bad:
-        remark(f"Left out, as the table of predictions says: {told}")
+        logger.warning(f"Left out, as the table of predictions says: {told}")
     return [index for index, error in enumerate(answers.errors) if not error]
 
 

@@ -7,8 +7,8 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vjepa_mlflow.channel import Channel
-from vjepa_mlflow.processes import ForkServer
+from vjepa_mlflow.runtime.channel import Channel
+from vjepa_mlflow.runtime.processes import ForkServer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vjepa_mlflow.cache import cache_folder
-from vjepa_mlflow.kept import keep, recall
+from vjepa_mlflow.files.cache import cache_folder
+from vjepa_mlflow.files.kept import keep, recall
+from vjepa_mlflow.runtime.workers import complete
 from vjepa_mlflow.video import Sampling, VideoError, VideoFile, check_content, read_clip
-from vjepa_mlflow.workers import complete
 
 VERSION = 3
 """Of what is kept. It changes with the code that samples frames."""

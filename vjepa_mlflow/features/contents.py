@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vjepa_mlflow.cache import cache_folder
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.paths import is_there
-from vjepa_mlflow.reading import read_json
-from vjepa_mlflow.temporary import PREFIX, remove_abandoned
+from vjepa_mlflow.files.cache import cache_folder
+from vjepa_mlflow.files.paths import is_there
+from vjepa_mlflow.files.reading import read_json
+from vjepa_mlflow.files.temporary import PREFIX, remove_abandoned
 
 SUFFIX = ".safetensors"
 DESCRIPTION = "space.json"

@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vjepa_mlflow.errors import UserError, remark
+from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features.assembly import Assembly, Clip, FailedClip, ReadClip, Resized, resize_pictures
 from vjepa_mlflow.features.transfer import beside, from_beside, pin_for, to_device, when_computed
+from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.model import Backbone, FrozenBackbone, cut_out, is_out_of_memory
 from vjepa_mlflow.video import ClipReader, ClipsRequest, FileVersion, GpuReaders, Sampling, VideoError
 from vjepa_mlflow.video.one_pass import Declined, Part, Pictures
+
+logger = get_logger(__name__)
 
 Computed = TypeVar("Computed")
 
@@ -110,7 +113,9 @@ class Encoder:
     def tell_declined(self, path: Path, reason: str) -> None:
         """Says, of the first such video, that the GPU's decoder is not used."""
         if not self._has_told:
-            remark(f"{path}: the GPU's decoder does not read it ({reason}): the processors do, as all that are like it")
+            logger.warning(
+                f"{path}: the GPU's decoder does not read it ({reason}): the processors do, as all that are like it"
+            )
         self._has_told = True
 
     def _with_what_memory_there_is(self, compute: Callable[[], Computed]) -> Computed:
@@ -128,7 +133,7 @@ class Encoder:
                     ) from None
             self.batch_size //= 2
             torch.cuda.empty_cache()
-            remark(f"Memory ran out: {self.batch_size} clips are encoded at once from here on")
+            logger.warning(f"Memory ran out: {self.batch_size} clips are encoded at once from here on")
 
     def _encode(self, clips: Sequence[ReadClip]) -> Tensor:
         with beside(self.device):

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from vjepa_mlflow.features.assembly import Clip
 from vjepa_mlflow.features.contents import entry_path, store_folder
 from vjepa_mlflow.features.names import FeatureSpace
+from vjepa_mlflow.files.paths import is_there
 from vjepa_mlflow.model import FrozenBackbone, form_for
-from vjepa_mlflow.paths import is_there
 from vjepa_mlflow.recipe import Recipe
 
 COMPILING_PAYS = {"fp32": 500, "tf32": 1200, "bf16": 4000}

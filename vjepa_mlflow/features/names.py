@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from vjepa_mlflow.digest import sha256_of_text
+from vjepa_mlflow.files.digest import sha256_of_text
 from vjepa_mlflow.video import View
 
 if TYPE_CHECKING:

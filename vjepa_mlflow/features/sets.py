@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from vjepa_mlflow.data import Sample, VideoDataset, label_ids
-from vjepa_mlflow.digest import sha256_of_text
 from vjepa_mlflow.features.assembly import Clip
 from vjepa_mlflow.features.source import FeatureSource
+from vjepa_mlflow.files.digest import sha256_of_text
 from vjepa_mlflow.model import CENTRED
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.video import clip_positions, draw_view

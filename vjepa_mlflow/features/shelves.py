@@ -8,14 +8,17 @@ import psutil
 import torch
 from torch import Tensor
 
-from vjepa_mlflow.errors import UserError, expected, remark
+from vjepa_mlflow.errors import UserError, expected
 from vjepa_mlflow.features.contents import free_space, store_folder
 from vjepa_mlflow.features.memory import Budget, FeatureMemory
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.store import FeatureStore
 from vjepa_mlflow.features.transfer import to_device
-from vjepa_mlflow.iteration import map_ahead
+from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.runtime.iteration import map_ahead
+
+logger = get_logger(__name__)
 
 SHARE = 0.5
 """Of the memory or the disk that is free at the start: what features may take where no budget is given."""
@@ -165,7 +168,7 @@ class Shelves:
 
     def _tell_denied(self) -> None:
         if (denial := self.denial) is not None and not self.full:
-            remark(
+            logger.warning(
                 f"feature store {store_folder()}: cannot be written ({denial.strerror}): what is not there is encoded "
                 f"again by each run; VJEPA_MLFLOW_CACHE names another folder"
             )
@@ -174,7 +177,7 @@ class Shelves:
     def tell_full(self) -> None:
         """Says, once, that there is no room for everything."""
         if self._tells and not self.full:
-            remark("The cache is full: further clips are encoded whenever they are needed (see cache_budget)")
+            logger.warning("The cache is full: further clips are encoded whenever they are needed (see cache_budget)")
         self.full = True
 
 

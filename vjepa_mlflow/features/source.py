@@ -6,15 +6,18 @@ from itertools import islice
 from torch import Tensor
 
 from vjepa_mlflow.data import Sample
-from vjepa_mlflow.errors import UserError, remark
+from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features.assembly import Clip
 from vjepa_mlflow.features.encoder import Encoder, Encoding
 from vjepa_mlflow.features.forms import feature_space
 from vjepa_mlflow.features.readings import CLOSE, Readings
 from vjepa_mlflow.features.shelves import Shelves
+from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.model import ClipShape, FrozenBackbone, features_dtype
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.video import VideoError, video_notes
+
+logger = get_logger(__name__)
 
 LEAST_CLIPS = 32
 """That are encoded together, however little room there is for their features."""
@@ -204,5 +207,5 @@ class FeatureSource:
                 f"{sample.path}: {fault}: expected it to be as the check found it; bad_videos=skip leaves it out"
             ) from fault
         if sample.name not in self.left_out:
-            remark(f"{sample.path}: {fault}: left out from here on (bad_videos=skip)")
+            logger.warning(f"{sample.path}: {fault}: left out from here on (bad_videos=skip)")
             self.left_out[sample.name] = str(fault)

@@ -14,14 +14,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from vjepa_mlflow.cache import write_atomically
-from vjepa_mlflow.errors import DENIED, UserError, expected, remark
+from vjepa_mlflow.errors import DENIED, UserError, expected
 from vjepa_mlflow.features.contents import DESCRIPTION, entry_path, free_space, store_folder
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.transfer import to_host, when_computed
-from vjepa_mlflow.reading import open_regular, read_bounded
-from vjepa_mlflow.temporary import DAY, sweep
-from vjepa_mlflow.tensors import header, read_metadata
+from vjepa_mlflow.files.cache import write_atomically
+from vjepa_mlflow.files.reading import open_regular, read_bounded
+from vjepa_mlflow.files.temporary import DAY, sweep
+from vjepa_mlflow.files.tensors import header, read_metadata
+from vjepa_mlflow.logs import get_logger
+
+logger = get_logger(__name__)
 
 IDENTITY = "name_and_sha256"
 
@@ -91,9 +94,11 @@ class FeatureStore:
         with suppress(OSError):
             if features is None and path.is_dir():
                 self._blocked.add(name)
-                remark(f"{path}: is a folder where features were kept: their clip is encoded again, and not kept")
+                logger.warning(
+                    f"{path}: is a folder where features were kept: their clip is encoded again, and not kept"
+                )
             elif features is None:
-                remark(f"{path}: was changed after it was written: it is deleted, and its clip encoded again")
+                logger.warning(f"{path}: was changed after it was written: it is deleted, and its clip encoded again")
                 path.unlink(missing_ok=True)
             elif time.time() - path.stat().st_mtime > DAY:
                 path.touch()  # pruning by age goes by the last use

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vjepa_mlflow.streams import Pin, no_pin
+from vjepa_mlflow.runtime.streams import Pin, no_pin
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from vjepa_mlflow.asking import Asker
+from vjepa_mlflow.runtime.asking import Asker
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

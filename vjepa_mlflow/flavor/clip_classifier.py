@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from transformers import VJEPA2ForVideoClassification
 
-from vjepa_mlflow.errors import UserError, remark
+from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.model import (
     CENTRED,
     Backbone,
@@ -18,6 +19,8 @@ from vjepa_mlflow.model import (
     matmul_precision,
     preprocess,
 )
+
+logger = get_logger(__name__)
 
 
 class ClipClassifier:
@@ -92,4 +95,4 @@ class ClipClassifier:
                     ) from None
             self.batch_size //= 2
             torch.cuda.empty_cache()
-            remark(f"GPU memory ran out: {self.batch_size} clips are classified at once")
+            logger.warning(f"GPU memory ran out: {self.batch_size} clips are classified at once")

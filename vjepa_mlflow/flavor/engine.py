@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from transformers import VJEPA2ForVideoClassification
 
-from vjepa_mlflow.asking import Asker
-from vjepa_mlflow.cpus import thread_count, usable_cpus
 from vjepa_mlflow.flavor.batching import Batcher
 from vjepa_mlflow.flavor.clip_classifier import ClipClassifier
 from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.hosts import task_cpus
-from vjepa_mlflow.forks import check_gpu
 from vjepa_mlflow.model import ClipShape, Preprocessing, choose_device, copy_to, use_device
+from vjepa_mlflow.runtime.asking import Asker
+from vjepa_mlflow.runtime.cpus import thread_count, usable_cpus
+from vjepa_mlflow.runtime.forks import check_gpu
 from vjepa_mlflow.video import Content, Decoders, Reading, Sampling, VideoError, clip_positions
 
 Video = Path | bytes | Content | VideoError

@@ -17,18 +17,18 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.tracking.artifact_utils import _get_root_uri_and_artifact_path
 
-import vjepa_mlflow
 from vjepa_mlflow import video
-from vjepa_mlflow.cpus import let_idle_threads_sleep
+from vjepa_mlflow.about import FOLDER
 from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.files.paths import shortened
+from vjepa_mlflow.files.temporary import lack_of_room, own_place, own_temporaries
 from vjepa_mlflow.flavor.config import ServingConfig, read_config
 from vjepa_mlflow.flavor.hosts import is_server, task_cpus
 from vjepa_mlflow.flavor.packing import CODE_FOLDER
 from vjepa_mlflow.flavor.saved_format import RUNS_SCHEME, URI_SCHEMES
 from vjepa_mlflow.flavor.saved_model import EXPECTED, FetchedModel, read_saved_model
-from vjepa_mlflow.forks import call_apart
-from vjepa_mlflow.paths import shortened
-from vjepa_mlflow.temporary import lack_of_room, own_place, own_temporaries
+from vjepa_mlflow.runtime.cpus import let_idle_threads_sleep
+from vjepa_mlflow.runtime.forks import call_apart
 from vjepa_mlflow.tracking.answers import describe_deletion
 from vjepa_mlflow.tracking.first_answer import wake_tracking
 
@@ -168,7 +168,7 @@ def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> "Vide
 def _leave_out_copy(code: Path) -> None:
     """Takes a model's copy of this package, if it is not this one, from Python's path: processes that start with that
     path would have another package than the one that this process sends them pickled models of."""
-    if not Path(vjepa_mlflow.__file__).is_relative_to(code):
+    if not FOLDER.is_relative_to(code):
         sys.path[:] = [place for place in sys.path if place != str(code)]
 
 

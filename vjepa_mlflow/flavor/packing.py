@@ -4,7 +4,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-import vjepa_mlflow
+from vjepa_mlflow.about import FOLDER
 from vjepa_mlflow.model import TINY_FOLDER
 
 CODE_FOLDER = "code"
@@ -27,14 +27,13 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 def pack(folder: Path) -> None:
     """Writes this package, without the checkpoint in it, into a folder to be put on Python's path."""
-    package = Path(vjepa_mlflow.__file__).parent
     folder.mkdir()
     (folder / "vjepa_mlflow.py").write_text(STUB, encoding="utf-8")
-    if package.parent.is_file():  # this is such a copy
-        shutil.copyfile(package.parent, folder / ARCHIVE)
+    if FOLDER.parent.is_file():  # this is such a copy
+        shutil.copyfile(FOLDER.parent, folder / ARCHIVE)
         return
     with zipfile.ZipFile(folder / ARCHIVE, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(package.rglob("*")):
+        for path in sorted(FOLDER.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts and TINY_FOLDER not in path.parents:
-                name = zipfile.ZipInfo(str(path.relative_to(package.parent)), _DATE)
+                name = zipfile.ZipInfo(str(path.relative_to(FOLDER.parent)), _DATE)
                 archive.writestr(name, path.read_bytes(), zipfile.ZIP_DEFLATED)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from vjepa_mlflow.files.paths import shortened
 from vjepa_mlflow.flavor.faults import PredictionError
 from vjepa_mlflow.flavor.signature import BAD_VIDEOS, DEFAULT_PARAMS, MAX_CLIPS
-from vjepa_mlflow.paths import shortened
 
 
 class Params(NamedTuple):

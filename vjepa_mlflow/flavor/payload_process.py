@@ -24,12 +24,12 @@ from mlflow.models import ModelSignature
 from mlflow.pyfunc import _validate_prediction_input, scoring_server
 from mlflow.utils.proto_json_utils import dataframe_from_parsed_json
 
-from vjepa_mlflow.channel import Channel, write
-from vjepa_mlflow.crew_member import STATM, more_memory, serve_jobs
 from vjepa_mlflow.errors import one_line
 from vjepa_mlflow.flavor.contents import COLUMN, EXPECTED, check_frame, read_contents
 from vjepa_mlflow.flavor.faults import PredictionError, sentence_of
 from vjepa_mlflow.flavor.params import Params
+from vjepa_mlflow.runtime.channel import Channel, write
+from vjepa_mlflow.runtime.crew_member import STATM, more_memory, serve_jobs
 from vjepa_mlflow.video import VideoError
 
 LARGEST_MESSAGE = 1 << 16

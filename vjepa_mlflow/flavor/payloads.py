@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from mlflow.models import ModelSignature
 
-from vjepa_mlflow.asking import Asker, Job
-from vjepa_mlflow.crew import Crew
+from vjepa_mlflow.files.paths import shortened
 from vjepa_mlflow.flavor import payload_process
 from vjepa_mlflow.flavor.faults import PredictionError
 from vjepa_mlflow.flavor.params import Params
 from vjepa_mlflow.flavor.payload_process import Answer, Request
-from vjepa_mlflow.paths import shortened
-from vjepa_mlflow.processes import ForkServer
+from vjepa_mlflow.runtime.asking import Asker, Job
+from vjepa_mlflow.runtime.crew import Crew
+from vjepa_mlflow.runtime.processes import ForkServer
 from vjepa_mlflow.video import Content, Descriptor, VideoError
 
 PLACES, HEAVY = 3, 0.5

@@ -13,11 +13,11 @@ import yaml
 
 from vjepa_mlflow import video
 from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.files.paths import is_folder, shortened
+from vjepa_mlflow.files.reading import read_bounded
 from vjepa_mlflow.flavor.saved_format import FLAVOR_NAME, FORMAT_VERSION, LOADER_MODULE
 from vjepa_mlflow.model.checkpoint import WEIGHTS_FILE, Checkpoint, from_folder
 from vjepa_mlflow.model.configuration import Preprocessing, read_preprocessing
-from vjepa_mlflow.paths import is_folder, shortened
-from vjepa_mlflow.reading import read_bounded
 from vjepa_mlflow.recipe import LARGEST
 
 FILE = "MLmodel"

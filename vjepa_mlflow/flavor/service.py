@@ -12,13 +12,13 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE, ErrorCode
 
-from vjepa_mlflow.asking import Asker, BusyError
-from vjepa_mlflow.channel import write
 from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.engine import Classification
 from vjepa_mlflow.flavor.faults import OUR_FAULT, PredictionError
 from vjepa_mlflow.flavor.payloads import Payloads
 from vjepa_mlflow.flavor.video_classifier import VideoClassifier
+from vjepa_mlflow.runtime.asking import Asker, BusyError
+from vjepa_mlflow.runtime.channel import write
 from vjepa_mlflow.video import Content, Descriptor
 
 TIMES_LARGEST = 2

@@ -14,7 +14,6 @@ import pandas as pd
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
-from vjepa_mlflow.asking import Asker
 from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.contents import read_contents
 from vjepa_mlflow.flavor.engine import Classification, Engine, Video
@@ -22,6 +21,7 @@ from vjepa_mlflow.flavor.faults import OUR_FAULT, PredictionError
 from vjepa_mlflow.flavor.params import Params
 from vjepa_mlflow.flavor.signature import COLUMNS, check_answers
 from vjepa_mlflow.model import Preprocessing, choose_device, from_arrays, label_names, to_arrays
+from vjepa_mlflow.runtime.asking import Asker
 from vjepa_mlflow.video import Sampling
 
 logger = logging.getLogger(__name__)

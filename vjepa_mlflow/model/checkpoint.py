@@ -7,9 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from vjepa_mlflow.digest import sha256_with_parts
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.kept import read_note, write_note
+from vjepa_mlflow.files.digest import sha256_with_parts
+from vjepa_mlflow.files.kept import read_note, write_note
+from vjepa_mlflow.files.paths import check_local, expand, is_file, shortened
+from vjepa_mlflow.files.reading import read_json
 from vjepa_mlflow.model.configuration import (
     CONFIG_FILE,
     LARGEST_FILE,
@@ -21,8 +23,6 @@ from vjepa_mlflow.model.configuration import (
     read_preprocessing,
 )
 from vjepa_mlflow.model.noted import State, have_changed, note_of, state_of
-from vjepa_mlflow.paths import check_local, expand, is_file, shortened
-from vjepa_mlflow.reading import read_json
 
 AUTO = "auto"
 TINY = "tiny"

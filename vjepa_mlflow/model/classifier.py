@@ -14,6 +14,7 @@ from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2Video
 from transformers.activations import ACT2FN
 
 from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.files.paths import shortened
 from vjepa_mlflow.model.architecture import BACKBONE
 from vjepa_mlflow.model.checkpoint import Checkpoint, check_digests, choose_weights
 from vjepa_mlflow.model.configuration import (
@@ -36,7 +37,6 @@ from vjepa_mlflow.model.weights import (
     open_weights,
     read_weights,
 )
-from vjepa_mlflow.paths import shortened
 
 ACTIVATIONS = sorted(set(ACT2FN) - {"xielu"})
 """That transformers knows, but for the one that looks for another package."""

@@ -17,10 +17,13 @@ from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.utils import clear_caches
 from torch.nn.attention.flex_attention import flex_attention
 
-from vjepa_mlflow.compilations import compilations_in, own_compilations
-from vjepa_mlflow.errors import reason, remark
+from vjepa_mlflow.errors import reason
+from vjepa_mlflow.files.compilations import compilations_in, own_compilations
+from vjepa_mlflow.files.temporary import temporary_folder
+from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.model.lean import plain_attention
-from vjepa_mlflow.temporary import temporary_folder
+
+logger = get_logger(__name__)
 
 MOST_SHAPES = 64
 """Shapes that a function is compiled for: windows of several sizes in a sweep, and the encoder."""
@@ -54,7 +57,7 @@ def _nothing_compiled() -> Iterator[None]:
 
 
 class Compiled:
-    """A function compiled for fixed shapes; called as it is, with a remark, where this machine cannot compile.
+    """A function compiled for fixed shapes; called as it is, with a warning, where this machine cannot compile.
 
     Its first argument is the one whose shape changes, its last the `Sizes`.
     """
@@ -83,7 +86,7 @@ class Compiled:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of many kinds: no C compiler, no Triton, a release that fails on this function
-            remark(f"Not compiled, and so slower: {reason(error)}")
+            logger.warning(f"Not compiled, and so slower: {reason(error)}")
             self._works[shape] = False
         return self._function(*arguments)
 
@@ -96,5 +99,7 @@ class Compiled:
         except Exception as error:
             with _nothing_compiled():
                 result = self._compiled(*arguments)
-            remark(f"{cache_dir()}: what PyTorch had compiled there cannot be used ({reason(error)}): compiled anew")
+            logger.warning(
+                f"{cache_dir()}: what PyTorch had compiled there cannot be used ({reason(error)}): compiled anew"
+            )
             return result

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple, NoReturn
 
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.paths import shortened
-from vjepa_mlflow.reading import read_json
+from vjepa_mlflow.files.paths import shortened
+from vjepa_mlflow.files.reading import read_json
 
 CONFIG_FILE = "config.json"
 PROCESSOR_FILE = "video_preprocessor_config.json"

@@ -9,7 +9,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.ranks import local_rank
+from vjepa_mlflow.runtime.ranks import local_rank
 
 
 def choose_device(name: str) -> torch.device:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vjepa_mlflow.errors import remark
+from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.model.captured import Captured
 from vjepa_mlflow.model.device import autocast, matmul_precision, training_numerics
 from vjepa_mlflow.model.head import Architecture, Head
@@ -23,6 +23,8 @@ from vjepa_mlflow.model.lean import (
     split_linear,
     steady_attention,
 )
+
+logger = get_logger(__name__)
 
 if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification
@@ -151,7 +153,7 @@ def encoder_forms(architecture: Architecture, device: torch.device, precision: s
     if not _gains(device, precision):
         return [TRANSFORMERS]
     if not knows(architecture):
-        remark("The fast encoder does not know this checkpoint's configuration: transformers' is used")
+        logger.warning("The fast encoder does not know this checkpoint's configuration: transformers' is used")
         return [TRANSFORMERS]
     return [LEAN, EAGER]
 
@@ -173,7 +175,7 @@ def agrees(model: "VJEPA2ForVideoClassification", precision: str) -> bool:
     difference, tolerance = compare_encoders(model, encode), TOLERANCE[precision]
     if difference <= tolerance:
         return True
-    remark(
+    logger.warning(
         f"The fast encoder's features are {difference:.3%} off transformers' on this checkpoint (expected at most "
         f"{tolerance:.3%}): transformers' is used"
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from vjepa_mlflow.kept import read_note, write_note
+from vjepa_mlflow.files.kept import read_note, write_note
 from vjepa_mlflow.model.checkpoint import Checkpoint, choose_weights
 from vjepa_mlflow.model.configuration import Preprocessing
 from vjepa_mlflow.model.forward import EAGER, TRANSFORMERS, Backbone, agrees, encoder_forms

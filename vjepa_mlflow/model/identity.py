@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vjepa_mlflow.iteration import map_ahead
 from vjepa_mlflow.model.configuration import Preprocessing
+from vjepa_mlflow.runtime.iteration import map_ahead
 
 if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification

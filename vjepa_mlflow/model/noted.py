@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from vjepa_mlflow.cache import cache_folder
-from vjepa_mlflow.digest import sha256_of_text
+from vjepa_mlflow.files.cache import cache_folder
+from vjepa_mlflow.files.digest import sha256_of_text
 
 VERSION = 1
 """Changes with what is noted and how files are looked at, so that no older note is taken for it."""

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vjepa_mlflow.iteration import batches
 from vjepa_mlflow.model.configuration import Preprocessing, Sides
+from vjepa_mlflow.runtime.iteration import batches
 from vjepa_mlflow.video import View
 
 CENTRED = View()

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vjepa_mlflow.files.temporary import temporary_folder
+from vjepa_mlflow.files.tensors import header
 from vjepa_mlflow.model.architecture import BACKBONE, Shape, backbone_shapes, head_shapes
 from vjepa_mlflow.model.checkpoint import INDEX_FILE, Checkpoint, choose_weights
 from vjepa_mlflow.model.configuration import (
@@ -36,8 +38,6 @@ from vjepa_mlflow.model.weights import (
     read_weight,
     read_weights,
 )
-from vjepa_mlflow.temporary import temporary_folder
-from vjepa_mlflow.tensors import header
 
 BACKBONE_FILE, HEAD_FILE = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 """As transformers names the parts of a model that it divides."""

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vjepa_mlflow.digest import sha256_of
 from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.files.digest import sha256_of
+from vjepa_mlflow.files.paths import shortened
+from vjepa_mlflow.files.reading import open_regular
+from vjepa_mlflow.files.tensors import StoredTensor, read_layout
 from vjepa_mlflow.model.architecture import BACKBONE, classifier_shapes
 from vjepa_mlflow.model.configuration import CONFIG_FILE, Configuration
-from vjepa_mlflow.paths import shortened
-from vjepa_mlflow.reading import open_regular
-from vjepa_mlflow.tensors import StoredTensor, read_layout
 
 _FORMATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _BARE = ("encoder.", "predictor.")

@@ -14,7 +14,10 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from vjepa_mlflow.errors import reason, remark
+from vjepa_mlflow.errors import reason
+from vjepa_mlflow.logs import get_logger
+
+logger = get_logger(__name__)
 
 
 class Answer(Enum):
@@ -133,7 +136,7 @@ def permitted(consequence: str) -> Iterator[None]:
             raise
         if consequence not in _told:
             _told.add(consequence)
-            remark(f"{consequence}, since this user may not change it ({reason(error)})")
+            logger.warning(f"{consequence}, since this user may not change it ({reason(error)})")
 
 
 _told: set[str] = set()

@@ -7,7 +7,7 @@ from mlflow.exceptions import MlflowException
 
 from vjepa_mlflow.data import Beginning
 from vjepa_mlflow.errors import UserError, one_line
-from vjepa_mlflow.temporary import lack_of_room, temporary_folder
+from vjepa_mlflow.files.temporary import lack_of_room, temporary_folder
 from vjepa_mlflow.tracking.log import LABELS_FILE, SPLIT_FILE
 
 

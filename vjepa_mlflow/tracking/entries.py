@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vjepa_mlflow.cache import write_atomically
-from vjepa_mlflow.digest import sha256, sha256_of
 from vjepa_mlflow.errors import one_line
-from vjepa_mlflow.kept import make
-from vjepa_mlflow.reading import read_bounded
-from vjepa_mlflow.temporary import PREFIX
+from vjepa_mlflow.files.cache import write_atomically
+from vjepa_mlflow.files.digest import sha256, sha256_of
+from vjepa_mlflow.files.kept import make
+from vjepa_mlflow.files.reading import read_bounded
+from vjepa_mlflow.files.temporary import PREFIX
 
 ENTRY, CONTENT = "entry.json", "content"
 SEAL = b"sha256 "

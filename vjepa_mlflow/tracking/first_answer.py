@@ -19,12 +19,15 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from vjepa_mlflow.errors import UserError, reason, remark
-from vjepa_mlflow.interrupts import gentle_interrupts
-from vjepa_mlflow.patience import PATIENCE, PAUSE, SAID_AFTER
+from vjepa_mlflow.errors import UserError, reason
+from vjepa_mlflow.logs import get_logger
+from vjepa_mlflow.runtime.environment import setting
+from vjepa_mlflow.runtime.interrupts import gentle_interrupts
+from vjepa_mlflow.runtime.patience import PATIENCE, PAUSE, SAID_AFTER
 from vjepa_mlflow.secrets import without_password
-from vjepa_mlflow.setting import setting
 from vjepa_mlflow.tracking.answers import Answer, understand
+
+logger = get_logger(__name__)
 
 Found = TypeVar("Found")
 
@@ -78,7 +81,7 @@ def wait_for(ask: Callable[[], Found], whom: str, *, bounded: bool = True) -> Fo
         threading.Thread(target=asking.run, daemon=True, name="first answer").start()
         if not wait([asking.answer], timeout=SAID_AFTER).done:
             limit = f", for up to {PATIENCE:.0f} s" if bounded else ""
-            remark(f"{whom[0].upper()}{whom[1:]}: waiting for an answer{asking.why()}{limit}")
+            logger.warning(f"{whom[0].upper()}{whom[1:]}: waiting for an answer{asking.why()}{limit}")
             while not wait([asking.answer], timeout=PATIENCE - SAID_AFTER).done:
                 at_work = time.monotonic() - asking.began > PATIENCE / 2  # as MLflow is while it makes tables
                 if bounded or (asking.why() and not at_work):
@@ -137,12 +140,12 @@ def quiet_databases() -> Iterator[None]:
     def is_news(record: logging.LogRecord) -> bool:
         return record.levelno < logging.WARNING
 
-    logger = logging.getLogger("mlflow.store.db.utils")
-    logger.addFilter(is_news)
+    databases = logging.getLogger("mlflow.store.db.utils")
+    databases.addFilter(is_news)
     try:
         yield
     finally:
-        logger.removeFilter(is_news)
+        databases.removeFilter(is_news)
 
 
 @contextmanager

@@ -17,12 +17,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from vjepa_mlflow.cache import own_folder
-from vjepa_mlflow.digest import sha256_of_text
-from vjepa_mlflow.errors import UserError, one_line, remark
+from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.files.cache import own_folder
+from vjepa_mlflow.files.digest import sha256_of_text
+from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.secrets import without_passwords
 from vjepa_mlflow.tracking.first_answer import server
 from vjepa_mlflow.tracking.signs_of_life import is_worked_at
+
+logger = get_logger(__name__)
 
 JOB_TAG = "vjepa_mlflow.job"
 """The tag of a run that says what of ours it holds: train, sweep or evaluate."""
@@ -127,22 +130,22 @@ def one_at_a_time(run_id: str) -> Iterator[None]:
             path.unlink(missing_ok=True)  # while it is held: who waits for it finds it gone, and takes another
 
 
-def _hold(path: Path, remarked: str) -> TextIO:
+def _hold(path: Path, message: str) -> TextIO:
     """Opens a file and locks it, as it is at this path."""
     while True:
         file = path.open("a")
         with suppress(OSError):  # a file system may have no locks
-            _lock(file, remarked)
+            _lock(file, message)
         if os.fstat(file.fileno()).st_nlink:
             return file
         file.close()
 
 
-def _lock(file: TextIO, remarked: str) -> None:
+def _lock(file: TextIO, message: str) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        remark(remarked)
+        logger.warning(message)
         fcntl.flock(file, fcntl.LOCK_EX)
 
 

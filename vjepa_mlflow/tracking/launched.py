@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from vjepa_mlflow.processes import importable
+from vjepa_mlflow.runtime.processes import importable
 
 READY = b"ready"
 SECONDS = 10

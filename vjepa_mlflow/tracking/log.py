@@ -11,10 +11,10 @@ import pandas as pd
 from mlflow.data.dataset import Dataset
 from mlflow.entities import Run
 
-from vjepa_mlflow.columns import csv_row
 from vjepa_mlflow.data import VideoDataset, split_rows
 from vjepa_mlflow.datasets import dataset_of_split
-from vjepa_mlflow.temporary import lack_of_room
+from vjepa_mlflow.files.temporary import lack_of_room
+from vjepa_mlflow.terminal.columns import csv_row
 from vjepa_mlflow.tracking.answers import describe
 from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE
 from vjepa_mlflow.tracking.events import Events

@@ -18,9 +18,10 @@ import mlflow
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from vjepa_mlflow.errors import UserError, expected, one_line, remark
+from vjepa_mlflow.errors import UserError, expected, one_line
+from vjepa_mlflow.files.temporary import PREFIX
+from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.secrets import without_password
-from vjepa_mlflow.temporary import PREFIX
 from vjepa_mlflow.tracking.answers import Answer, describe, understand
 from vjepa_mlflow.tracking.entries import (
     CONTENT,
@@ -51,6 +52,8 @@ from vjepa_mlflow.tracking.outbox_folder import (
     remove_outbox,
     root_of,
 )
+
+logger = get_logger(__name__)
 
 RETRY_INTERVAL = 2.0
 """Seconds from one attempt that the server does not answer to the next, beside the retries that MLflow makes itself."""
@@ -161,7 +164,7 @@ class Outbox:
         Whoever interrupts that is kept by the same one, and by others on the way out, for `SECONDS_TO_CLOSE` at most.
         """
         if self.is_blocked:
-            remark(
+            logger.warning(
                 f"{_server()}: it is asked once more, which may take minutes; Ctrl-C leaves everything in {self.folder}"
             )
         with self._changed:
@@ -214,8 +217,7 @@ class Outbox:
                 continue
             answer = None if error is None else understand(error)
             if answer is None or answer.blocks or entry in self._waiting:  # else it was discarded meanwhile
-                with suppress(OSError, ValueError):  # of an output that is gone
-                    self._tell(error, answer, of_artifacts=of_artifacts)
+                self._tell(error, answer, of_artifacts=of_artifacts)
             with self._changed:
                 self._error = error or self._error
                 if answer is not None and answer.blocks:
@@ -235,8 +237,7 @@ class Outbox:
                 self._damaged[entry] = why
             self._changed.notify_all()
         if is_wanted:
-            with suppress(OSError, ValueError):
-                _tell_damage([why])
+            _tell_damage([why])
 
     def _next(self) -> Path | None:
         with self._changed:
@@ -266,8 +267,7 @@ class Outbox:
             if error is None or self._under_way != entry or self.is_blocked:  # which was told then
                 return
             self._is_missed = True
-        with suppress(OSError, ValueError):
-            remark(f"{_server()}: {self._describe_silence(Answer.SILENCE, error)}")
+        logger.warning(f"{_server()}: {self._describe_silence(Answer.SILENCE, error)}")
 
     def _describe_silence(self, answer: Answer, error: Exception) -> str:
         why = describe(error, self._run_id)
@@ -281,15 +281,15 @@ class Outbox:
         missed, self._is_missed = self._is_missed, False
         if answer is None or not answer.blocks:
             if missed or (before is not None and before.blocks):
-                remark(f"{server}: it answers again")
+                logger.warning(f"{server}: it answers again")
         elif answer is not before and error is not None and not missed:
-            remark(f"{server}: {self._describe_silence(answer, error)}")
+            logger.warning(f"{server}: {self._describe_silence(answer, error)}")
         if error is None or answer is None or answer.blocks:
             return
         why = f"{answer.value} ({describe(error, self._run_id)})"
         if why not in self._told:
             self._told.add(why)
-            remark(f"{server}: {why}: work goes on, and what was refused is kept in {self.folder}")
+            logger.warning(f"{server}: {why}: work goes on, and what was refused is kept in {self.folder}")
 
 
 def _absence() -> Exception | None:
@@ -330,7 +330,7 @@ def _fault(error: OSError) -> str:
 
 def _tell_damage(damage: Sequence[str]) -> None:
     for one in damage:
-        remark(f"{one}: it cannot be delivered, and stays there")
+        logger.warning(f"{one}: it cannot be delivered, and stays there")
 
 
 @contextmanager

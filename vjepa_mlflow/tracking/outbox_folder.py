@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vjepa_mlflow.cache import own_folder
-from vjepa_mlflow.errors import UserError, remark
-from vjepa_mlflow.temporary import PREFIX
+from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.files.cache import own_folder
+from vjepa_mlflow.files.temporary import PREFIX
+from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.tracking.entries import DamageError, is_entry, read_about, read_sealed
+
+logger = get_logger(__name__)
 
 OUTBOXES = "outbox"
 ADDRESS = "outbox.json"
@@ -118,7 +121,7 @@ def read_address(folder: Path) -> Address:
             f"{folder}: expected a folder that a run named when its tracking server did not take everything; it "
             f"goes once all of it is delivered"
         )
-    remark(f"{why}: by the folder's name it is of run {root.name}")
+    logger.warning(f"{why}: by the folder's name it is of run {root.name}")
     return Address(root.name, "")
 
 

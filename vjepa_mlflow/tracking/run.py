@@ -20,10 +20,11 @@ from mlflow.environment_variables import (
 )
 from mlflow.exceptions import MlflowException
 
-from vjepa_mlflow.errors import UserError, one_line, reason, remark
+from vjepa_mlflow.errors import UserError, one_line, reason
+from vjepa_mlflow.files.temporary import lack_of_room
+from vjepa_mlflow.logs import get_logger
+from vjepa_mlflow.runtime.environment import setting
 from vjepa_mlflow.secrets import has_password, without_password
-from vjepa_mlflow.setting import setting
-from vjepa_mlflow.temporary import lack_of_room
 from vjepa_mlflow.tracking.answers import Answer, permitted, understand
 from vjepa_mlflow.tracking.delivery import deliver
 from vjepa_mlflow.tracking.first_answer import in_one_go, quiet_databases, server, wait_for, wake_tracking
@@ -47,6 +48,8 @@ from vjepa_mlflow.tracking.outbox_folder import (
     remove_outbox,
 )
 from vjepa_mlflow.tracking.versions import library_versions
+
+logger = get_logger(__name__)
 
 FAILURE_TAG = "vjepa_mlflow.failure"
 """The tag of a failed run that holds the reason, in one line."""
@@ -122,7 +125,8 @@ def _new_log(job: Job, name: str | None, surrounding: Surrounding | None) -> Ite
     run = _start_run(name, job.tags, surrounding)
     if surrounding is not None:
         held = surrounding.run.data.tags.get(JOB_TAG, "job of this package")
-        remark(f"Run {surrounding.run_id} holds its {held}: this {job.name} is run {run.info.run_id}, nested in it")
+        nested = f"this {job.name} is run {run.info.run_id}, nested in it"
+        logger.warning(f"Run {surrounding.run_id} holds its {held}: {nested}")
     with open_log(run.info.run_id, job, owned=True) as log:
         yield log
 
@@ -422,7 +426,7 @@ def _end(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned: b
     if failure is None:
         raise KeyboardInterrupt(str(undelivered)) if isinstance(error, InterruptedError) else undelivered from error
     if not isinstance(failure, UndeliveredError):  # which says it already
-        remark(str(undelivered))
+        logger.warning(str(undelivered))
 
 
 def _is_done(failure: BaseException | None) -> bool:

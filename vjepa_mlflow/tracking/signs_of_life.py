@@ -8,8 +8,10 @@ from contextlib import contextmanager, suppress
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from vjepa_mlflow.errors import remark
+from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.tracking.outbox_folder import written_here
+
+logger = get_logger(__name__)
 
 ALIVE_TAG = "vjepa_mlflow.alive"
 """The tag of a run that changes while a process works at it."""
@@ -53,7 +55,9 @@ def is_worked_at(run: Run, status: str) -> bool:
 
 
 def _gives_signs_of_life(run: Run) -> bool:
-    remark(f"Run {run.info.run_id} was not ended: looking for {OBSERVED} seconds whether another machine works at it")
+    logger.warning(
+        f"Run {run.info.run_id} was not ended: looking for {OBSERVED} seconds whether another machine works at it"
+    )
     deadline = time.monotonic() + OBSERVED
     while time.monotonic() < deadline:
         time.sleep(1)

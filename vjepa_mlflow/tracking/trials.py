@@ -11,13 +11,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from vjepa_mlflow.errors import UserError, one_line, remark
-from vjepa_mlflow.setting import setting
+from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.logs import get_logger
+from vjepa_mlflow.runtime.environment import setting
 from vjepa_mlflow.tracking.answers import describe_deletion
 from vjepa_mlflow.tracking.first_answer import server
 from vjepa_mlflow.tracking.log import RunLog
 from vjepa_mlflow.tracking.outbox import UndeliveredError, UndeliveredPartError
 from vjepa_mlflow.tracking.run import FAILURE_TAG, briefly, open_log, take_failure_back
+
+logger = get_logger(__name__)
 
 TRIAL_TAG = "vjepa_mlflow.trial"
 """The tag of a trial's run: its number."""
@@ -96,7 +99,7 @@ def end_trial_run(run_id: str, state: str, failure: str = "") -> None:
                 f"{server()}: a trial was {state}, and its run {run_id} cannot be ended ({one_line(error)}): expected "
                 f"one that answers; the same command ends it"
             ) from error
-        remark(f"A trial was {state}: {deletion}")
+        logger.warning(f"A trial was {state}: {deletion}")
 
 
 def leave_trial_run(run_id: str) -> None:

@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vjepa_mlflow.errors import UserError, remark
+from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features import LabelledFeatures
+from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.model import Captured, Head, is_out_of_memory, training_head
 from vjepa_mlflow.training.predictions import Predictions
+
+logger = get_logger(__name__)
 
 AT_ONCE = 16
 """Clips in one pass through the head, halved whenever memory runs out."""
@@ -89,7 +92,7 @@ class HeadPasses:
         if has_others or size == 1:
             return has_others
         self.most = size // 2
-        remark(f"Memory ran out: {self.most} clips go through the head at once from here on")
+        logger.warning(f"Memory ran out: {self.most} clips go through the head at once from here on")
         return True
 
     def _record(self, *inputs: Tensor) -> _Recorded:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features import Clip, EvaluationSet, TrainingSet
-from vjepa_mlflow.iteration import batches, progress
 from vjepa_mlflow.model import Head, form_for, head_forms, is_out_of_memory
 from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.runtime.iteration import batches, progress
 from vjepa_mlflow.training.adam import Adam
 from vjepa_mlflow.training.gradient import HeadPasses, WindowGradient
 from vjepa_mlflow.training.metrics import classification_metrics

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features import EvaluationSet, LabelledFeatures
-from vjepa_mlflow.iteration import batches, progress
 from vjepa_mlflow.model import Head, autocast, is_out_of_memory
+from vjepa_mlflow.runtime.iteration import batches, progress
 
 EVALUATION_BATCH = 16
 

@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from vjepa_mlflow.cache import write_atomically
 from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.files.cache import write_atomically
+from vjepa_mlflow.files.tensors import header, read_metadata
 from vjepa_mlflow.model import Head, weights_digest
-from vjepa_mlflow.tensors import header, read_metadata
 from vjepa_mlflow.training.adam import Adam
 from vjepa_mlflow.training.predictions import Predictions, gather
 from vjepa_mlflow.training.ranking import rank

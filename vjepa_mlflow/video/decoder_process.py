@@ -24,8 +24,8 @@ from typing import Any, BinaryIO, cast
 import av
 import numpy as np
 
-from vjepa_mlflow.channel import Channel
-from vjepa_mlflow.crew_member import STATM, more_memory, serve_jobs
+from vjepa_mlflow.runtime.channel import Channel
+from vjepa_mlflow.runtime.crew_member import STATM, more_memory, serve_jobs
 from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.limits import Limits

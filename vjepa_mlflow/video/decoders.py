@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vjepa_mlflow.asking import Asker, Job
-from vjepa_mlflow.channel import map_memory, memory_file, write
-from vjepa_mlflow.crew import Crew
-from vjepa_mlflow.processes import ForkServer
-from vjepa_mlflow.reading import open_regular
+from vjepa_mlflow.files.reading import open_regular
+from vjepa_mlflow.runtime.asking import Asker, Job
+from vjepa_mlflow.runtime.channel import map_memory, memory_file, write
+from vjepa_mlflow.runtime.crew import Crew
+from vjepa_mlflow.runtime.processes import ForkServer
 from vjepa_mlflow.video import decoder_process
 from vjepa_mlflow.video.decode import Allocate
 from vjepa_mlflow.video.decoder_process import Answer, Request

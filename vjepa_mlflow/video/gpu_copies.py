@@ -29,7 +29,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 
-from vjepa_mlflow.streams import KEPT
+from vjepa_mlflow.runtime.streams import KEPT
 from vjepa_mlflow.video.error import VideoError
 
 # From cuda.h, the header of CUDA's driver API.

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from av.video.frame import VideoFrame
 
+from vjepa_mlflow.runtime.workers import count_workers
 from vjepa_mlflow.video.opening import Source, open_video
 from vjepa_mlflow.video.picture import Kind, copy_planes, split_planes
 from vjepa_mlflow.video.seeking import KEYS_BEFORE, MistimedError, Shown, sought, ways_to
 from vjepa_mlflow.video.timeline import Timeline
-from vjepa_mlflow.workers import count_workers
 
 Reader = TypeVar("Reader", bound=Any)
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vjepa_mlflow.cache import cache_folder
-from vjepa_mlflow.digest import sha256, sha256_of_text
-from vjepa_mlflow.kept import keep, recall
+from vjepa_mlflow.files.cache import cache_folder
+from vjepa_mlflow.files.digest import sha256, sha256_of_text
+from vjepa_mlflow.files.kept import keep, recall
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.timeline import Timeline
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from av.video.frame import VideoFrame
 
-from vjepa_mlflow.streams import KEPT
+from vjepa_mlflow.runtime.streams import KEPT
 from vjepa_mlflow.video.decode import sample_clip, whole_timeline
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.gpu_decoder import all_ways_to, is_for_gpu

@@ -20,7 +20,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vjepa_mlflow.reading import open_regular
+from vjepa_mlflow.files.reading import open_regular
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.gpu_codecs import gpu_codec
 from vjepa_mlflow.video.limits import OWN_FILES, Limits

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from vjepa_mlflow.digest import sha256
-from vjepa_mlflow.iteration import progress
-from vjepa_mlflow.kept import read_note, write_note
-from vjepa_mlflow.ranks import Share
-from vjepa_mlflow.streams import Allocate, Stream
-from vjepa_mlflow.temporary import sweep
+from vjepa_mlflow.files.digest import sha256
+from vjepa_mlflow.files.kept import read_note, write_note
+from vjepa_mlflow.files.temporary import sweep
+from vjepa_mlflow.runtime.iteration import progress
+from vjepa_mlflow.runtime.ranks import Share
+from vjepa_mlflow.runtime.streams import Allocate, Stream
+from vjepa_mlflow.runtime.workers import complete, worker_processes
 from vjepa_mlflow.video.decode import Clip, SeenClip, look_at_clip, sample_clip
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.gpu_decoder import GpuReaders, for_each_process
@@ -23,7 +24,6 @@ from vjepa_mlflow.video.opening import Source, open_video
 from vjepa_mlflow.video.properties import Measure, VideoFile
 from vjepa_mlflow.video.sampling import Sampling
 from vjepa_mlflow.video.timeline import Timeline, read_timeline
-from vjepa_mlflow.workers import complete, worker_processes
 
 
 class Identity(NamedTuple):

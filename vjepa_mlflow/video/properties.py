@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vjepa_mlflow.kept import read_note, write_note
+from vjepa_mlflow.files.kept import read_note, write_note
+from vjepa_mlflow.runtime.workers import complete
 from vjepa_mlflow.video.decode import Clip, sample_clip
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.notes import check_content
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.sampling import Sampling, choose_frames
-from vjepa_mlflow.workers import complete
 
 VERSION = 4
 """Changes with what is measured, so that no older note is taken for it."""

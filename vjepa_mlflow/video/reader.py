@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from vjepa_mlflow.streams import Allocate, Pin, Stream, no_pin
+from vjepa_mlflow.runtime.streams import Allocate, Pin, Stream, no_pin
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.gpu_decoder import GpuReaders, for_each_process
 from vjepa_mlflow.video.notes import FileVersion, check_content, file_version, recall_timeline

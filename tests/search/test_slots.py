@@ -1,0 +1,101 @@
+"""Trials counted from attempts, as several processes may have left them."""
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from vjepa_mlflow.search.slots import CAUSE, FAILURE, GIVEN_BACK, KEPT, SLOT, Slot, read_slots
+
+
+def trials(*attempts: str) -> list[FrozenTrial]:
+    """Attempts in the order of their numbers: a state, `lost` for an interrupted one, and `@n` for another try of n."""
+    study = optuna.create_study()
+    for attempt in attempts:
+        name, _, first = attempt.partition("@")
+        state = TrialState.FAIL if name == "lost" else TrialState[name]
+        attributes = {SLOT: int(first)} if first else {}
+        if name == "FAIL":
+            attributes[FAILURE] = "it diverged"
+        value = 0.5 if state == TrialState.COMPLETE else None
+        study.add_trial(optuna.create_trial(state=state, value=value, user_attrs=attributes))
+    return study.get_trials()
+
+
+@pytest.mark.parametrize(
+    ("attempts", "expected"),
+    [
+        ([], []),
+        (["COMPLETE", "PRUNED", "RUNNING"], ["0 COMPLETE", "1 PRUNED", "2 RUNNING"]),
+        (["FAIL", "WAITING"], ["0 FAIL", "1 WAITING"]),  # it failed by itself, and is not tried again
+        (["lost", "WAITING"], ["0 INTERRUPTED", "1 WAITING"]),
+        (["lost", "COMPLETE", "RUNNING@0"], ["0 RUNNING", "1 COMPLETE"]),
+        (["lost", "COMPLETE", "lost@0", "COMPLETE@0"], ["0 COMPLETE", "1 COMPLETE"]),
+        # Two processes added another try of the same trial: the first one counts, and the second one never runs ...
+        (["lost", "RUNNING@0", "WAITING@0"], ["0 RUNNING"]),
+        (["lost", "COMPLETE@0", "WAITING@0"], ["0 COMPLETE"]),
+        (["lost", "lost@0", "WAITING@0"], ["0 WAITING"]),  # ... unless that one was interrupted as well.
+        # Two processes added the missing trials: what is too much never runs.
+        (["COMPLETE", "COMPLETE", "RUNNING", "WAITING", "WAITING"], ["0 COMPLETE", "1 COMPLETE", "2 RUNNING"]),
+        # More trials were asked for once, and have ended.
+        (["COMPLETE", "COMPLETE", "PRUNED", "COMPLETE"], ["0 COMPLETE", "1 COMPLETE", "2 PRUNED", "3 COMPLETE"]),
+    ],
+)
+def test_three_trials(attempts: list[str], expected: list[str]) -> None:
+    assert [f"{slot.number} {slot.state}" for slot in read_slots(trials(*attempts), 3)] == expected
+
+
+def attempts(*ends: str, outlived: tuple[int, ...] = ()) -> Slot:
+    """A slot with attempts that ended: `dead3` with a checkpoint of three epochs, `back3` given back, or a state."""
+    study = optuna.create_study()
+    for number, end in enumerate(ends):
+        attributes: dict[str, object] = {SLOT: 0} if number else {}
+        state = TrialState.FAIL
+        if end[:4] in ("dead", "back"):
+            attributes |= {KEPT: int(end[4:] or 0)} | ({GIVEN_BACK: True} if end.startswith("back") else {})
+        elif end != "older":
+            state = TrialState[end]
+        value = 0.5 if state == TrialState.COMPLETE else None
+        study.add_trial(optuna.create_trial(state=state, value=value, user_attrs=attributes))
+    (slot,) = read_slots(study.get_trials(), 1, outlived)
+    return slot
+
+
+@pytest.mark.parametrize(
+    ("ends", "state"),
+    [
+        ("dead dead", "INTERRUPTED"),
+        ("dead dead WAITING", "WAITING"),
+        ("dead dead dead", "FAIL"),
+        ("dead dead dead WAITING", "FAIL"),  # which two processes have added
+        ("dead dead dead RUNNING", "RUNNING"),
+        ("dead dead COMPLETE", "COMPLETE"),
+        ("dead back dead back dead", "FAIL"),
+        ("back back back back", "INTERRUPTED"),
+        ("older older older dead dead", "INTERRUPTED"),  # of a version that noted nothing
+        ("dead dead dead2 dead2", "INTERRUPTED"),  # it has got further
+        ("dead dead dead2 dead2 dead2", "FAIL"),
+        ("dead dead back2 dead2 dead2", "INTERRUPTED"),
+        ("dead2 dead dead", "FAIL"),  # elsewhere, without the checkpoint
+        ("dead2 dead dead2", "FAIL"),
+    ],
+)
+def test_a_trial_fails_by_its_processes_deaths(ends: str, state: str) -> None:
+    slot = attempts(*ends.split())
+    assert slot.state == state
+    assert ("died 3 times" in slot.failure) == (state == "FAIL")
+
+
+def test_an_attempt_whose_process_lived_is_no_death() -> None:
+    assert attempts("dead", "dead", "dead", outlived=(1,)).state == "INTERRUPTED"
+
+
+def test_what_is_told_of_deaths() -> None:
+    dead = attempts("dead", "dead", "dead")
+    assert dead.failure == (
+        "its process died 3 times, the last before its first epoch had ended: expected values that this machine's "
+        "memory allows"
+    )
+    last = dead.trial
+    last.intermediate_values = {1: 0.5, 2: 0.5}
+    last.set_user_attr(CAUSE, "OutOfMemoryError: much")
+    assert "the last after epoch 2 (OutOfMemoryError: much): expected" in dead.failure

@@ -1,0 +1,67 @@
+"""How fast clips went through whole runs on this machine, noted for those who ask how long one takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vjepa_mlflow import data, model
+from vjepa_mlflow.files.cache import cache_folder
+from vjepa_mlflow.files.digest import sha256_of_text
+from vjepa_mlflow.files.kept import read_note, write_note
+from vjepa_mlflow.recipe import Recipe
+
+ENOUGH = 16
+"""Clips that must at least have been encoded for a pace to be one."""
+
+
+class Pace(NamedTuple):
+    """What is noted."""
+
+    clips_per_second: float
+
+
+def clip_count(dataset: data.VideoDataset, recipe: Recipe) -> int:
+    """How many clips a run reads, each counted once."""
+    sizes = {split: len(samples) for split, samples in dataset.splits.items()}
+    return recipe.distinct_views * sizes["train"] + sizes["val"] + sizes["test"]
+
+
+def note_pace(
+    recipe: Recipe,
+    dataset: data.VideoDataset,
+    *,
+    encoded: int,
+    seconds: float,
+    epochs: Sequence[Mapping[str, float]],
+) -> None:
+    """Notes the clips a second of a training, if it surely had to encode nearly all that it was trained on.
+
+    Args:
+        recipe: of the training.
+        dataset: that it was trained on.
+        encoded: clips that it had to encode, some of which it may have validated on.
+        seconds: that it encoded before the first epoch.
+        epochs: the metrics of every epoch.
+    """
+    trained = recipe.distinct_views * len(dataset.splits["train"])
+    if recipe.cache == "disk" and encoded - len(dataset.splits["val"]) >= max(ENOUGH, 0.9 * trained):
+        paces = [metrics["clips_per_second"] for metrics in epochs[: recipe.distinct_views]]
+        seconds += sum(len(dataset.splits["train"]) / pace for pace in paces)
+        write_note(_note(recipe), Pace(trained / seconds)._asdict(), within=_folder())
+
+
+def known_pace(recipe: Recipe) -> float | None:
+    """Clips a second in the last training with the recipe's model and precision; None where there was none."""
+    found = read_note(_note(recipe), Pace)
+    return None if found is None else found.clips_per_second
+
+
+def _note(recipe: Recipe) -> Path:
+    name = model.choose(recipe.model, demo=recipe.data == data.DEMO)
+    return _folder() / sha256_of_text(f"{name} {recipe.precision}")
+
+
+def _folder() -> Path:
+    return cache_folder() / "pace"
