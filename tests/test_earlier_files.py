@@ -171,22 +171,22 @@ def test_a_study_goes_on(tmp_path: Path) -> None:
     assert shared.wait_for_run() == RUN
     shared.hold(RUN)
     shared.agree("videos", data.describe_contents(SAMPLES))
-    trials = shared.trials(plan, Recipe(), count=6, on_interrupted=lambda _: None)
-    slots = trials.slots()
+    trials = shared.queue(plan, Recipe(), count=6, on_interrupted=lambda _: None)
+    trials = trials.trials()
     states = ["COMPLETE", "PRUNED", "FAIL", "FAIL", "INTERRUPTED", "WAITING"]
-    assert [slot.state for slot in slots] == states
-    assert slots[2].failure == "training loss became nan"
-    assert slots[3].failure.startswith("its process died 3 times")
-    assert "RuntimeError: CUDA out of memory" in slots[3].failure
-    rows = search.trial_rows(slots, plan)
+    assert [trial.state for trial in trials] == states
+    assert trials[2].failure == "training loss became nan"
+    assert trials[3].failure.startswith("its process died 3 times")
+    assert "RuntimeError: CUDA out of memory" in trials[3].failure
+    rows = search.trial_rows(trials, plan)
     assert (rows[0]["val_loss"], rows[0]["best_epoch"], rows[0]["seconds"]) == (1.0, 2, 1.5)
-    best = search.best_slot(slots, plan.metric)
+    best = search.best_trial(trials, plan.metric)
     assert best is not None
     assert best.number == 0
-    claim = trials.claim()
-    assert claim is not None
-    assert claim.slot == 4
-    assert plan.space.suggest(claim.trial) == slots[4].trial.params
+    running = trials.take_next()
+    assert running is not None
+    assert running.number == 4
+    assert plan.space.suggest(running.trial) == trials[4].frozen.params
     assert not shared.once("best of 6").is_done()
 
 

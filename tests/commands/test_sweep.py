@@ -29,7 +29,7 @@ from vjepa_mlflow.files.cache import cache_folder
 from vjepa_mlflow.runtime import interrupts
 from vjepa_mlflow.runtime.patience import PATIENCE, AwayError
 from vjepa_mlflow.search import default_storage, trials
-from vjepa_mlflow.search.progress import Board
+from vjepa_mlflow.search.progress import TrialProgress
 from vjepa_mlflow.search.queue import OUTLIVED, TakenOverError, TrialQueue
 from vjepa_mlflow.stages import checkpoints, prepare
 from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, STATE_TAG, TRIAL_TAG
@@ -143,16 +143,16 @@ def test_the_served_model_says_what_the_best_head_said_of_the_validation_videos(
 ) -> None:
     run_id = children(swept.run_id)[swept.best_trial].info.run_id
     best, _ = training.load_best(Path(MlflowClient().download_artifacts(run_id, "head.safetensors", str(tmp_path))))
-    bench = trials.Workshop(trials.Share(), trials=1, params=None).bench(recipe)
-    bench.prepared.head.load_state_dict(best.weights)
-    val = features.EvaluationSet.of_split(bench.source, bench.prepared.dataset, "val")
-    logits, labels = training.predict(bench.prepared.head, val, precision="fp32", name="val")
+    setup = trials.TrialSetups(trials.Share(), trials=1, params=None).setup(recipe)
+    setup.prepared.head.load_state_dict(best.weights)
+    val = features.EvaluationSet.of_split(setup.source, setup.prepared.dataset, "val")
+    logits, labels = training.predict(setup.prepared.head, val, precision="fp32", name="val")
     assert (logits.argmax(dim=1) == labels).float().mean().item() == pytest.approx(best.metrics["val_accuracy"])
     expected = logits.softmax(dim=1).max(dim=1)
 
     videos = pd.DataFrame({"video": [clip.sample.path.read_bytes() for clip in val.clips]})
     answer = mlflow.pyfunc.load_model(swept.model_uri).predict(videos)
-    names = bench.prepared.dataset.labels
+    names = setup.prepared.dataset.labels
     assert answer["label"].tolist() == [names[index] for index in expected.indices.tolist()]
     assert answer["score"].tolist() == pytest.approx(expected.values.tolist(), abs=1e-5)
 
@@ -219,10 +219,10 @@ def test_an_epoch_is_told_beside_the_next_one_unless_trials_may_be_pruned(
     report, read = TrialQueue.report, features.TrainingSet.read
     next_began, found_begun = threading.Event(), []
 
-    def report_late(self: TrialQueue, claim: Any, epoch: int, value: float) -> bool:
+    def report_late(self: TrialQueue, running: Any, epoch: int, value: float) -> bool:
         if epoch == 1:
             found_begun.append(next_began.wait(60 if beside else 0.2))
-        return report(self, claim, epoch, value)
+        return report(self, running, epoch, value)
 
     def note_and_read(self: features.TrainingSet, epoch: int, **options: Any) -> Any:
         if epoch == 2:
@@ -245,10 +245,10 @@ def test_a_checkpoint_has_no_epoch_that_nobody_was_told_of(
     told: list[int] = []
     found_told: list[list[int]] = []
 
-    def report_late(self: TrialQueue, claim: Any, epoch: int, value: float) -> bool:
+    def report_late(self: TrialQueue, running: Any, epoch: int, value: float) -> bool:
         time.sleep(0.3)
         told.append(epoch)
-        return report(self, claim, epoch, value)
+        return report(self, running, epoch, value)
 
     def note_and_write(self: training.Snapshot, path: Path) -> None:
         if path.parent.parent.name == "trials":
@@ -272,12 +272,12 @@ def test_a_study_hears_of_a_trials_end_once_its_run_has_everything(
         time.sleep(0.1)
         deliver(*entry)
 
-    def note_and_complete(self: TrialQueue, claim: Any, value: float, attributes: dict[str, Any]) -> None:
+    def note_and_complete(self: TrialQueue, running: Any, value: float, attributes: dict[str, Any]) -> None:
         if "best_trial" not in attributes:
-            run_id = trials.tracking.trial_run_id(mlflow.active_run().info.run_id, claim.slot)
+            run_id = trials.tracking.trial_run_id(mlflow.active_run().info.run_id, running.number)
             artifacts = {entry.path for entry in MlflowClient().list_artifacts(run_id)}
             found.append(([step for step, _ in history(run_id, "best_val_accuracy")], artifacts))
-        complete(self, claim, value, attributes)
+        complete(self, running, value, attributes)
 
     monkeypatch.setattr(runs_of_jobs, "deliver", deliver_late)
     monkeypatch.setattr(TrialQueue, "complete", note_and_complete)
@@ -290,9 +290,9 @@ def test_a_trial_that_others_ended_or_whose_run_could_not_be_ended_has_not_faile
 ) -> None:
     complete, set_tag = TrialQueue.complete, MlflowClient.set_tag
 
-    def complete_elsewhere(self: TrialQueue, claim: Any, value: float, attributes: dict[str, Any]) -> None:
-        complete(self, claim, value, attributes)
-        if claim.slot == 0:
+    def complete_elsewhere(self: TrialQueue, running: Any, value: float, attributes: dict[str, Any]) -> None:
+        complete(self, running, value, attributes)
+        if running.number == 0:
             raise TakenOverError
 
     def fall_silent(self: MlflowClient, run_id: str, key: str, value: str) -> None:
@@ -319,7 +319,7 @@ def test_nothing_is_added_to_a_study_after_its_command(
     def be_interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trials.Workshop, "encode", be_interrupted)
+    monkeypatch.setattr(trials.TrialSetups, "encode", be_interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_sweep(write_plan(), recipe, trials=200, study="many")
     study = optuna.load_study(study_name="many", storage=default_storage(tracking))
@@ -417,9 +417,9 @@ def test_under_mlflow_run_a_study_that_goes_on_keeps_its_run(
 def interrupted(*, look: int, times: int) -> Iterator[None]:
     """Has this process sent some signals inside the block, when the board looks for the n-th time."""
     looks = 0
-    show = Board.look
+    show = TrialProgress.look
 
-    def show_and_interrupt(self: Board) -> None:
+    def show_and_interrupt(self: TrialProgress) -> None:
         nonlocal looks
         show(self)
         looks += 1
@@ -428,7 +428,7 @@ def interrupted(*, look: int, times: int) -> Iterator[None]:
                 signal.raise_signal(signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Board, "look", show_and_interrupt)
+        patch.setattr(TrialProgress, "look", show_and_interrupt)
         patch.setattr(interrupts, "TOGETHER", 0)
         yield
 
@@ -611,11 +611,11 @@ def test_a_mistake_is_one_line_before_any_video_is_opened(
 
 
 def test_a_bench_is_made_anew_only_for_another_backbone_or_other_features(recipe: Recipe) -> None:
-    workshop = trials.Workshop(trials.Share(), trials=1, params=None)
-    bench = workshop.bench(recipe)
-    assert workshop.bench(Recipe(**{**vars(recipe), "learning_rate": 1.0, "epochs": 9, "views": 2})) is bench
+    setups = trials.TrialSetups(trials.Share(), trials=1, params=None)
+    setup = setups.setup(recipe)
+    assert setups.setup(Recipe(**{**vars(recipe), "learning_rate": 1.0, "epochs": 9, "views": 2})) is setup
     for changes in ({"stride": 2}, {"frames_per_second": 8.0}):
-        other = workshop.bench(Recipe(**{**vars(recipe), **changes}))
-        assert other is not bench
-        assert torch.equal(other.first_weights["classifier.weight"], bench.first_weights["classifier.weight"])
-        bench = other
+        other = setups.setup(Recipe(**{**vars(recipe), **changes}))
+        assert other is not setup
+        assert torch.equal(other.first_weights["classifier.weight"], setup.first_weights["classifier.weight"])
+        setup = other

@@ -195,28 +195,28 @@ class Command:
             return sum(trial.state.name == state for trial in self.study().trials)
         return 0
 
-    def slots(self) -> dict[int, list[str]]:
+    def trials(self) -> dict[int, list[str]]:
         """The states of the attempts at each trial that has begun."""
         found: dict[int, list[str]] = {}
         for trial in self.study().trials:
             found.setdefault(trial.user_attrs.get("slot", trial.number), []).append(trial.state.name)
-        return {slot: states for slot, states in found.items() if states != ["WAITING"]}
+        return {trial: states for trial, states in found.items() if states != ["WAITING"]}
 
     def study(self) -> optuna.Study:
         return optuna.load_study(study_name="shared", storage=self._storage)
 
     def check(self, *, trials: int) -> None:
         """Everything that must be true of a study that has ended."""
-        slots = self.slots()
-        assert sorted(slots) == list(range(trials))
-        for states in slots.values():
+        trials = self.trials()
+        assert sorted(trials) == list(range(trials))
+        for states in trials.values():
             assert states == ["FAIL"] * (len(states) - 1) + ["COMPLETE"]
         parent = self.study().user_attrs["mlflow_run_id"]
         assert MlflowClient().get_run(parent).info.status == "FINISHED"
         assert len(MlflowClient().get_metric_history(parent, "test_accuracy")) == 1
         runs = mlflow.search_runs(output_format="list", filter_string=f"tags.`mlflow.parentRunId` = '{parent}'")
         assert {(run.info.status, run.data.tags[STATE_TAG]) for run in runs} == {("FINISHED", "COMPLETE")}
-        assert sorted(int(run.data.tags[TRIAL_TAG]) for run in runs) == sorted(slots)
+        assert sorted(int(run.data.tags[TRIAL_TAG]) for run in runs) == sorted(trials)
         for run in runs:
             steps = [point.step for point in MlflowClient().get_metric_history(run.info.run_id, "val_loss")]
             assert steps == list(range(1, int(run.data.params["epochs"]) + 1))
@@ -255,7 +255,7 @@ def test_two_workers_are_interrupted_and_killed_and_lose_or_double_no_trial(
     process.wait()
     assert not all(trial.state.is_finished() for trial in sweep.study().trials)
 
-    ended, trials = sweep.count("COMPLETE"), len(sweep.slots())
+    ended, trials = sweep.count("COMPLETE"), len(sweep.trials())
     capfd.readouterr()
     monkeypatch.setattr(queue, "GRACE_PERIOD", 4)  # nobody else is there to be taken for dead too soon
     main([*sweep.arguments, "--trials", str(trials)])

@@ -15,12 +15,12 @@ from optuna.trial import TrialState
 from vjepa_mlflow import Recipe
 from vjepa_mlflow.search import (
     METRICS,
-    Claim,
+    RunningTrial,
     SharedStudy,
     SweepPlan,
     TakenOverError,
     TrialQueue,
-    best_slot,
+    best_trial,
     queue,
 )
 
@@ -40,21 +40,21 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def open_queue(url: str, plan: SweepPlan, *, count: int = 6, lost: list[int] | None = None) -> TrialQueue:
     shared = SharedStudy(url, "study")
     shared.create(plan, {"space": "one"})
-    return shared.trials(plan, Recipe(), count=count, on_interrupted=[].append if lost is None else lost.append)
+    return shared.queue(plan, Recipe(), count=count, on_interrupted=[].append if lost is None else lost.append)
 
 
 def complete(trials: TrialQueue, value: float = 0.5, **metrics: float) -> int | None:
     """Does the next trial, and returns its number."""
-    claim = trials.claim()
-    if claim is None:
+    running = trials.take_next()
+    if running is None:
         return None
-    with trials.working_on(claim):
-        trials.complete(claim, value, {METRICS: {"val_accuracy": value, "val_loss": 1.0, **metrics}})
-    return claim.slot
+    with trials.working_on(running):
+        trials.complete(running, value, {METRICS: {"val_accuracy": value, "val_loss": 1.0, **metrics}})
+    return running.number
 
 
 def states(trials: TrialQueue) -> list[str]:
-    return [f"{slot.number} {slot.state}" for slot in trials.slots()]
+    return [f"{trial.number} {trial.state}" for trial in trials.trials()]
 
 
 def test_the_first_trial_is_the_baseline_and_no_more_run_than_are_wanted(database: str, plan: SweepPlan) -> None:
@@ -62,16 +62,16 @@ def test_the_first_trial_is_the_baseline_and_no_more_run_than_are_wanted(databas
     assert not trials.is_done()
     assert [complete(trials) for _ in range(4)] == [0, 1, 2, None]
     assert trials.is_done()
-    claim = trials.claim()
-    assert claim is None
+    running = trials.take_next()
+    assert running is None
     assert len(trials.study.get_trials()) == 3
 
 
 def test_a_claims_values(url: str, plan: SweepPlan) -> None:
     trials = open_queue(url, plan)
-    claim = trials.claim()
-    assert claim is not None
-    assert plan.space.suggest(claim.trial) == {"learning_rate": 1e-5, "gradient_accumulation_steps": 4}
+    running = trials.take_next()
+    assert running is not None
+    assert plan.space.suggest(running.trial) == {"learning_rate": 1e-5, "gradient_accumulation_steps": 4}
 
 
 def test_more_trials_may_be_wanted_later_and_less(url: str, plan: SweepPlan) -> None:
@@ -87,9 +87,9 @@ def test_trials_may_be_added_ahead_as_far_as_there_is_time(url: str, plan: Sweep
     answers = iter([False, False, True])
     trials.fill(lambda: next(answers))
     assert states(trials) == ["0 WAITING", "1 WAITING"]
-    claim = trials.claim()
-    assert claim is not None
-    assert plan.space.suggest(claim.trial) == plan.space.baseline(Recipe())
+    running = trials.take_next()
+    assert running is not None
+    assert plan.space.suggest(running.trial) == plan.space.baseline(Recipe())
     assert states(trials) == ["0 RUNNING", "1 WAITING", "2 WAITING", "3 WAITING"]
 
 
@@ -109,7 +109,7 @@ def test_many_take_each_trial_once(database: str, plan: SweepPlan) -> None:
         worker.join()
     trials = open_queue(database, plan, count=24)
     assert trials.is_done()
-    assert Counter(done) == Counter(slot.number for slot in trials.slots())
+    assert Counter(done) == Counter(trial.number for trial in trials.trials())
     assert len(trials.study.get_trials()) == 24
 
 
@@ -117,10 +117,10 @@ def test_a_trial_is_drawn_from_all_that_others_have_done_meanwhile(url: str, pla
     """Also where this process's last attempt has ended in nothing, after which Optuna keeps the list that it had."""
 
     def known_to_the_sampler() -> int:
-        claim = trials.claim()
-        assert claim is not None
-        with trials.working_on(claim):
-            return len(claim.trial.study._get_trials(states=(TrialState.COMPLETE,), use_cache=True))
+        running = trials.take_next()
+        assert running is not None
+        with trials.working_on(running):
+            return len(running.trial.study._get_trials(states=(TrialState.COMPLETE,), use_cache=True))
 
     trials, others = open_queue(url, plan), open_queue(url, plan)
     assert known_to_the_sampler() == 0
@@ -132,27 +132,27 @@ def test_a_trial_that_does_not_end_is_given_back_with_its_values(url: str, plan:
     lost: list[int] = []
     trials = open_queue(url, plan, count=2, lost=lost)
     assert complete(trials) == 0
-    claim = trials.claim()
-    assert claim is not None
-    with trials.working_on(claim):
-        values = plan.space.suggest(claim.trial)
+    running = trials.take_next()
+    assert running is not None
+    with trials.working_on(running):
+        values = plan.space.suggest(running.trial)
     assert states(trials) == ["0 COMPLETE", "1 INTERRUPTED"]
-    again = trials.claim()
+    again = trials.take_next()
     assert again is not None
-    assert lost == [again.slot] == [1]
+    assert lost == [again.trial] == [1]
     assert plan.space.suggest(again.trial) == values
     assert states(trials) == ["0 COMPLETE", "1 RUNNING"]
 
 
 def test_a_trial_that_fails_by_itself_is_not_tried_again(url: str, plan: SweepPlan) -> None:
     trials = open_queue(url, plan, count=1)
-    claim = trials.claim()
-    assert claim is not None
-    with trials.working_on(claim):
-        trials.fail(claim, "training loss became nan", {})
+    running = trials.take_next()
+    assert running is not None
+    with trials.working_on(running):
+        trials.fail(running, "training loss became nan", {})
     assert states(trials) == ["0 FAIL"]
-    assert trials.claim() is None
-    assert best_slot(trials.slots(), "val_accuracy") is None
+    assert trials.take_next() is None
+    assert best_trial(trials.trials(), "val_accuracy") is None
 
 
 CLAIM_AND_HANG = """
@@ -165,10 +165,10 @@ plan = read_plan(Path({plan!r}))
 studies = [SharedStudy(url, "study") for url in {urls!r}]
 for one in studies:
     one.create(plan, {{"space": "one"}})
-trials = [one.trials(plan, Recipe(), count=1, on_interrupted=print) for one in studies]
-claims = [one.claim() for one in trials]
+trials = [one.queue(plan, Recipe(), count=1, on_interrupted=print) for one in studies]
+claims = [one.take_next() for one in trials]
 with trials[0].working_on(claims[0]), trials[1].working_on(claims[1]):
-    print(*(claim.slot for claim in claims), flush=True)
+    print(*(claim.number for claim in claims), flush=True)
     time.sleep(600)
 """
 
@@ -186,7 +186,7 @@ def test_a_process_that_is_killed_is_noticed_and_one_that_lives_is_left_alone(
     trials = [open_queue(one, plan, count=1, lost=lost) for one in urls]
     deadline = time.monotonic() + 3
     while time.monotonic() < deadline:  # it gives signs of life all the time
-        assert [one.claim() for one in trials] == [None, None]
+        assert [one.take_next() for one in trials] == [None, None]
         time.sleep(0.2)
     process.kill()
     process.wait()
@@ -200,20 +200,20 @@ def test_one_who_was_taken_for_dead_learns_that_its_trials_are_not_its_own(
     url: str, plan: SweepPlan, impatient: None
 ) -> None:
     sleeper, other = (open_queue(url, plan, count=4) for _ in range(2))
-    claims = [claim for _ in range(4) if (claim := sleeper.claim()) is not None]
+    claims = [running for _ in range(4) if (running := sleeper.take_next()) is not None]
     for number in range(4):
         wait_until(lambda number=number: complete(other) == number)
-    acts: list[Callable[[Claim], object]] = [
-        lambda claim: sleeper.report(claim, 1, 0.5),
-        lambda claim: sleeper.complete(claim, 0.5, {}),
-        lambda claim: sleeper.fail(claim, "too late", {}),
-        lambda claim: sleeper.prune(claim, {}),
+    acts: list[Callable[[RunningTrial], object]] = [
+        lambda running: sleeper.report(running, 1, 0.5),
+        lambda running: sleeper.complete(running, 0.5, {}),
+        lambda running: sleeper.fail(running, "too late", {}),
+        lambda running: sleeper.prune(running, {}),
     ]
-    for claim, act in zip(claims, acts, strict=True):
-        with pytest.raises(TakenOverError), sleeper.working_on(claim):
-            act(claim)
+    for running, act in zip(claims, acts, strict=True):
+        with pytest.raises(TakenOverError), sleeper.working_on(running):
+            act(running)
     assert states(other) == [f"{number} COMPLETE" for number in range(4)]
-    assert all(slot.outlived == {0, 1, 2, 3} for slot in other.slots())
+    assert all(trial.outlived == {0, 1, 2, 3} for trial in other.trials())
 
 
 def test_reports_prune_what_is_hopeless(url: str, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_reports_prune_what_is_hopeless(url: str, tmp_path: Path) -> None:
         PLAN.replace("{name: none}", "{name: median, n_startup_trials: 1, n_warmup_steps: 2}")
     )
     trials = open_queue(url, read_plan(tmp_path / "pruned.yaml"), count=2)
-    good, bad = trials.claim(), trials.claim()
+    good, bad = trials.take_next(), trials.take_next()
     assert good is not None
     assert bad is not None
     for epoch in (1, 2):
@@ -243,11 +243,11 @@ def test_what_is_to_be_done_once_is_done_once(database: str, plan: SweepPlan) ->
     def work() -> None:
         task = SharedStudy(database, "study").once("best of 6")
         while not task.is_done():
-            claim = task.claim()
-            if claim is not None:
-                with task.working_on(claim):
-                    done.append(claim.slot)
-                    task.complete(claim, 1.0, {"model_uri": "models:/m-1"})
+            running = task.take_next()
+            if running is not None:
+                with task.working_on(running):
+                    done.append(running.number)
+                    task.complete(running, 1.0, {"model_uri": "models:/m-1"})
 
     workers = [threading.Thread(target=work) for _ in range(4)]
     for worker in workers:
@@ -255,14 +255,14 @@ def test_what_is_to_be_done_once_is_done_once(database: str, plan: SweepPlan) ->
     for worker in workers:
         worker.join()
     assert done == [0]
-    (slot,) = SharedStudy(database, "study").once("best of 6").slots()
-    assert slot.trial.user_attrs["model_uri"] == "models:/m-1"
+    (trial,) = SharedStudy(database, "study").once("best of 6").trials()
+    assert trial.frozen.user_attrs["model_uri"] == "models:/m-1"
 
 
 def test_equals_are_told_apart_by_their_loss_and_then_the_first_one_is_the_best(url: str, plan: SweepPlan) -> None:
     trials = open_queue(url, plan, count=4)
     for value, loss in ((0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.7, 0.8)):
         complete(trials, value, val_loss=loss)
-    best = best_slot(trials.slots(), "val_accuracy")
+    best = best_trial(trials.trials(), "val_accuracy")
     assert best is not None
     assert best.number == 2

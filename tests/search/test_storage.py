@@ -31,7 +31,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def open_queue(url: str, plan: SweepPlan, *, count: int = 2) -> TrialQueue:
     shared = SharedStudy(url, "study")
     shared.create(plan, {"space": "one"})
-    return shared.trials(plan, Recipe(), count=count, on_interrupted=lambda _: None)
+    return shared.queue(plan, Recipe(), count=count, on_interrupted=lambda _: None)
 
 
 def make_tables_of_mlflow(url: str) -> None:
@@ -88,28 +88,28 @@ def test_a_server_that_is_away_is_waited_for(
 ) -> None:
     url, proxy = proxied
     trials = open_queue(url, plan)
-    claim = trials.claim()
-    assert claim is not None
+    running = trials.take_next()
+    assert running is not None
     acts: list[tuple[bytes, Callable[[], Any]]] = [
-        (b"trial_intermediate_values", lambda: trials.report(claim, 1, 0.5)),
-        (b"trial_user_attributes", lambda: trials.note_kept(claim, 1)),
-        (b"COMMIT", lambda: trials.complete(claim, 0.5, ATTRIBUTES)),
-        (b"INSERT INTO trials", lambda: open_queue(url, plan, count=3).claim()),
+        (b"trial_intermediate_values", lambda: trials.report(running, 1, 0.5)),
+        (b"trial_user_attributes", lambda: trials.note_kept(running, 1)),
+        (b"COMMIT", lambda: trials.complete(running, 0.5, ATTRIBUTES)),
+        (b"INSERT INTO trials", lambda: open_queue(url, plan, count=3).take_next()),
     ]
     for words, act in acts:
         proxy.cut_when_sent(words, 0.3)
         act()
         assert not proxy.is_armed
-    assert [slot.state for slot in trials.slots()] == ["COMPLETE", "RUNNING"]
+    assert [trial.state for trial in trials.trials()] == ["COMPLETE", "RUNNING"]
     told = capsys.readouterr().err.splitlines()
     assert any("it does not answer (" in line and line.endswith("waiting for up to 2 s") for line in told)
     assert any(line.endswith("it answers again") for line in told)
     proxy.cut()
     with pytest.raises(UserError, match=r"it does not answer: none within 2 s .*: expected one that does; the same"):
-        trials.slots()
+        trials.trials()
     began = time.monotonic()
     with pytest.raises(UserError, match="it does not answer"):  # on the way out nobody waits again
-        trials.slots()
+        trials.trials()
     assert time.monotonic() - began < 2
 
 
@@ -136,11 +136,11 @@ def test_what_has_arrived_is_not_done_twice(
         patch.setattr(RDBStorage, lost, do_and_lose)
         deadline = time.monotonic() + 10
         while not trials.is_done() and time.monotonic() < deadline:
-            if (claim := trials.claim()) is not None:
-                with trials.working_on(claim):
-                    trials.report(claim, 1, 0.5)
-                    trials.complete(claim, 0.5, ATTRIBUTES)
-                ended.append(claim.slot)
+            if (running := trials.take_next()) is not None:
+                with trials.working_on(running):
+                    trials.report(running, 1, 0.5)
+                    trials.complete(running, 0.5, ATTRIBUTES)
+                ended.append(running.number)
     assert len(calls) > 2
     assert sorted(ended) == [0, 1, 2]
     fixed = [trial.system_attrs["fixed_params"] for trial in trials.study.get_trials() if trial.number < 3]
@@ -157,19 +157,19 @@ def test_a_study_that_goes_while_it_runs_is_told_of(url: str, plan: SweepPlan, a
     shared.hold("a" * 32)
     if not is_last:
         SharedStudy(url, "a later one").create(plan, {})
-    trials = shared.trials(plan, Recipe(), count=2, on_interrupted=lambda _: None)
-    claim = trials.claim()
-    assert claim is not None
+    trials = shared.queue(plan, Recipe(), count=2, on_interrupted=lambda _: None)
+    running = trials.take_next()
+    assert running is not None
     uses: list[Callable[[], object]] = [
-        lambda: trials.report(claim, 1, 0.5),
-        lambda: trials.note_kept(claim, 1),
-        lambda: trials.complete(claim, 0.5, {}),
-        trials.claim,
+        lambda: trials.report(running, 1, 0.5),
+        lambda: trials.note_kept(running, 1),
+        lambda: trials.complete(running, 0.5, {}),
+        trials.running,
     ]
     said = (
         "the file was deleted or replaced" if act == "its file deleted" else "study=study: it was deleted from sqlite"
     )
-    with suppress(ZeroDivisionError), trials.working_on(claim):
+    with suppress(ZeroDivisionError), trials.working_on(running):
         if act == "its file deleted":
             Path(make_url(url).database or "").unlink()
         else:
@@ -179,11 +179,11 @@ def test_a_study_that_goes_while_it_runs_is_told_of(url: str, plan: SweepPlan, a
             again.create(plan, {})
             again.set_run_id("b" * 32)
             again.hold("b" * 32)
-            again.trials(plan, Recipe(), count=2, on_interrupted=lambda _: None).claim()
+            again.queue(plan, Recipe(), count=2, on_interrupted=lambda _: None).take_next()
         for use in uses:
             with pytest.raises(UserError, match=said):
                 use()
-        trials.give_back(claim)
+        trials.give_back(running)
         raise ZeroDivisionError
     if act == "made anew":
         first, second = again._load().get_trials()
@@ -198,13 +198,13 @@ def test_a_study_that_is_begun_again_before_the_first_trial_is_anothers(url: str
         one.set_run_id(run_id)
         one.hold(run_id)
         task = one.once("best of 2")
-        claim = task.claim()
-        assert claim is not None, "it was done by the run of the study that was deleted"
-        with task.working_on(claim):
-            task.complete(claim, 1.0, {})
+        running = task.take_next()
+        assert running is not None, "it was done by the run of the study that was deleted"
+        with task.working_on(running):
+            task.complete(running, 1.0, {})
         if one is shared:
             optuna.delete_study(study_name="study", storage=url)
     with pytest.raises(UserError, match="study=study: it was deleted from sqlite"):
-        shared.trials(plan, Recipe(), count=2, on_interrupted=lambda _: None).claim()
+        shared.queue(plan, Recipe(), count=2, on_interrupted=lambda _: None).take_next()
     with pytest.raises(UserError, match="study=study: it was deleted from sqlite"):
         SharedStudy(url, "study").hold("a" * 32)

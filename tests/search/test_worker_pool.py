@@ -13,7 +13,7 @@ from vjepa_mlflow.model import TINY_FOLDER
 from vjepa_mlflow.runtime.channel import Channel
 from vjepa_mlflow.runtime.processes import Started
 from vjepa_mlflow.search import read_plan
-from vjepa_mlflow.search import worker_pool as helpers
+from vjepa_mlflow.search import worker_pool as worker_pool
 
 NOBODY = 1 << 22
 """Beyond all ids of processes."""
@@ -29,20 +29,20 @@ def test_each_has_a_gpu_of_its_own_as_far_as_there_are_enough(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    started: list[helpers.Assignment] = []
+    started: list[worker_pool.Assignment] = []
 
-    def start_process(_: object, assignment: helpers.Assignment) -> Started:
+    def start_process(_: object, assignment: worker_pool.Assignment) -> Started:
         started.append(assignment)
         ours, theirs = Channel.pair()
         theirs.close()
         return Started(ours, NOBODY + assignment.share.rank)
 
-    monkeypatch.setattr(helpers, "start_process", start_process)
+    monkeypatch.setattr(worker_pool, "start_process", start_process)
     recipe = Recipe(device=device)
     about = {"storage": "", "study": "", "run_id": "", "tracking_uri": ""}
-    whole = helpers.Assignment(plan=read_plan(SWEEP), recipe=recipe, encoded=recipe, count=1, **about)
-    with helpers.helpers(whole, 4) as team:
-        assert team.process_ids() == [NOBODY + rank for rank in (1, 2, 3)]  # from the start on, for interrupts
+    whole = worker_pool.Assignment(plan=read_plan(SWEEP), recipe=recipe, encoded=recipe, count=1, **about)
+    with worker_pool.worker_pool(whole, 4) as pool:
+        assert pool.process_ids() == [NOBODY + rank for rank in (1, 2, 3)]  # from the start on, for interrupts
         everyone = [whole.for_process(0, 4), *started]
     assert [each.recipe.device for each in everyone] == expected
     assert [each.encoded.device for each in everyone] == expected
@@ -59,5 +59,5 @@ def test_what_any_of_the_tried_models_has_seen_keeps_its_split(tmp_path: Path) -
     recipe = Recipe(model=models[0], seed=3)
     about = {"storage": "", "study": "", "run_id": "", "tracking_uri": ""}
     plan = read_plan(tmp_path / "plan.yaml")
-    seed, role = helpers.Assignment(plan=plan, recipe=recipe, encoded=recipe, count=1, **about).drawing()
+    seed, role = worker_pool.Assignment(plan=plan, recipe=recipe, encoded=recipe, count=1, **about).drawing()
     assert (seed, role(seen.digest), role("cd" * 32)) == (3, "train", None)

@@ -21,8 +21,8 @@ from vjepa_mlflow.runtime.cpus import thread_count
 from vjepa_mlflow.runtime.energy import Meter, metering
 from vjepa_mlflow.runtime.interrupts import gentle_interrupts
 from vjepa_mlflow.runtime.ranks import check_alone
-from vjepa_mlflow.search.trials import HEAD_FILE, PAUSE, forget_checkpoints
-from vjepa_mlflow.search.worker_pool import Assignment, helpers
+from vjepa_mlflow.search.runner import HEAD_FILE, PAUSE, forget_checkpoints
+from vjepa_mlflow.search.worker_pool import Assignment, worker_pool
 from vjepa_mlflow.secrets import has_password
 from vjepa_mlflow.stages.at_work import at_work
 from vjepa_mlflow.stages.finish import backbone_beside, finish, import_beside, test_videos
@@ -185,7 +185,7 @@ class _Sweep:
     ):
         self._log, self._shared, self._whole, self._meter, self._painter = log, shared, whole, meter, painter
         self._assignment, self._plan, self._recipe = assignment, assignment.plan, assignment.recipe
-        self._workshop = assignment.workshop(shared, lambda faults: log_faults(log, faults))
+        self._setups = assignment.setups(shared, lambda faults: log_faults(log, faults))
         self._queue = assignment.queue(shared)
         self._beside = ExitStack()
         self._backbones: dict[tuple[str, int], model.WriteBackbone] = {}
@@ -209,62 +209,62 @@ class _Sweep:
         pictures = self._draw_study()
         try:
             self._end_left_runs()
-            unended = {slot.number for slot in self._queue.slots_of_all() if not slot.ended}
+            unended = {trial.number for trial in self._queue.all_trials() if not trial.ended}
             forget_checkpoints(self._log.run_id, but=unended)
             result = self._make_best_model()
         finally:
             self._log_pictures(pictures)
-        slots = self._queue.slots()
+        trials = self._queue.trials()
         return SweepResult(
             run_id=self._log.run_id,
             model_uri=result["model_uri"],
             best_trial=result["best_trial"],
             metrics=result["metrics"],
-            summary=search.compare(slots, self._plan, seconds=time.perf_counter() - self._started),
+            summary=search.compare(trials, self._plan, seconds=time.perf_counter() - self._started),
         )
 
     def _end_left_runs(self) -> None:
-        ended = {slot.number: (slot.state, slot.failure) for slot in self._queue.slots()}
+        ended = {trial.number: (trial.state, trial.failure) for trial in self._queue.trials()}
         tracking.end_left_runs(self._log.run_id, ended)
 
     def _do_trials(self) -> None:
-        with helpers(self._whole, self._assignment.share.world_size) as team:
+        with worker_pool(self._whole, self._assignment.share.world_size) as pool:
             self._log_preparation()
             with self._filling_queue():
-                self._workshop.encode(self._assignment.encoded)
-            if self._workshop.lacks(self._assignment.encoded):
-                team.meet()
+                self._setups.encode(self._assignment.encoded)
+            if self._setups.lacks(self._assignment.encoded):
+                pool.meet()
             if not {"model", "seed"} & set(self._plan.space.fields):
                 self._backbone(self._assignment.encoded)
-            team.begin()
+            pool.begin()
             import_beside()
-            board = search.Board(self._queue, self._plan)
+            progress = search.TrialProgress(self._queue, self._plan)
 
             def look() -> None:
-                team.look()
-                board.look()
+                pool.look()
+                progress.look()
 
             notice = "Stopping after this epoch; once more stops at once"
-            with gentle_interrupts(notice, forward_to=team.process_ids) as stopping:
+            with gentle_interrupts(notice, forward_to=pool.process_ids) as stopping:
                 try:
-                    self._assignment.runner(self._shared, self._workshop, stopping=stopping, look=look).work()
-                    team.wait()
-                    self._workshop.finish()  # now, so that a full disk does not cost the best model
+                    self._assignment.runner(self._shared, self._setups, stopping=stopping, look=look).work()
+                    pool.wait()
+                    self._setups.finish()  # now, so that a full disk does not cost the best model
                 finally:
-                    board.close()
+                    progress.close()
                 if stopping():
-                    ended = sum(slot.ended for slot in self._queue.slots())
+                    ended = sum(trial.ended for trial in self._queue.trials())
                     raise KeyboardInterrupt(
                         f"interrupted: {ended} of {self._assignment.count} trials have ended; the same command goes on"
                     )
 
     @contextmanager
     def _filling_queue(self) -> Iterator[None]:
-        """Adds trials to the study beside the block. What is not there at its end is left to the first claim."""
+        """Adds trials to the study beside the block; what is not there at its end is left to whoever takes one."""
         done = Event()
 
         def fill() -> None:
-            with suppress(Exception):  # which the first claim meets as well
+            with suppress(Exception):  # which whoever takes the first meets as well
                 self._queue.fill(done.is_set)
 
         thread = Thread(target=fill, daemon=True)
@@ -280,65 +280,67 @@ class _Sweep:
 
     def _log_preparation(self) -> None:
         """By itself, so that nothing holds this bench, and what it has of a GPU's memory, when another one is made."""
-        bench = self._workshop.bench(self._assignment.encoded)
-        log_preparation(self._log, bench.prepared, self._recipe, forms=bench.forms.params())
+        setup = self._setups.setup(self._assignment.encoded)
+        log_preparation(self._log, setup.prepared, self._recipe, forms=setup.forms.params())
 
     def _draw_study(self) -> dict[str, evaluation.Picture]:
         """Logs the table of trials, and begins to draw the pictures, as far as the study has come."""
-        slots, plan = self._queue.slots(), self._plan
-        if not any(slot.ended for slot in slots):
+        trials, plan = self._queue.trials(), self._plan
+        if not any(trial.ended for trial in trials):
             return {}
-        self._log.table(search.trial_rows(slots, plan), "trials.csv")
+        self._log.table(search.trial_rows(trials, plan), "trials.csv")
         plots = {
             "optimization_history": search.plot_history,
             "search_space": search.plot_pair,
             "intermediate_values": search.plot_epochs,
             "param_importances": search.plot_importances,
         }
-        return {name: self._painter.begin(plot, slots, plan) for name, plot in plots.items()}
+        return {name: self._painter.begin(plot, trials, plan) for name, plot in plots.items()}
 
     def _log_pictures(self, pictures: Mapping[str, evaluation.Picture]) -> None:
-        step = sum(slot.ended for slot in self._queue.slots())
+        step = sum(trial.ended for trial in self._queue.trials())
         for name, picture in pictures.items():
             self._log.png(picture.png(), f"{name}.png", step=step)
 
     def _make_best_model(self) -> Mapping[str, Any]:
         """Has one of the processes that share the study test and log the best head, and tells what came of it."""
-        slots = self._queue.slots()
-        best = search.best_slot(slots, self._plan.metric)
+        trials = self._queue.trials()
+        best = search.best_trial(trials, self._plan.metric)
         if best is None:
-            raise UserError(f"study={self._shared.name}: none of its {len(slots)} trials was completed: see trials.csv")
+            raise UserError(
+                f"study={self._shared.name}: none of its {len(trials)} trials was completed: see trials.csv"
+            )
         registered = self._recipe.registered_model_name
-        task = self._shared.once(f"best of {len(slots)}" + (f" as {registered}" if registered else ""))
+        task = self._shared.once(f"best of {len(trials)}" + (f" as {registered}" if registered else ""))
         while not task.is_done():
-            claim = task.claim()
-            if claim is None:
+            running = task.take_next()
+            if running is None:
                 time.sleep(PAUSE)
                 continue
-            with suppress(search.TakenOverError), task.working_on(claim):
-                metrics, model_uri = self._test_and_log(best, step=len(slots))
+            with suppress(search.TakenOverError), task.working_on(running):
+                metrics, model_uri = self._test_and_log(best, step=len(trials))
                 attributes = {"model_uri": model_uri, "best_trial": best.number, "metrics": metrics}
-                task.complete(claim, metrics["test_accuracy"], attributes)
-        return task.slots()[0].trial.user_attrs
+                task.complete(running, metrics["test_accuracy"], attributes)
+        return task.trials()[0].frozen.user_attrs
 
-    def _test_and_log(self, slot: search.Slot, *, step: int) -> tuple[dict[str, float], str]:
-        recipe = replace(self._recipe, **slot.trial.params)
-        bench = self._workshop.bench(recipe)
+    def _test_and_log(self, trial: search.SweepTrial, *, step: int) -> tuple[dict[str, float], str]:
+        recipe = replace(self._recipe, **trial.frozen.params)
+        setup = self._setups.setup(recipe)
         backbone = self._backbone(recipe)
-        bench.passes.forget()  # whose memory the test has
-        with model.cpu_threads(bench.threads), model.matmul_precision(recipe.precision):
-            best, epochs = self._fetch_head(slot)
+        setup.passes.forget()  # whose memory the test has
+        with model.cpu_threads(setup.threads), model.matmul_precision(recipe.precision):
+            best, epochs = self._fetch_head(trial)
             self._log.tags(
-                {"best_trial": slot.number, **{f"best_{name}": value for name, value in slot.trial.params.items()}}
+                {"best_trial": trial.number, **{f"best_{name}": value for name, value in trial.frozen.params.items()}}
             )
             self._log.metrics({**best.metrics, search.BEST_EPOCH: best.epoch}, step=step)
             model_uri, tested = finish(
                 self._log,
                 self._painter,
-                bench.prepared,
+                setup.prepared,
                 recipe,
-                source=bench.source,
-                videos=test_videos(bench.prepared, recipe),
+                source=setup.source,
+                videos=test_videos(setup.prepared, recipe),
                 best=best,
                 backbone=backbone,
                 epochs=epochs,
@@ -352,11 +354,11 @@ class _Sweep:
         """What the best head is logged with; from the first call on it is written while something else is done."""
         made_for = recipe.model, recipe.seed
         if made_for not in self._backbones:
-            prepared = self._workshop.bench(recipe).prepared
+            prepared = self._setups.setup(recipe).prepared
             self._backbones[made_for] = self._beside.enter_context(backbone_beside(prepared, recipe))
         return self._backbones[made_for]
 
-    def _fetch_head(self, slot: search.Slot) -> tuple[training.BestHead, list[dict[str, float]]]:
-        run_id = tracking.trial_run_id(self._log.run_id, slot.number)
+    def _fetch_head(self, trial: search.SweepTrial) -> tuple[training.BestHead, list[dict[str, float]]]:
+        run_id = tracking.trial_run_id(self._log.run_id, trial.number)
         with temporary_folder() as folder:
             return training.load_best(tracking.download(run_id, HEAD_FILE, folder))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from vjepa_mlflow.search.plan import SweepPlan
-from vjepa_mlflow.search.slots import Slot
 from vjepa_mlflow.search.space import Dimension
-from vjepa_mlflow.search.study import best_slot, quiet_optuna
+from vjepa_mlflow.search.study import best_trial, quiet_optuna
+from vjepa_mlflow.search.trials import SweepTrial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,17 +22,17 @@ WIDTH = 8
 """Inches; a hundred pixels each."""
 
 
-def plot_history(slots: Sequence[Slot], plan: SweepPlan) -> Figure:
+def plot_history(trials: Sequence[SweepTrial], plan: SweepPlan) -> Figure:
     """Every trial's value in the order of their numbers, the best so far, and the baseline's."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _figure("Optimisation history", "trial", plan.metric)
-    completed = _completed(slots)
+    completed = _completed(trials)
     axes.plot(*_columns(completed), "o", color=DOTS, label="completed")
-    pruned = [(slot.number, slot.value) for slot in slots if slot.state == "PRUNED"]
+    pruned = [(trial.number, trial.value) for trial in trials if trial.state == "PRUNED"]
     if pruned:
         axes.plot(*zip(*pruned, strict=True), "x", color=QUIET, label="pruned, its last value")
-    failed = [slot.number for slot in slots if slot.state == "FAIL"]
+    failed = [trial.number for trial in trials if trial.state == "FAIL"]
     for number in failed:
         axes.axvline(number, color=QUIET, linestyle=":", label="failed" if number == failed[0] else None)
     if completed:
@@ -40,14 +40,14 @@ def plot_history(slots: Sequence[Slot], plan: SweepPlan) -> Figure:
         better = max if plan.direction == "maximize" else min
         best = [better(values[: index + 1]) for index in range(len(values))]
         axes.step(numbers, best, where="post", color=LINE, label="best so far")
-        if completed[0] is slots[0]:
+        if completed[0] is trials[0]:
             axes.axhline(values[0], color=BASELINE, linewidth=1, linestyle="--", label="baseline")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure)
     return figure
 
 
-def plot_pair(slots: Sequence[Slot], plan: SweepPlan) -> Figure:
+def plot_pair(trials: Sequence[SweepTrial], plan: SweepPlan) -> Figure:
     """Two fields against each other, the metric as colour, with the baseline and the best trial marked.
 
     They are the learning rate and the accumulation where the space has both, otherwise its first two; with one field
@@ -55,36 +55,36 @@ def plot_pair(slots: Sequence[Slot], plan: SweepPlan) -> Figure:
     """
     x, y = _choose_pair(list(plan.space.dimensions))
     figure, axes = _figure(f"{plan.metric} over the search space", x.field, y.field if y else plan.metric)
-    completed = _completed(slots)
+    completed = _completed(trials)
     if not completed:
         return figure
     _set_scale(axes, "x", x)
     if y is not None:
         _set_scale(axes, "y", y)
-    values = [slot.value for slot in completed]
+    values = [trial.value for trial in completed]
 
-    def places(chosen: Iterable[Slot]) -> tuple[list[Any], list[Any]]:
-        slots = list(chosen)
-        return [_place(slot, x) for slot in slots], [_place(slot, y) if y else slot.value for slot in slots]
+    def places(chosen: Iterable[SweepTrial]) -> tuple[list[Any], list[Any]]:
+        trials = list(chosen)
+        return [_place(trial, x) for trial in trials], [_place(trial, y) if y else trial.value for trial in trials]
 
     dots = axes.scatter(*places(completed), c=values, cmap="viridis", s=70, zorder=3)
     if y is not None:
         figure.colorbar(dots, label=plan.metric)
-    best = best_slot(slots, plan.metric)
+    best = best_trial(trials, plan.metric)
     if best is not None:
         axes.plot(*places([best]), "o", markersize=15, markerfacecolor="none", markeredgewidth=2, color=BEST, zorder=4,
                   label=f"best, {best.value:.3f}")  # fmt: skip
-    if completed[0] is slots[0]:
+    if completed[0] is trials[0]:
         axes.plot(*places(completed[:1]), "*", markersize=16, color=BASELINE, markeredgecolor="white", zorder=5,
                   label=f"baseline, {values[0]:.3f}")  # fmt: skip
     _legend(figure)
     return figure
 
 
-def plot_importances(slots: Sequence[Slot], plan: SweepPlan) -> Figure:
+def plot_importances(trials: Sequence[SweepTrial], plan: SweepPlan) -> Figure:
     """How much of the metric's variation each field explains, by Optuna's default evaluator."""
     figure, axes = _figure("Parameter importances", "share of the variation explained", "")
-    importances = _importances(slots, plan)
+    importances = _importances(trials, plan)
     if not importances:
         axes.text(0.5, 0.5, "too few completed trials, or all alike", ha="center", transform=axes.transAxes)
         axes.set_axis_off()
@@ -96,23 +96,23 @@ def plot_importances(slots: Sequence[Slot], plan: SweepPlan) -> Figure:
     return figure
 
 
-def plot_epochs(slots: Sequence[Slot], plan: SweepPlan) -> Figure:
+def plot_epochs(trials: Sequence[SweepTrial], plan: SweepPlan) -> Figure:
     """The metric after each epoch of every trial."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _figure("Intermediate values", "epoch", plan.metric)
-    best = best_slot(slots, plan.metric)
-    for slot in slots:
-        if slot.trial.intermediate_values:
-            _plot_trial(axes, slot, is_baseline=slot is slots[0], is_best=slot is best)
+    best = best_trial(trials, plan.metric)
+    for trial in trials:
+        if trial.frozen.intermediate_values:
+            _plot_trial(axes, trial, is_baseline=trial is trials[0], is_best=trial is best)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure)
     return figure
 
 
-def _plot_trial(axes: Axes, slot: Slot, *, is_baseline: bool, is_best: bool) -> None:
-    epochs, values = zip(*sorted(slot.trial.intermediate_values.items()), strict=True)
-    pruned = slot.state == "PRUNED"
+def _plot_trial(axes: Axes, trial: SweepTrial, *, is_baseline: bool, is_best: bool) -> None:
+    epochs, values = zip(*sorted(trial.frozen.intermediate_values.items()), strict=True)
+    pruned = trial.state == "PRUNED"
     colour = BEST if is_best else BASELINE if is_baseline else QUIET if pruned else DOTS
     names = [name for name, applies in (("baseline", is_baseline), ("best", is_best)) if applies]
     axes.plot(
@@ -122,7 +122,7 @@ def _plot_trial(axes: Axes, slot: Slot, *, is_baseline: bool, is_best: bool) -> 
         color=colour,
         linewidth=2.2 if names else 1,
         zorder=3 if names else 2,
-        label=f"{' and '.join(names)} (trial {slot.number})" if names else None,
+        label=f"{' and '.join(names)} (trial {trial.number})" if names else None,
     )
 
 
@@ -144,12 +144,12 @@ def _legend(figure: Figure) -> None:
         figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
 
 
-def _completed(slots: Sequence[Slot]) -> list[Slot]:
-    return [slot for slot in slots if slot.state == "COMPLETE"]
+def _completed(trials: Sequence[SweepTrial]) -> list[SweepTrial]:
+    return [trial for trial in trials if trial.state == "COMPLETE"]
 
 
-def _columns(slots: Sequence[Slot]) -> tuple[list[int], list[Any]]:
-    return [slot.number for slot in slots], [slot.value for slot in slots]
+def _columns(trials: Sequence[SweepTrial]) -> tuple[list[int], list[Any]]:
+    return [trial.number for trial in trials], [trial.value for trial in trials]
 
 
 def _choose_pair(dimensions: list[Dimension]) -> tuple[Dimension, Dimension | None]:
@@ -167,20 +167,20 @@ def _set_scale(axes: Axes, axis: str, dimension: Dimension) -> None:
         getattr(axes, f"set_{axis}scale")("log")
 
 
-def _place(slot: Slot, dimension: Dimension) -> Any:
-    value = slot.trial.params[dimension.field]
+def _place(trial: SweepTrial, dimension: Dimension) -> Any:
+    value = trial.frozen.params[dimension.field]
     return dimension.choices.index(value) if dimension.choices else value
 
 
-def _importances(slots: Sequence[Slot], plan: SweepPlan) -> dict[str, float]:
+def _importances(trials: Sequence[SweepTrial], plan: SweepPlan) -> dict[str, float]:
     """Each field's share, the largest first; nothing of few trials."""
     from optuna.importance import get_param_importances
 
-    completed = _completed(slots)
-    if len({slot.value for slot in completed}) < 2:
+    completed = _completed(trials)
+    if len({trial.value for trial in completed}) < 2:
         return {}
     with quiet_optuna(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of few trials
         study = optuna.create_study(direction=plan.direction)
-        study.add_trials([slot.trial for slot in completed])
+        study.add_trials([trial.frozen for trial in completed])
         return get_param_importances(study)

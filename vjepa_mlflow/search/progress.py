@@ -7,7 +7,7 @@ from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.search.plan import SweepPlan
 from vjepa_mlflow.search.queue import TrialQueue
-from vjepa_mlflow.search.study import best_slot
+from vjepa_mlflow.search.study import best_trial
 from vjepa_mlflow.search.tables import describe_trial
 from vjepa_mlflow.terminal.bars import Bar
 
@@ -17,13 +17,13 @@ PAUSE = 2.0
 """Seconds from one look at the study to the next, at least."""
 
 
-class Board:
+class TrialProgress:
     """A bar of the trials with the best one so far, and a line for each that ends, whoever did it."""
 
     def __init__(self, queue: TrialQueue, plan: SweepPlan):
         self._queue, self._plan = queue, plan
-        slots = queue.slots()
-        self._told = {slot.number for slot in slots if slot.ended}
+        trials = queue.trials()
+        self._told = {trial.number for trial in trials if trial.ended}
         if self._told:
             logger.info(f"The study goes on: {len(self._told)} of {queue.count} trials have ended")
         total, done = queue.count, len(self._told)
@@ -34,13 +34,13 @@ class Board:
         """Shows what has changed."""
         if time.monotonic() - self._looked < PAUSE:
             return
-        slots = self._queue.slots()
-        for slot in slots:
-            if slot.ended and slot.number not in self._told:
-                logger.info(describe_trial(slot, self._plan))
-                self._told.add(slot.number)
+        trials = self._queue.trials()
+        for trial in trials:
+            if trial.ended and trial.number not in self._told:
+                logger.info(describe_trial(trial, self._plan))
+                self._told.add(trial.number)
                 self._bar.update()
-        best = best_slot(slots, self._plan.metric)
+        best = best_trial(trials, self._plan.metric)
         if best is not None:
             self._bar.set_postfix_str(f"best {self._plan.metric} {best.value:.4f} (trial {best.number})")
         self._looked = time.monotonic()

@@ -16,8 +16,8 @@ from optuna.trial import Trial, TrialState
 
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.search.lock import one_at_a_time
-from vjepa_mlflow.search.slots import CAUSE, FAILURE, GIVEN_BACK, INTERRUPTED, KEPT, SLOT, Slot, read_slots
 from vjepa_mlflow.search.storage import PatientStorage
+from vjepa_mlflow.search.trials import CAUSE, FAILURE, GIVEN_BACK, INTERRUPTED, KEPT, RETRY_OF, SweepTrial, read_trials
 from vjepa_mlflow.search.watch import Watch
 
 HEARTBEAT_INTERVAL = 3
@@ -38,15 +38,15 @@ class TakenOverError(Exception):
 
 
 @dataclass(frozen=True)
-class Claim:
+class RunningTrial:
     """A trial that is this process's to do.
 
     Attributes:
-        slot: the trial's number, the same for every attempt.
-        trial: Optuna's handle of this attempt.
+        number: the trial's, the same for every retry.
+        trial: Optuna's handle of this try.
     """
 
-    slot: int
+    number: int
     trial: Trial
 
 
@@ -95,16 +95,16 @@ class TrialQueue:
         """Whether trials may be stopped early."""
         return not isinstance(self.study.pruner, NopPruner)
 
-    def slots(self) -> list[Slot]:
+    def trials(self) -> list[SweepTrial]:
         """The trials as they stand."""
-        return self._read_slots(self.count)
+        return self._read_trials(self.count)
 
-    def slots_of_all(self) -> list[Slot]:
+    def all_trials(self) -> list[SweepTrial]:
         """The same with those that others may have been asked for."""
-        return self._read_slots(len(self.study.get_trials(deepcopy=False)))
+        return self._read_trials(len(self.study.get_trials(deepcopy=False)))
 
     def fill(self, stopping: Callable[[], bool]) -> None:
-        """Adds the trials that are wanted and not there yet, as far as it gets; `claim` adds the others.
+        """Adds the trials that are wanted and not there yet, as far as it gets; `running` adds the others.
 
         Args:
             stopping: whether to leave it at those that are there now.
@@ -112,32 +112,32 @@ class TrialQueue:
 
         def add() -> None:
             with self._adding():
-                self._add_new(len(self.slots()), stopping)
+                self._add_new(len(self.trials()), stopping)
 
         self._check()
         self._storage.repeat(add)
 
-    def claim(self) -> Claim | None:
+    def take_next(self) -> RunningTrial | None:
         """Takes the first trial that waits for someone; None where all have ended or are in other hands."""
-        for slot in self._recover():
-            if slot.state == "WAITING" and self._take(slot):
-                return Claim(slot.number, self._open(slot))
+        for trial in self._recover():
+            if trial.state == "WAITING" and self._take(trial):
+                return RunningTrial(trial.number, self._open(trial))
         return None
 
     def is_done(self) -> bool:
         """Whether all trials have ended."""
-        slots = self.slots()
-        return len(slots) >= self.count and all(slot.ended for slot in slots)
+        trials = self.trials()
+        return len(trials) >= self.count and all(trial.ended for trial in trials)
 
     @contextmanager
-    def working_on(self, claim: Claim, stopping: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    def working_on(self, running: RunningTrial, stopping: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Gives signs of life during the block. A trial that has not ended then is interrupted: it is given back.
 
         Args:
-            claim: what is worked on.
+            running: what is worked on.
             stopping: whether this process was asked to stop, which is noted at once: it may be killed before it could.
         """
-        trial_id = self._id(claim.trial.number)
+        trial_id = self._id(running.trial.number)
         try:
             with self._signs_of_life(trial_id, stopping):
                 yield
@@ -145,28 +145,28 @@ class TrialQueue:
             with suppress(UserError):  # of a storage that is away; the first error is the one to tell
                 if isinstance(error, TakenOverError):
                     with self._writing():
-                        self.study.set_user_attr(f"{OUTLIVED}{claim.trial.number}", True)
+                        self.study.set_user_attr(f"{OUTLIVED}{running.trial.number}", True)
                 self._interrupt(trial_id)
             raise
         self._interrupt(trial_id)
 
-    def note_kept(self, claim: Claim, epochs: int) -> None:
+    def note_kept(self, running: RunningTrial, epochs: int) -> None:
         """Notes that an attempt has begun, and later how far its checkpoint has got: from now on it tells if it dies.
 
         Raises:
             TakenOverError: the trial is no longer this process's.
         """
-        self._note(claim, KEPT, epochs)
+        self._note(running, KEPT, epochs)
 
-    def note_cause(self, claim: Claim, cause: str) -> None:
+    def note_cause(self, running: RunningTrial, cause: str) -> None:
         """Notes by what error an attempt dies, where that can be noted."""
-        self._note_last(claim, CAUSE, cause)
+        self._note_last(running, CAUSE, cause)
 
-    def give_back(self, claim: Claim) -> None:
+    def give_back(self, running: RunningTrial) -> None:
         """Notes that an attempt ends by nothing that its trial has done, where that can be noted."""
-        self._note_last(claim, GIVEN_BACK, True)
+        self._note_last(running, GIVEN_BACK, True)
 
-    def report(self, claim: Claim, epoch: int, value: float) -> bool:
+    def report(self, running: RunningTrial, epoch: int, value: float) -> bool:
         """Notes the metric after an epoch, counted from 1. Returns whether the trial should be pruned.
 
         Raises:
@@ -174,51 +174,53 @@ class TrialQueue:
             UserError: the study is not there any more.
         """
         with self._writing():
-            claim.trial.report(value, epoch)
-        return claim.trial.should_prune()
+            running.trial.report(value, epoch)
+        return running.trial.should_prune()
 
     def stop_waiting(self) -> None:
         """Has no thread wait for the storage any more, should it be away: the process is to stop at once."""
         self._storage.patience.give_up()
 
-    def complete(self, claim: Claim, value: float, attributes: Mapping[str, Any]) -> None:
-        self._end(claim, TrialState.COMPLETE, attributes, value)
+    def complete(self, running: RunningTrial, value: float, attributes: Mapping[str, Any]) -> None:
+        self._end(running, TrialState.COMPLETE, attributes, value)
 
-    def prune(self, claim: Claim, attributes: Mapping[str, Any]) -> None:
-        self._end(claim, TrialState.PRUNED, attributes)
+    def prune(self, running: RunningTrial, attributes: Mapping[str, Any]) -> None:
+        self._end(running, TrialState.PRUNED, attributes)
 
-    def fail(self, claim: Claim, reason: str, attributes: Mapping[str, Any]) -> None:
+    def fail(self, running: RunningTrial, reason: str, attributes: Mapping[str, Any]) -> None:
         """Ends a trial whose values are to blame; it is not attempted again."""
-        self._end(claim, TrialState.FAIL, {**attributes, FAILURE: reason})
+        self._end(running, TrialState.FAIL, {**attributes, FAILURE: reason})
 
-    def _end(self, claim: Claim, state: TrialState, attributes: Mapping[str, Any], value: float | None = None) -> None:
+    def _end(
+        self, running: RunningTrial, state: TrialState, attributes: Mapping[str, Any], value: float | None = None
+    ) -> None:
         with self._writing():
             for name, content in attributes.items():
-                claim.trial.set_user_attr(name, content)
-            claim.trial.study.tell(claim.trial, value, state)
+                running.trial.set_user_attr(name, content)
+            running.trial.study.tell(running.trial, value, state)
 
-    def _note(self, claim: Claim, name: str, content: Any) -> None:
+    def _note(self, running: RunningTrial, name: str, content: Any) -> None:
         with self._writing():
-            self._storage.set_trial_user_attr(self._id(claim.trial.number), name, content)
+            self._storage.set_trial_user_attr(self._id(running.trial.number), name, content)
 
-    def _note_last(self, claim: Claim, name: str, content: Any) -> None:
+    def _note_last(self, running: RunningTrial, name: str, content: Any) -> None:
         with suppress(UserError, TakenOverError):  # what ends the attempt is the error to tell
-            self._note(claim, name, content)
+            self._note(running, name, content)
 
-    def _read_slots(self, count: int) -> list[Slot]:
+    def _read_trials(self, count: int) -> list[SweepTrial]:
         trials = self.study.get_trials(deepcopy=False)
         noted = [name.removeprefix(OUTLIVED) for name in self.study.user_attrs if name.startswith(OUTLIVED)]
-        return read_slots(trials, count, {int(number) for number in noted})
+        return read_trials(trials, count, {int(number) for number in noted})
 
-    def _recover(self) -> list[Slot]:
+    def _recover(self) -> list[SweepTrial]:
         """Has as many trials as are wanted, and another attempt at each that was interrupted; returns all."""
         self._check()
         self._storage.repeat(self._end_silent)
-        slots = self.slots()
-        if len(slots) >= self.count and all(slot.state != INTERRUPTED for slot in slots):
-            return slots
+        trials = self.trials()
+        if len(trials) >= self.count and all(trial.state != INTERRUPTED for trial in trials):
+            return trials
         self._storage.repeat(self._add_missing)
-        return self.slots()
+        return self.trials()
 
     def _end_silent(self) -> None:
         """Interrupts the trials of processes that give signs of life no more."""
@@ -228,13 +230,13 @@ class TrialQueue:
 
     def _add_missing(self) -> None:
         with self._adding():
-            slots = self.slots()
-            for slot in slots:
-                if slot.state == INTERRUPTED:
-                    self._on_interrupted(slot.number)
-                    known = {**(self._first if slot is slots[0] else {}), **slot.trial.params}
-                    self.study.enqueue_trial(known, user_attrs={SLOT: slot.number})
-            self._add_new(len(slots))
+            trials = self.trials()
+            for trial in trials:
+                if trial.state == INTERRUPTED:
+                    self._on_interrupted(trial.number)
+                    known = {**(self._first if trial is trials[0] else {}), **trial.frozen.params}
+                    self.study.enqueue_trial(known, user_attrs={RETRY_OF: trial.number})
+            self._add_new(len(trials))
 
     def _adding(self) -> AbstractContextManager[None]:
         """Two that add the same attempts would do no harm, but some would be left over."""
@@ -246,19 +248,19 @@ class TrialQueue:
                 return
             self.study.enqueue_trial(self._first if index == 0 else {})
 
-    def _take(self, slot: Slot) -> bool:
-        trial_id = self._id(slot.trial.number)
+    def _take(self, trial: SweepTrial) -> bool:
+        trial_id = self._id(trial.frozen.number)
         with suppress(UpdateFinishedTrialError):  # others may be faster
             self._storage.repeat(lambda: self._storage.record_heartbeat(trial_id))
             return self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         return False
 
-    def _open(self, slot: Slot) -> Trial:
+    def _open(self, trial: SweepTrial) -> Trial:
         # `Study.ask` would make another trial where others have taken the last one meanwhile.
         study = copy.copy(self.study)  # which has read nothing yet that its sampler would take for what there is
-        study.sampler = self._sampler(slot.number)
+        study.sampler = self._sampler(trial.number)
         study.get_trials(deepcopy=False)  # Optuna's cache takes writes for those trials alone that it has read
-        return Trial(study, self._id(slot.trial.number))
+        return Trial(study, self._id(trial.frozen.number))
 
     @contextmanager
     def _signs_of_life(self, trial_id: int, stopping: Callable[[], bool]) -> Iterator[None]:

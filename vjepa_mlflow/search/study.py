@@ -17,8 +17,8 @@ from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.recipe import Recipe, differences
 from vjepa_mlflow.search.plan import SweepPlan
 from vjepa_mlflow.search.queue import TrialQueue
-from vjepa_mlflow.search.slots import Slot
 from vjepa_mlflow.search.storage import HALF_MADE, open_storage
+from vjepa_mlflow.search.trials import SweepTrial
 from vjepa_mlflow.secrets import without_secrets
 from vjepa_mlflow.training import rank
 
@@ -128,7 +128,7 @@ class SharedStudy:
     def set_run_id(self, run_id: str) -> None:
         self._load().set_user_attr(RUN, run_id)
 
-    def trials(
+    def queue(
         self, plan: SweepPlan, recipe: Recipe, *, count: int, on_interrupted: Callable[[int], None]
     ) -> TrialQueue:
         """The study's trials, the first of which tries the recipe's own values."""
@@ -217,10 +217,10 @@ def define(plan: SweepPlan, recipe: Recipe, samples: Sequence[Sample]) -> dict[s
     return {"metric": plan.metric, "data": describe_samples(samples), **algorithms, **fixed, **searched}
 
 
-def best_slot(slots: Sequence[Slot], metric: str) -> Slot | None:
+def best_trial(trials: Sequence[SweepTrial], metric: str) -> SweepTrial | None:
     """The completed trial whose best epoch ranks highest; of equals, the first one."""
-    completed = [slot for slot in slots if slot.state == "COMPLETE"]
-    return max(completed, key=lambda slot: rank(slot.trial.user_attrs[METRICS], metric), default=None)
+    completed = [trial for trial in trials if trial.state == "COMPLETE"]
+    return max(completed, key=lambda trial: rank(trial.frozen.user_attrs[METRICS], metric), default=None)
 
 
 @contextmanager

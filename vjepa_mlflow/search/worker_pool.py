@@ -24,7 +24,7 @@ from vjepa_mlflow.runtime.cpus import thread_count
 from vjepa_mlflow.runtime.interrupts import gentle_interrupts
 from vjepa_mlflow.runtime.ranks import Share
 from vjepa_mlflow.runtime.workers import start_process, worker_processes
-from vjepa_mlflow.search.trials import TrialRunner, Workshop
+from vjepa_mlflow.search.runner import TrialRunner, TrialSetups
 from vjepa_mlflow.stages.prepare import Drawing, Fault, Preparation, find_checkpoint
 from vjepa_mlflow.terminal.messages import messages_shown
 from vjepa_mlflow.terminal.outputs import outlast_readers
@@ -69,9 +69,9 @@ class Assignment:
     began: data.Beginning | None = None
     share: Share = field(default_factory=Share)
 
-    def workshop(
+    def setups(
         self, shared: search.SharedStudy, on_faults: Callable[[list[Fault]], None] = lambda _: None
-    ) -> Workshop:
+    ) -> TrialSetups:
         """Where this process tries trials; it refuses data or a model that are not those of the others."""
 
         def agree(prepared: Preparation) -> None:
@@ -79,7 +79,7 @@ class Assignment:
             shared.agree("videos", data.describe_contents(samples))
             shared.agree(f"weights of {prepared.checkpoint.name}", prepared.checkpoint.revision)
 
-        return Workshop(
+        return TrialSetups(
             self.share,
             trials=self.count,
             windows=self.plan.space.windows,
@@ -99,17 +99,17 @@ class Assignment:
         return Drawing(self.recipe.seed, data.joint_role([seen for seen in known if seen is not None]))
 
     def queue(self, shared: search.SharedStudy) -> search.TrialQueue:
-        return shared.trials(self.plan, self.recipe, count=self.count, on_interrupted=self._end_run)
+        return shared.queue(self.plan, self.recipe, count=self.count, on_interrupted=self._end_run)
 
     def runner(
         self,
         shared: search.SharedStudy,
-        workshop: Workshop,
+        setups: TrialSetups,
         *,
         stopping: Callable[[], bool],
         look: Callable[[], None] = lambda: None,
     ) -> TrialRunner:
-        return TrialRunner(self.queue(shared), self.plan, self.recipe, workshop, self.run_id, stopping, look)
+        return TrialRunner(self.queue(shared), self.plan, self.recipe, setups, self.run_id, stopping, look)
 
     def for_process(self, rank: int, world_size: int) -> Assignment:
         """The same for one of several processes, with a GPU of its own as far as there are enough."""
@@ -129,7 +129,7 @@ class Assignment:
             tracking.end_trial_run(run_id, "INTERRUPTED")
 
 
-class Helper:
+class Worker:
     """A process that helps, as the one sees it that started it.
 
     Attributes:
@@ -139,7 +139,7 @@ class Helper:
     """
 
     def __init__(self, assignment: Assignment):
-        self._channel, self.process_id = start_process(_help, assignment)
+        self._channel, self.process_id = start_process(_work, assignment)
         self.has_encoded = False
         self.end: str | None = None
 
@@ -174,65 +174,65 @@ class Helper:
         self._channel.close()  # of which it would die
 
 
-class Team:
+class WorkerPool:
     """The helpers of a command."""
 
-    def __init__(self, helpers: list[Helper]):
-        self._helpers = helpers
-        self._missed: set[Helper] = set()
+    def __init__(self, worker_pool: list[Worker]):
+        self._workers = worker_pool
+        self._missed: set[Worker] = set()
 
     def process_ids(self) -> list[int]:
         """Of those that are at work."""
-        return [helper.process_id for helper in self._helpers if helper.end is None]
+        return [worker.process_id for worker in self._workers if worker.end is None]
 
     def meet(self) -> None:
         """Waits until all have encoded their share."""
-        while any(helper.end is None and not helper.has_encoded for helper in self._helpers):
+        while any(worker.end is None and not worker.has_encoded for worker in self._workers):
             time.sleep(PAUSE)
             self.look()
 
     def begin(self) -> None:
         """Lets all begin with the trials."""
-        for helper in self._helpers:
-            helper.let_begin()
+        for worker in self._workers:
+            worker.let_begin()
 
     def look(self) -> None:
         """Hears all, and tells of those that ended before their time."""
-        for number, helper in enumerate(self._helpers, start=1):
-            helper.listen()
-            if helper.end and helper not in self._missed:
-                self._missed.add(helper)
-                logger.warning(f"Worker {number} ended ({helper.end}): its trial goes on elsewhere")
+        for number, worker in enumerate(self._workers, start=1):
+            worker.listen()
+            if worker.end and worker not in self._missed:
+                self._missed.add(worker)
+                logger.warning(f"Worker {number} ended ({worker.end}): its trial goes on elsewhere")
 
     def wait(self) -> None:
         """Waits until all have ended by themselves."""
-        for helper in self._helpers:
-            while helper.end is None:
-                helper.listen(PAUSE)
+        for worker in self._workers:
+            while worker.end is None:
+                worker.listen(PAUSE)
 
 
 @contextmanager
-def helpers(whole: Assignment, world_size: int) -> Iterator[Team]:
+def worker_pool(whole: Assignment, world_size: int) -> Iterator[WorkerPool]:
     """Starts the processes of ranks 1, 2, ...; rank 0 is this one. What goes wrong in the block ends them.
 
     Args:
         whole: what all of them are to do.
         world_size: how many there are, with this one.
     """
-    started = [Helper(whole.for_process(rank, world_size)) for rank in range(1, world_size)]
+    started = [Worker(whole.for_process(rank, world_size)) for rank in range(1, world_size)]
     try:
-        yield Team(started)
+        yield WorkerPool(started)
     except BaseException:
-        for helper in started:
-            helper.stop()
+        for worker in started:
+            worker.stop()
         raise
     finally:
         deadline = time.monotonic() + SECONDS_TO_END
-        for helper in started:
-            helper.finish(deadline)
+        for worker in started:
+            worker.finish(deadline)
 
 
-def _help(channel: Channel, assignment: Assignment) -> None:
+def _work(channel: Channel, assignment: Assignment) -> None:
     """What a helper does."""
     go = threading.Event()
     threading.Thread(target=_hear_the_first, args=(channel, go), daemon=True).start()
@@ -278,14 +278,14 @@ def _encode_and_work(assignment: Assignment, channel: Channel, go: threading.Eve
     mlflow.set_tracking_uri(assignment.tracking_uri)
     shared = search.SharedStudy(assignment.storage, assignment.study, tells=False)
     shared.hold(assignment.run_id)
-    workshop = assignment.workshop(shared)
+    setups = assignment.setups(shared)
     with model.cpu_threads(thread_count(processes=assignment.share.world_size)):
-        workshop.encode(assignment.encoded)
+        setups.encode(assignment.encoded)
         with gentle_interrupts() as stopping, shared.answering():
             channel.send(("has_encoded", True))
             while not go.is_set() and not stopping():
                 time.sleep(PAUSE)
-            assignment.runner(shared, workshop, stopping=stopping).work()
+            assignment.runner(shared, setups, stopping=stopping).work()
 
 
 def _no_terminal(stream: TextIO) -> TextIO:

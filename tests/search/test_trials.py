@@ -4,16 +4,16 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from vjepa_mlflow.search.slots import CAUSE, FAILURE, GIVEN_BACK, KEPT, SLOT, Slot, read_slots
+from vjepa_mlflow.search.trials import CAUSE, FAILURE, GIVEN_BACK, KEPT, RETRY_OF, SweepTrial, read_trials
 
 
-def trials(*attempts: str) -> list[FrozenTrial]:
+def frozen_trials_of(*states: str) -> list[FrozenTrial]:
     """Attempts in the order of their numbers: a state, `lost` for an interrupted one, and `@n` for another try of n."""
     study = optuna.create_study()
-    for attempt in attempts:
-        name, _, first = attempt.partition("@")
+    for text in states:
+        name, _, first = text.partition("@")
         state = TrialState.FAIL if name == "lost" else TrialState[name]
-        attributes = {SLOT: int(first)} if first else {}
+        attributes = {RETRY_OF: int(first)} if first else {}
         if name == "FAIL":
             attributes[FAILURE] = "it diverged"
         value = 0.5 if state == TrialState.COMPLETE else None
@@ -22,7 +22,7 @@ def trials(*attempts: str) -> list[FrozenTrial]:
 
 
 @pytest.mark.parametrize(
-    ("attempts", "expected"),
+    ("frozen_trials", "expected"),
     [
         ([], []),
         (["COMPLETE", "PRUNED", "RUNNING"], ["0 COMPLETE", "1 PRUNED", "2 RUNNING"]),
@@ -40,15 +40,15 @@ def trials(*attempts: str) -> list[FrozenTrial]:
         (["COMPLETE", "COMPLETE", "PRUNED", "COMPLETE"], ["0 COMPLETE", "1 COMPLETE", "2 PRUNED", "3 COMPLETE"]),
     ],
 )
-def test_three_trials(attempts: list[str], expected: list[str]) -> None:
-    assert [f"{slot.number} {slot.state}" for slot in read_slots(trials(*attempts), 3)] == expected
+def test_three_trials(frozen_trials: list[str], expected: list[str]) -> None:
+    assert [f"{trial.number} {trial.state}" for trial in read_trials(frozen_trials_of(*frozen_trials), 3)] == expected
 
 
-def attempts(*ends: str, outlived: tuple[int, ...] = ()) -> Slot:
-    """A slot with attempts that ended: `dead3` with a checkpoint of three epochs, `back3` given back, or a state."""
+def trial_of(*ends: str, outlived: tuple[int, ...] = ()) -> SweepTrial:
+    """A trial with tries that ended: `dead3` with a checkpoint of three epochs, `back3` given back, or a state."""
     study = optuna.create_study()
     for number, end in enumerate(ends):
-        attributes: dict[str, object] = {SLOT: 0} if number else {}
+        attributes: dict[str, object] = {RETRY_OF: 0} if number else {}
         state = TrialState.FAIL
         if end[:4] in ("dead", "back"):
             attributes |= {KEPT: int(end[4:] or 0)} | ({GIVEN_BACK: True} if end.startswith("back") else {})
@@ -56,8 +56,8 @@ def attempts(*ends: str, outlived: tuple[int, ...] = ()) -> Slot:
             state = TrialState[end]
         value = 0.5 if state == TrialState.COMPLETE else None
         study.add_trial(optuna.create_trial(state=state, value=value, user_attrs=attributes))
-    (slot,) = read_slots(study.get_trials(), 1, outlived)
-    return slot
+    (trial,) = read_trials(study.get_trials(), 1, outlived)
+    return trial
 
 
 @pytest.mark.parametrize(
@@ -80,22 +80,22 @@ def attempts(*ends: str, outlived: tuple[int, ...] = ()) -> Slot:
     ],
 )
 def test_a_trial_fails_by_its_processes_deaths(ends: str, state: str) -> None:
-    slot = attempts(*ends.split())
-    assert slot.state == state
-    assert ("died 3 times" in slot.failure) == (state == "FAIL")
+    trial = trial_of(*ends.split())
+    assert trial.state == state
+    assert ("died 3 times" in trial.failure) == (state == "FAIL")
 
 
 def test_an_attempt_whose_process_lived_is_no_death() -> None:
-    assert attempts("dead", "dead", "dead", outlived=(1,)).state == "INTERRUPTED"
+    assert trial_of("dead", "dead", "dead", outlived=(1,)).state == "INTERRUPTED"
 
 
 def test_what_is_told_of_deaths() -> None:
-    dead = attempts("dead", "dead", "dead")
+    dead = trial_of("dead", "dead", "dead")
     assert dead.failure == (
         "its process died 3 times, the last before its first epoch had ended: expected values that this machine's "
         "memory allows"
     )
-    last = dead.trial
+    last = dead.frozen
     last.intermediate_values = {1: 0.5, 2: 0.5}
     last.set_user_attr(CAUSE, "OutOfMemoryError: much")
     assert "the last after epoch 2 (OutOfMemoryError: much): expected" in dead.failure
