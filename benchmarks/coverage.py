@@ -20,7 +20,7 @@ import torch
 from scipy.special import ndtr, ndtri
 
 from benchmarks import common
-from vjepa_mlflow.evaluation import Estimate, Outcomes, measure
+from vjepa_mlflow.evaluation import Estimate, VideoPredictions, measure
 
 CLASSES = 5
 MEAN_SIZE = 16
@@ -76,8 +76,8 @@ def cover(cell: Cell, sets: int, *, bootstrapped: bool = False) -> dict[str, obj
     """The share of sets whose interval holds the truth, and the intervals' mean width, by metric."""
     truth = true_values(cell.groups_differ_in, cell.accuracy)
     found = [
-        bootstrap(outcomes) if bootstrapped else measure(outcomes)
-        for outcomes in draw(cell, sets, np.random.default_rng(0))
+        bootstrap(predictions) if bootstrapped else measure(predictions)
+        for predictions in draw(cell, sets, np.random.default_rng(0))
     ]
     figures = {}
     for name in found[0].keys() & truth.keys():
@@ -110,40 +110,40 @@ def group_sizes(groups: int, sizes: str) -> np.ndarray:
     return np.maximum(1, np.round(MEAN_SIZE * ratios / ratios.mean())).astype(int)
 
 
-def draw(cell: Cell, sets: int, generator: np.random.Generator) -> Iterator[Outcomes]:
+def draw(cell: Cell, sets: int, generator: np.random.Generator) -> Iterator[VideoPredictions]:
     counts = group_sizes(cell.groups, cell.sizes)
-    units = np.repeat(np.arange(len(counts)), counts)
+    groups = np.repeat(np.arange(len(counts)), counts)
     labels = [str(index) for index in range(CLASSES)]
     for _ in range(sets):
         if cell.groups_differ_in == "degree":
-            hits, best = hits_by_degree(cell, units, generator)
+            hits, best = hits_by_degree(cell, groups, generator)
         else:
-            hits, best = hits_by_kind(cell, units, generator)
-        targets = generator.integers(CLASSES, size=len(units))
-        others = (targets + generator.integers(1, CLASSES, size=len(units))) % CLASSES
+            hits, best = hits_by_kind(cell, groups, generator)
+        targets = generator.integers(CLASSES, size=len(groups))
+        others = (targets + generator.integers(1, CLASSES, size=len(groups))) % CLASSES
         probabilities = np.repeat(((1 - best) * 0.1 / (CLASSES - 2))[:, None], CLASSES, axis=1)
-        rows = np.arange(len(units))
+        rows = np.arange(len(groups))
         probabilities[rows, np.where(hits, targets, others)] = best
         probabilities[rows, np.where(hits, others, targets)] = (1 - best) * 0.9
-        yield Outcomes(labels, targets, probabilities, units)
+        yield VideoPredictions(labels, targets, probabilities, groups)
 
 
-def hits_by_degree(cell: Cell, units: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def hits_by_degree(cell: Cell, groups: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Hits, and the confidence in each answer."""
     shared = shared_variance(cell.accuracy, cell.correlation)
-    own = generator.normal(size=len(units))
-    margins = ndtri(cell.accuracy) + np.sqrt(shared) * generator.normal(size=units[-1] + 1)[units]
+    own = generator.normal(size=len(groups))
+    margins = ndtri(cell.accuracy) + np.sqrt(shared) * generator.normal(size=groups[-1] + 1)[groups]
     margins = SHARPNESS * (margins + np.sqrt(1 - shared) * own)
     return margins > 0, 0.9 / (0.9 + np.exp(-np.abs(margins)))
 
 
-def hits_by_kind(cell: Cell, units: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def hits_by_kind(cell: Cell, groups: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Hits, and the confidence in each answer."""
-    shares = np.full(units[-1] + 1, cell.accuracy)
+    shares = np.full(groups[-1] + 1, cell.accuracy)
     if cell.correlation:
         scale = (1 - cell.correlation) / cell.correlation
         shares = generator.beta(cell.accuracy * scale, (1 - cell.accuracy) * scale, size=len(shares))
-    return generator.random(len(units)) < shares[units], np.clip(generator.beta(8, 2, size=len(units)), 0.5, 0.999)
+    return generator.random(len(groups)) < shares[groups], np.clip(generator.beta(8, 2, size=len(groups)), 0.5, 0.999)
 
 
 @functools.cache
@@ -159,11 +159,11 @@ def shared_variance(accuracy: float, correlation: float) -> float:
     return low
 
 
-def bootstrap(outcomes: Outcomes) -> dict[str, Estimate]:
+def bootstrap(predictions: VideoPredictions) -> dict[str, Estimate]:
     """Bias-corrected percentiles (Efron, 1981) of accuracy and log loss over groups that are drawn with replacement."""
-    of_target = outcomes.probabilities[np.arange(len(outcomes)), outcomes.targets]
-    videos = np.stack([np.ones(len(outcomes)), outcomes.hits, -np.log(of_target)], axis=1)
-    sums = np.stack([np.bincount(outcomes.units, weights=column) for column in videos.T], axis=1)
+    of_target = predictions.probabilities[np.arange(len(predictions)), predictions.targets]
+    videos = np.stack([np.ones(len(predictions)), predictions.hits, -np.log(of_target)], axis=1)
+    sums = np.stack([np.bincount(predictions.groups, weights=column) for column in videos.T], axis=1)
     rows = np.random.default_rng(0).integers(len(sums), size=(REPLICATES, len(sums)))
     drawn, total = sums[rows].sum(axis=1), sums.sum(axis=0)
     estimates = {}

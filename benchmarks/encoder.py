@@ -15,7 +15,7 @@ from vjepa_mlflow.model import Backbone, Head, autocast, head_forms, matmul_prec
 from vjepa_mlflow.model.lean import fused_attention
 from vjepa_mlflow.recipe import PRECISIONS
 from vjepa_mlflow.training.adam import Adam
-from vjepa_mlflow.training.gradient import HeadPasses, WindowGradient
+from vjepa_mlflow.training.gradient import AccumulatedGradient, HeadPasses
 
 REPEATS = 8
 ERROR_CLIPS = 8
@@ -113,7 +113,7 @@ def heads(model, precisions, windows):
             with matmul_precision(precision):
                 passes = HeadPasses(head, precision=precision, form=head_forms(head)[0])
                 weights = torch.ones(4, device=model.device)
-                gradient = WindowGradient(passes, window_size=window, class_weights=weights)
+                gradient = AccumulatedGradient(passes, clips_per_step=window, class_weights=weights)
                 optimizer = Adam(head.parameters())
 
                 def step() -> None:

@@ -30,7 +30,7 @@ from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.runtime.cpus import usable_cpus
 from vjepa_mlflow.runtime.iteration import map_ahead
 from vjepa_mlflow.video import draw_view
-from vjepa_mlflow.video.notes import file_version, write_timeline
+from vjepa_mlflow.video.cached import cache_timeline, file_version
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.timeline import read_timeline
 
@@ -156,13 +156,13 @@ def read(backbone: LoadedBackbone, videos: list[Path], links: Path, options: arg
     recipe = Recipe(precision=options.precision, cache="off")
     form = backbone.forms(recipe.precision)[0]
     sampling = recipe.sampling(backbone.architecture.frames_per_clip)
-    notes = links.with_suffix(".notes")  # of all videos that were checked there are some
-    encoder = Encoder(backbone, form=form, sampling=sampling, precision=recipe.precision, notes=notes)
-    tried = encode(encoder, clips_of(videos, links, TRIED, notes))
+    cache_dir = links.with_suffix(".notes")  # of all videos that were checked there are some
+    encoder = Encoder(backbone, form=form, sampling=sampling, precision=recipe.precision, cache_dir=cache_dir)
+    tried = encode(encoder, clips_of(videos, links, TRIED, cache_dir))
     count = max(TRIED, round(options.seconds * pace_of(tried) / VIEWS))
     common.reset_peak_memory()
     with usage(encoder.device) as used:
-        times = encode(encoder, clips_of(videos, links, count, notes))
+        times = encode(encoder, clips_of(videos, links, count, cache_dir))
     return {
         "clips": len(times),
         "clips_per_second": pace_of(times),
@@ -171,7 +171,7 @@ def read(backbone: LoadedBackbone, videos: list[Path], links: Path, options: arg
     }
 
 
-def clips_of(videos: Sequence[Path], links: Path, count: int, notes: Path) -> list[Clip]:
+def clips_of(videos: Sequence[Path], links: Path, count: int, cache_dir: Path) -> list[Clip]:
     """Views of so many links to the videos."""
     links.mkdir(exist_ok=True)
     timelines = [read_timeline(Source(video)) for video in videos]
@@ -180,7 +180,7 @@ def clips_of(videos: Sequence[Path], links: Path, count: int, notes: Path) -> li
         link = links / f"{number}.mp4"
         if not link.exists():
             link.symlink_to(videos[number % len(videos)].resolve())
-            write_timeline(notes, link, file_version(link), timelines[number % len(videos)])
+            cache_timeline(cache_dir, link, file_version(link), timelines[number % len(videos)])
         sample = Sample(link, link.name, "a", version=file_version(link))
         views = (draw_view(seed=0, sample=link.name, number=view, horizontal_flip=False) for view in range(VIEWS))
         clips += [Clip(sample, view) for view in views]

@@ -9,7 +9,7 @@ import numpy as np
 from helpers import PYPROJECT
 from mlflow.models.evaluation.evaluator_registry import _model_evaluation_registry
 
-from vjepa_mlflow.evaluation import Outcomes
+from vjepa_mlflow.evaluation import VideoPredictions
 
 
 def register_evaluator() -> None:
@@ -18,20 +18,20 @@ def register_evaluator() -> None:
         _model_evaluation_registry.register(name, EntryPoint(name, value, "mlflow.model_evaluator").load())
 
 
-def random_outcomes(*, videos: int, classes: int, seed: int = 0) -> Outcomes:
+def random_outcomes(*, videos: int, classes: int, seed: int = 0) -> VideoPredictions:
     """A model that is right more often than not."""
     generator = np.random.default_rng(seed)
     targets = generator.integers(classes, size=videos)
     logits = generator.normal(size=(videos, classes)) + 1.8 * np.eye(classes)[targets]
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    return Outcomes([f"class {index}" for index in range(classes)], targets, probabilities, np.arange(videos))
+    return VideoPredictions([f"class {index}" for index in range(classes)], targets, probabilities, np.arange(videos))
 
 
-def outcomes_of_hits(hits: np.ndarray, units: np.ndarray | None = None) -> Outcomes:
+def outcomes_of_hits(hits: np.ndarray, groups: np.ndarray | None = None) -> VideoPredictions:
     """Of two classes, with these predictions right."""
     probabilities = np.where(hits[:, None], [0.9, 0.1], [0.2, 0.8])
-    units = np.arange(len(hits)) if units is None else units
-    return Outcomes(["a", "b"], np.zeros(len(hits), dtype=int), probabilities, units)
+    groups = np.arange(len(hits)) if groups is None else groups
+    return VideoPredictions(["a", "b"], np.zeros(len(hits), dtype=int), probabilities, groups)
 
 
 def rewrite_video(source: Path, target: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:

@@ -25,7 +25,7 @@ from vjepa_mlflow.data import Sample
 from vjepa_mlflow.features import Clip
 from vjepa_mlflow.features.names import FeatureSpace
 from vjepa_mlflow.features.store import FeatureStore
-from vjepa_mlflow.files.kept import read_note
+from vjepa_mlflow.files.cached import cached_values
 from vjepa_mlflow.model import TRANSFORMERS, Head, freeze_backbone
 from vjepa_mlflow.model.checkpoint import _Digests
 from vjepa_mlflow.model.frozen import KnownBackbone, _Agreement
@@ -63,14 +63,14 @@ def test_a_store_of_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 @pytest.mark.parametrize("kind", [Finding, KnownBackbone, _Agreement, _Digests, Pace])
 def test_a_small_file(kind: type[tuple]) -> None:
-    kept = read_note(EARLIER / "notes" / kind.__name__.strip("_"), kind)
+    kept = cached_values(EARLIER / "notes" / kind.__name__.strip("_"), kind)
     assert kept is not None
     texts = {str: "text{}", int: "{}", float: "{}.5"}
     assert list(map(str, kept)) == [texts[type(value)].format(index) for index, value in enumerate(kept)]
 
 
 def test_what_was_measured_of_a_video() -> None:
-    kept = read_note(EARLIER / "notes" / "VideoProperties", VideoProperties)
+    kept = cached_values(EARLIER / "notes" / "VideoProperties", VideoProperties)
     assert kept == VideoProperties(*(index + 0.5 for index in range(len(fields(VideoProperties)))))
 
 
@@ -171,8 +171,8 @@ def test_a_study_goes_on(tmp_path: Path) -> None:
     assert shared.wait_for_run() == RUN
     shared.hold(RUN)
     shared.agree("videos", data.describe_contents(SAMPLES))
-    trials = shared.queue(plan, Recipe(), count=6, on_interrupted=lambda _: None)
-    trials = trials.trials()
+    queue = shared.queue(plan, Recipe(), count=6, on_interrupted=lambda _: None)
+    trials = queue.trials()
     states = ["COMPLETE", "PRUNED", "FAIL", "FAIL", "INTERRUPTED", "WAITING"]
     assert [trial.state for trial in trials] == states
     assert trials[2].failure == "training loss became nan"
@@ -183,7 +183,7 @@ def test_a_study_goes_on(tmp_path: Path) -> None:
     best = search.best_trial(trials, plan.metric)
     assert best is not None
     assert best.number == 0
-    running = trials.take_next()
+    running = queue.take_next()
     assert running is not None
     assert running.number == 4
     assert plan.space.suggest(running.trial) == trials[4].frozen.params

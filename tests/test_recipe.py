@@ -79,7 +79,7 @@ def test_numpys_numbers_and_paths_are_taken() -> None:
     assert recipe.data == "a/b"
     assert (type(recipe.epochs), type(recipe.learning_rate)) == (int, float)
     assert recipe == Recipe(data="a/b", epochs=3, learning_rate=0.5)
-    assert recipe.lessons() == Recipe(data="a/b", epochs=3, learning_rate=0.5).lessons()
+    assert recipe.training_fields() == Recipe(data="a/b", epochs=3, learning_rate=0.5).training_fields()
 
 
 @pytest.mark.parametrize(

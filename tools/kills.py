@@ -190,16 +190,16 @@ def _log_everything(run_id: str, folder: Path) -> None:
         log.params({"epochs": 5})
         log.text("<p>", "report.html")
         log.checkpoint(folder / "state", "checkpoint/state-1")
-        log._outbox.settle()
+        log._outbox.flush()
         address = mlflow.get_tracking_uri()
         mlflow.set_tracking_uri(NOBODY)
         log.metrics({"val_loss": 0.5}, step=1)
         log.data_frame(pd.DataFrame({"row": [1, 2]}), "rows.json")
         log.checkpoint(folder / "state", "checkpoint/state-2")
         log.input(mlflow.data.from_pandas(pd.DataFrame({"name": ["a"]}), name="set"), context="train")
-        log._outbox.settle()
+        log._outbox.flush()
         mlflow.set_tracking_uri(address)
-        log._outbox.settle()
+        log._outbox.flush()
 
 
 def _state(run_id: str) -> tuple[object, ...]:
@@ -268,12 +268,12 @@ def _keep_everything(video: Path) -> tuple[object, ...]:
     import torch
 
     from vjepa_mlflow.data import demo
-    from vjepa_mlflow.evaluation.thumbnails import _Read, thumbnail_notes
+    from vjepa_mlflow.evaluation.thumbnails import _Read, thumbnail_cache_dir
     from vjepa_mlflow.features.names import FeatureSpace
     from vjepa_mlflow.features.store import FeatureStore
     from vjepa_mlflow.files.cache import cache_folder
     from vjepa_mlflow.files.temporary import sweep
-    from vjepa_mlflow.video import Sampling, VideoFile, notes, property_notes, video_notes
+    from vjepa_mlflow.video import Sampling, VideoFile, notes, property_cache_dir, video_cache_dir
     from vjepa_mlflow.video.preflight import _Inspect
     from vjepa_mlflow.video.properties import Measure
 
@@ -282,15 +282,15 @@ def _keep_everything(video: Path) -> tuple[object, ...]:
     demo.MOTIONS = {"left_clockwise": demo.MOTIONS["left_clockwise"]}
     notes.LEAST_BYTES = 0  # so that this one's timeline is noted
     sampling, root = Sampling(16), cache_folder()
-    inspect = _Inspect(sampling, video_notes("disk"), reread=False)  # in this process, and not in its workers
-    measure, draw = Measure(sampling, property_notes("disk")), _Read(sampling, thumbnail_notes("disk"))
+    inspect = _Inspect(sampling, video_cache_dir("disk"), reread=False)  # in this process, and not in its workers
+    measure, draw = Measure(sampling, property_cache_dir("disk")), _Read(sampling, thumbnail_cache_dir("disk"))
     space = FeatureSpace("backbone", "processor", 16, 4, 0.0, "fp32", "transformers")
     name, features = "0" * 64, torch.arange(12.0).reshape(3, 4)
     for folder in root.glob("*"):
         sweep(folder)  # as a start does
     found: tuple[object, ...] = ()
     for _ in range(2):
-        inspection = inspect.recall(video) or inspect(video)
+        inspection = inspect.cached(video) or inspect(video)
         assert inspection.finding is not None
         digest = inspection.finding.digest
         store = FeatureStore(space)
@@ -299,8 +299,8 @@ def _keep_everything(video: Path) -> tuple[object, ...]:
             store.finish()
         elif not torch.equal(kept, features):
             raise ValueError("other features")
-        properties = measure.noted(digest) or measure(VideoFile(video, digest))
-        thumbnails = draw.recall(digest)
+        properties = measure.cached(digest) or measure(VideoFile(video, digest))
+        thumbnails = draw.cached(digest)
         thumbnails = draw(VideoFile(video, digest)) if thumbnails is None else thumbnails
         assert isinstance(thumbnails, np.ndarray)
         found = digest, properties, thumbnails.tobytes(), demo.folder()

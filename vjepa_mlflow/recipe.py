@@ -98,9 +98,9 @@ class Recipe:
             raise UserError(f"device={self.device}: expected auto, cpu, cuda or cuda:N")
         _check_registered_model_name(self.registered_model_name)
 
-    def lessons(self) -> dict[str, str]:
+    def training_fields(self) -> dict[str, str]:
         """The values that say how a head is learnt, by field: what may not change where a run goes on."""
-        return {name: str(value) for name, value in asdict(self).items() if name not in SURROUNDINGS}
+        return {name: str(value) for name, value in asdict(self).items() if name not in ENVIRONMENT_FIELDS}
 
     def sampling(self, num_frames: int) -> "video.Sampling":
         """How clips of so many frames are taken from their videos."""
@@ -117,7 +117,7 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[t
 
     A field of the recipe that one of them does not have counts as its default: it was not there then.
     """
-    defaults = Recipe().lessons()
+    defaults = Recipe().training_fields()
     for name in sorted({*before, *now}):
         one, other = (values.get(name, defaults.get(name)) for values in (before, now))
         if one != other:
@@ -144,7 +144,7 @@ EXTRACTED = (
 CHECKED = tuple(name for name in EXTRACTED if name not in ("device", "cache_budget"))
 """The fields that the clips of a run depend on: all that `check` asks for."""
 
-SURROUNDINGS = (
+ENVIRONMENT_FIELDS = (
     "data",
     "device",
     "bad_videos",

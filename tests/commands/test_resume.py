@@ -27,7 +27,7 @@ from vjepa_mlflow.runtime import interrupts
 from vjepa_mlflow.runtime.cpus import VALUES_OF_A_THREAD, thread_count
 from vjepa_mlflow.stages import prepare
 from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, Job, RunLog, resumed_log, signs_of_life, unfinished
-from vjepa_mlflow.training.gradient import WindowGradient
+from vjepa_mlflow.training.gradient import AccumulatedGradient
 
 pytestmark = pytest.mark.usefixtures("module_tracking", "undrawn")
 
@@ -146,16 +146,16 @@ def test_a_run_that_failed_goes_on_where_it_did(
         return re.findall(r"Epoch \d", capsys.readouterr().out)
 
     calls: list[int] = []
-    compute = WindowGradient.compute
+    compute = AccumulatedGradient.compute
 
-    def fail_in_step_5(gradient: WindowGradient, window: Any) -> Any:
+    def fail_in_step_5(gradient: AccumulatedGradient, window: Any) -> Any:
         calls.append(len(window))
         if len(calls) == 5:
             raise RuntimeError("failed")
         return compute(gradient, window)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(WindowGradient, "compute", fail_in_step_5)
+        patch.setattr(AccumulatedGradient, "compute", fail_in_step_5)
         with pytest.raises(RuntimeError, match="failed"):
             train(recipe)
     run = mlflow.search_runs(output_format="list")[0]

@@ -28,7 +28,7 @@ from vjepa_mlflow.features import contents
 from vjepa_mlflow.files.cache import cache_folder
 from vjepa_mlflow.runtime import interrupts
 from vjepa_mlflow.runtime.patience import PATIENCE, AwayError
-from vjepa_mlflow.search import default_storage, trials
+from vjepa_mlflow.search import default_storage, runner
 from vjepa_mlflow.search.progress import TrialProgress
 from vjepa_mlflow.search.queue import OUTLIVED, TakenOverError, TrialQueue
 from vjepa_mlflow.stages import checkpoints, prepare
@@ -143,7 +143,7 @@ def test_the_served_model_says_what_the_best_head_said_of_the_validation_videos(
 ) -> None:
     run_id = children(swept.run_id)[swept.best_trial].info.run_id
     best, _ = training.load_best(Path(MlflowClient().download_artifacts(run_id, "head.safetensors", str(tmp_path))))
-    setup = trials.TrialSetups(trials.Share(), trials=1, params=None).setup(recipe)
+    setup = runner.TrialSetups(runner.Share(), trials=1, params=None).setup(recipe)
     setup.prepared.head.load_state_dict(best.weights)
     val = features.EvaluationSet.of_split(setup.source, setup.prepared.dataset, "val")
     logits, labels = training.predict(setup.prepared.head, val, precision="fp32", name="val")
@@ -255,7 +255,7 @@ def test_a_checkpoint_has_no_epoch_that_nobody_was_told_of(
             found_told.append(list(told))
         write(self, path)
 
-    monkeypatch.setattr(trials.CheckpointClock, "is_due", lambda _: True)
+    monkeypatch.setattr(runner.CheckpointClock, "is_due", lambda _: True)
     monkeypatch.setattr(TrialQueue, "report", report_late)
     monkeypatch.setattr(training.Snapshot, "write", note_and_write)
     run_sweep(write_plan(), recipe, trials=1, study="due")
@@ -274,7 +274,7 @@ def test_a_study_hears_of_a_trials_end_once_its_run_has_everything(
 
     def note_and_complete(self: TrialQueue, running: Any, value: float, attributes: dict[str, Any]) -> None:
         if "best_trial" not in attributes:
-            run_id = trials.tracking.trial_run_id(mlflow.active_run().info.run_id, running.number)
+            run_id = runner.tracking.trial_run_id(mlflow.active_run().info.run_id, running.number)
             artifacts = {entry.path for entry in MlflowClient().list_artifacts(run_id)}
             found.append(([step for step, _ in history(run_id, "best_val_accuracy")], artifacts))
         complete(self, running, value, attributes)
@@ -319,7 +319,7 @@ def test_nothing_is_added_to_a_study_after_its_command(
     def be_interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trials.TrialSetups, "encode", be_interrupted)
+    monkeypatch.setattr(runner.TrialSetups, "encode", be_interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_sweep(write_plan(), recipe, trials=200, study="many")
     study = optuna.load_study(study_name="many", storage=default_storage(tracking))
@@ -611,7 +611,7 @@ def test_a_mistake_is_one_line_before_any_video_is_opened(
 
 
 def test_a_bench_is_made_anew_only_for_another_backbone_or_other_features(recipe: Recipe) -> None:
-    setups = trials.TrialSetups(trials.Share(), trials=1, params=None)
+    setups = runner.TrialSetups(runner.Share(), trials=1, params=None)
     setup = setups.setup(recipe)
     assert setups.setup(Recipe(**{**vars(recipe), "learning_rate": 1.0, "epochs": 9, "views": 2})) is setup
     for changes in ({"stride": 2}, {"frames_per_second": 8.0}):

@@ -152,14 +152,14 @@ def test_a_run_that_is_stopped_between_two_steps_goes_on_with_the_same_bits(
 ) -> None:
     recipe = replace(recipe, precision=precision)
     with pytest.MonkeyPatch.context() as patch:
-        end_window = training.TrainingState.end_window
+        end_step = training.TrainingState.end_step
 
         def stop(state: training.TrainingState, *arguments: object, **named: float) -> None:
-            end_window(state, *arguments, **named)  # type: ignore[arg-type]
+            end_step(state, *arguments, **named)  # type: ignore[arg-type]
             if state.steps == 4:  # of three in an epoch
                 signal.raise_signal(signal.SIGTERM)
 
-        patch.setattr(training.TrainingState, "end_window", stop)
+        patch.setattr(training.TrainingState, "end_step", stop)
         with pytest.raises(KeyboardInterrupt, match="interrupted after step 4, with 1 of 2 epochs done"):
             train(recipe)
     run_id = mlflow.search_runs(output_format="list")[0].info.run_id

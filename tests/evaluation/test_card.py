@@ -201,8 +201,8 @@ def test_a_registered_version_carries_the_summary_and_the_figures(card: ModelCar
 
 @pytest.mark.parametrize("groups", [3, 4])
 def test_few_groups_are_told_in_place_of_an_interval(groups: int) -> None:
-    outcomes = outcomes_of_hits(np.arange(40) % 5 > 0, np.arange(40) % groups)
-    evaluation = evaluate([], outcomes, [])
+    predictions = outcomes_of_hits(np.arange(40) % 5 > 0, np.arange(40) % groups)
+    evaluation = evaluate([], predictions, [])
     train = SimpleNamespace(profile={"videos_by_class": {"a": 1, "b": 1}})
     record = SimpleNamespace(
         checkpoint=SimpleNamespace(name="tiny"), labels=["a", "b"], recipe=SimpleNamespace(data="videos"), best_epoch=1,

@@ -47,8 +47,8 @@ def test_a_planted_weakness_is_flagged_where_it_is(grouped: bool) -> None:
     properties = {name: generator.random(150) for name in FACTORS}
     dark = properties["brightness"] < np.quantile(properties["brightness"], 1 / 3)
     hits = generator.random(150) < np.where(dark, 0.5, 0.97)
-    units = np.arange(150) // 3 if grouped else np.arange(150)
-    slices = slice_by_factors(outcomes_of_hits(hits, units), properties)
+    groups = np.arange(150) // 3 if grouped else np.arange(150)
+    slices = slice_by_factors(outcomes_of_hits(hits, groups), properties)
     worst = min(slices, key=lambda part: part.p_value)
     assert (worst.factor, worst.tercile, worst.worse) == ("brightness", "lowest third", True)
     assert sum(part.worse for part in slices) <= 2  # what goes along with it by chance may be flagged as well
@@ -70,12 +70,12 @@ def test_where_nothing_is_planted_hardly_anything_is_flagged() -> None:
 def test_groups_that_are_alike_are_no_evidence_of_their_own(groups: int) -> None:
     """What is of a group, such as its light, is compared with as much evidence as there are groups."""
     generator = np.random.default_rng(6)
-    units = np.repeat(np.arange(groups), 6)
+    groups = np.repeat(np.arange(groups), 6)
     p_values = []
     for _ in range(1000):
         shares = np.clip(generator.normal(0.75, 0.2, size=groups), 0, 1)
-        hits = generator.random(len(units)) < shares[units]
-        chosen = (generator.permutation(groups) < groups // 3)[units]
-        p_values.append(_p_worse(outcomes_of_hits(hits, units), chosen))
+        hits = generator.random(len(groups)) < shares[groups]
+        chosen = (generator.permutation(groups) < groups // 3)[groups]
+        p_values.append(_p_worse(outcomes_of_hits(hits, groups), chosen))
     assert np.mean(np.array(p_values) <= 0.05) < 0.07
     assert np.mean(np.array(p_values) <= 0.002) < 0.01

@@ -60,8 +60,8 @@ def test_curves_have_room_for_losses_of_any_size(loss: float) -> None:
 
 @pytest.mark.parametrize("classes", [2, 30, 60])
 def test_a_confusion_matrix_has_room_for_its_classes(classes: int) -> None:
-    outcomes = random_outcomes(videos=300, classes=classes)
-    figure = plot_confusion(outcomes)
+    predictions = random_outcomes(videos=300, classes=classes)
+    figure = plot_confusion(predictions)
     FigureCanvasAgg(figure).draw()
     (axes,) = figure.axes
     assert axes.images[0].get_array().shape == (classes, classes)
@@ -71,8 +71,8 @@ def test_a_confusion_matrix_has_room_for_its_classes(classes: int) -> None:
 
 
 def test_calibration_shows_the_accuracy_of_each_bin() -> None:
-    outcomes = outcomes_of_hits(np.array([True, True, False, True]))
-    (axes,) = plot_calibration(outcomes).axes
+    predictions = outcomes_of_hits(np.array([True, True, False, True]))
+    (axes,) = plot_calibration(predictions).axes
     bars = {round(bar.get_x() + bar.get_width() / 2, 3): bar.get_height() for bar in axes.patches}
     assert bars == {round(13.5 / 15, 3): 1.0, round(11.5 / 15, 3): 0.0}
 

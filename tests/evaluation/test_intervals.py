@@ -13,12 +13,12 @@ def wilson(hits: int, videos: int) -> tuple[float, float]:
     return expected.low, expected.high
 
 
-def groups(count: int, size: int, *, seed: int = 0, spread: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
-    """Hits and units of groups whose videos are alike."""
+def even_groups(count: int, size: int, *, seed: int = 0, spread: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
+    """Hits and the groups of videos in groups whose videos are alike."""
     generator = np.random.default_rng(seed)
     shares = np.clip(generator.normal(0.7, spread, size=count), 0, 1)
-    units = np.repeat(np.arange(count), size)
-    return generator.random(count * size) < shares[units], units
+    groups = np.repeat(np.arange(count), size)
+    return generator.random(count * size) < shares[groups], groups
 
 
 def mean(sums: np.ndarray) -> dict[str, np.ndarray]:
@@ -36,8 +36,8 @@ def test_a_share_of_videos_of_their_own_has_wilsons_interval(hits: int, videos: 
 
 
 def test_even_groups_have_students_interval_of_their_shares_in_log_odds() -> None:
-    hits, units = groups(30, 8)
-    found = proportion(hits, units)
+    hits, groups = even_groups(30, 8)
+    found = proportion(hits, groups)
     shares = hits.reshape(30, 8).mean(axis=1)
     reach = stats.t.ppf(0.975, 29) * stats.sem(shares) / (shares.mean() * (1 - shares.mean()))
     middle = logit(shares.mean())
@@ -49,12 +49,12 @@ def test_even_groups_have_students_interval_of_their_shares_in_log_odds() -> Non
 def test_uneven_groups_have_students_interval_of_bell_and_mccaffrey() -> None:
     """Of a mean, residuals of each group are divided by the root of what is not the group's; in logarithms."""
     sizes = np.array([2, 9, 5, 5, 12])
-    units = np.repeat(np.arange(5), sizes)
-    losses = np.random.default_rng(1).lognormal(size=33) * np.random.default_rng(2).lognormal(size=5)[units]
-    residuals = np.bincount(units, weights=losses - losses.mean()) / np.sqrt(1 - sizes / 33)
+    groups = np.repeat(np.arange(5), sizes)
+    losses = np.random.default_rng(1).lognormal(size=33) * np.random.default_rng(2).lognormal(size=5)[groups]
+    residuals = np.bincount(groups, weights=losses - losses.mean()) / np.sqrt(1 - sizes / 33)
     error = np.sqrt((residuals**2).sum()) / 33
     factor = np.exp(stats.t.ppf(0.975, _degrees(sizes / 33)) * error / losses.mean())
-    found = estimate_means(mean, columns(losses), units)["mean"]
+    found = estimate_means(mean, columns(losses), groups)["mean"]
     assert found == pytest.approx((losses.mean(), losses.mean() / factor, losses.mean() * factor))
 
 
@@ -81,22 +81,22 @@ def test_an_interval_is_never_narrower_than_that_of_videos_of_their_own(seed: in
     generator = np.random.default_rng(seed)
     values = generator.lognormal(size=60)
     hits = values > np.quantile(values, generator.uniform(0, 0.6))
-    units = generator.integers(4 + seed, size=60)
-    found, alone = proportion(hits, units), wilson(hits.sum(), 60)
+    groups = generator.integers(4 + seed, size=60)
+    found, alone = proportion(hits, groups), wilson(hits.sum(), 60)
     assert found.low <= alone[0]
     assert found.high >= alone[1]
     for estimate in (estimate_shares, estimate_means):
         table = columns(hits if estimate is estimate_shares else values)
-        wide, narrow = (estimate(mean, table, one)["mean"] for one in (units, np.arange(60)))
+        wide, narrow = (estimate(mean, table, one)["mean"] for one in (groups, np.arange(60)))
         assert wide.low <= narrow.low <= narrow.value <= narrow.high <= wide.high
 
 
 def test_fewer_than_four_groups_have_no_interval() -> None:
-    hits, units = groups(3, 20)
+    hits, groups = even_groups(3, 20)
     for found in (
-        proportion(hits, units),
-        estimate_shares(mean, columns(hits), units)["mean"],
-        estimate_means(mean, columns(hits), units)["mean"],
+        proportion(hits, groups),
+        estimate_shares(mean, columns(hits), groups)["mean"],
+        estimate_means(mean, columns(hits), groups)["mean"],
     ):
         assert found == (hits.mean(), None, None)
         assert found.interval(3) == TOO_FEW
@@ -105,15 +105,15 @@ def test_fewer_than_four_groups_have_no_interval() -> None:
 
 
 def test_neither_order_nor_numbers_nor_names_of_groups_matter() -> None:
-    hits, units = groups(6, 9)
+    hits, groups = even_groups(6, 9)
     order = np.random.default_rng(4).permutation(len(hits))
     for estimate in (estimate_shares, estimate_means):
-        first = estimate(mean, columns(hits), units)["mean"]
-        assert estimate(mean, columns(hits[order]), 100 - 7 * units[order])["mean"] == pytest.approx(first)
-    share, low, high = proportion(hits, units)
-    assert proportion(~hits, units) == pytest.approx((1 - share, 1 - high, 1 - low))
-    scaled = estimate_means(mean, columns(10.0 * hits), units)["mean"]
-    assert scaled == pytest.approx(10 * np.array(estimate_means(mean, columns(hits), units)["mean"]))
+        first = estimate(mean, columns(hits), groups)["mean"]
+        assert estimate(mean, columns(hits[order]), 100 - 7 * groups[order])["mean"] == pytest.approx(first)
+    share, low, high = proportion(hits, groups)
+    assert proportion(~hits, groups) == pytest.approx((1 - share, 1 - high, 1 - low))
+    scaled = estimate_means(mean, columns(10.0 * hits), groups)["mean"]
+    assert scaled == pytest.approx(10 * np.array(estimate_means(mean, columns(hits), groups)["mean"]))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from mlflow.pyfunc import _ServedPyFuncModel
 
 from vjepa_mlflow import UserError, flavor
 from vjepa_mlflow.data import draw_clip
-from vjepa_mlflow.evaluation import ModelEvaluation, Outcomes, measure
+from vjepa_mlflow.evaluation import ModelEvaluation, VideoPredictions, measure
 from vjepa_mlflow.evaluator import VideoEvaluator
 from vjepa_mlflow.model import load_classifier, load_processor, locate
 
@@ -53,7 +53,7 @@ def test_the_figures_are_the_projects_and_the_runs_and_the_models(
         result = evaluate(model, videos)
     said = [{pair["label"]: pair["score"] for pair in pairs} for pairs in model.predict(videos[["video"]]).top_k]
     probabilities = np.array([[scores[label] for label in LABELS] for scores in said])
-    expected = measure(Outcomes(LABELS, np.array([0, 1] * 3), probabilities, np.arange(6)))
+    expected = measure(VideoPredictions(LABELS, np.array([0, 1] * 3), probabilities, np.arange(6)))
     assert {name: result.metrics[name] for name in expected} == {name: one.value for name, one in expected.items()}
     assert (result.metrics["accuracy_low"], result.metrics["accuracy_high"]) == expected["accuracy"].ends
     logged = MlflowClient().get_run(run.info.run_id)

@@ -9,19 +9,19 @@ from vjepa_mlflow.evaluation.figures import draw
 
 
 def test_figures_are_drawn_by_other_processes_as_by_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    outcomes = random_outcomes(videos=30, classes=3)
-    expected = [draw(plot_confusion(outcomes)), draw(plot_calibration(outcomes))]
+    predictions = random_outcomes(videos=30, classes=3)
+    expected = [draw(plot_confusion(predictions)), draw(plot_calibration(predictions))]
     monkeypatch.setattr(painter, "_draw", None)  # of this process
     with painting() as beside:
-        pictures = [beside.begin(plot, outcomes) for plot in (plot_confusion, plot_calibration)]
+        pictures = [beside.begin(plot, predictions) for plot in (plot_confusion, plot_calibration)]
         assert [picture.png() for picture in pictures] == expected
 
 
 def test_figures_are_drawn_where_processes_are_killed() -> None:
-    outcomes = random_outcomes(videos=30, classes=3)
+    predictions = random_outcomes(videos=30, classes=3)
     with painting() as beside:
         begun = beside.begin(os.kill, 0, signal.SIGKILL)  # of all there: it is in a session of its own
-        begun._figure = lambda: plot_confusion(outcomes)
+        begun._figure = lambda: plot_confusion(predictions)
         beside._server._command = ["false"]
-        pictures = [begun, beside.begin(plot_confusion, outcomes)]
-        assert [picture.png() for picture in pictures] == [draw(plot_confusion(outcomes))] * 2
+        pictures = [begun, beside.begin(plot_confusion, predictions)]
+        assert [picture.png() for picture in pictures] == [draw(plot_confusion(predictions))] * 2

@@ -13,8 +13,8 @@ def grouped(groups: int) -> Evaluation:
     light = np.linspace(0, 1, 40)
     zeros = {field.name: 0.0 for field in fields(VideoProperties)}
     properties = [VideoProperties(**{**zeros, "brightness": value}) for value in light]
-    outcomes = outcomes_of_hits(np.arange(40) % 20 > 0, np.arange(40) % groups)
-    return evaluate([str(row) for row in range(40)], outcomes, properties)
+    predictions = outcomes_of_hits(np.arange(40) % 20 > 0, np.arange(40) % groups)
+    return evaluate([str(row) for row in range(40)], predictions, properties)
 
 
 def test_a_set_of_few_groups_says_so_in_place_of_intervals() -> None:

@@ -53,5 +53,5 @@ def test_clips_are_taken_in_the_form_that_the_store_has_them_in(
 
 def test_what_goes_on_keeps_its_form(backbone: FrozenBackbone, clips: list[Clip]) -> None:
     store(backbone, Recipe(), "eager", clips)
-    assert choose_form(backbone, Recipe(), clips, begun="lean") == "lean"
-    assert choose_form(backbone, Recipe(), clips, begun="transformers") == "eager"  # which is not to be had here
+    assert choose_form(backbone, Recipe(), clips, resumed="lean") == "lean"
+    assert choose_form(backbone, Recipe(), clips, resumed="transformers") == "eager"  # which is not to be had here

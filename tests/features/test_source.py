@@ -10,7 +10,7 @@ from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow import Recipe, UserError
 from vjepa_mlflow.data import VideoDataset
-from vjepa_mlflow.features import Clip, EvaluationSet, FeatureSource, TrainingSet, shelves
+from vjepa_mlflow.features import Clip, EvaluationSet, FeatureSource, TrainingSet, cache
 from vjepa_mlflow.model import CENTRED, LoadedBackbone, locate
 from vjepa_mlflow.video import FileVersion, View
 
@@ -185,8 +185,8 @@ def test_a_plan_is_read_as_it_was_expected_however_little_room_there_is(
     readings = three_epochs(clips)
     expected = encoded(model, chain(*readings))
     size = expected[clips[1]].nbytes
-    monkeypatch.setattr(shelves, "_free_memory", lambda _: 2 * room * size)
-    monkeypatch.setattr(shelves, "free_space", lambda _: 2 * room * size)
+    monkeypatch.setattr(cache, "_free_memory", lambda _: 2 * room * size)
+    monkeypatch.setattr(cache, "free_space", lambda _: 2 * room * size)
     source = make_source(model, cache=cache)
     asked = count_encoded(source, monkeypatch)
     first = source.expect(readings)
@@ -196,15 +196,15 @@ def test_a_plan_is_read_as_it_was_expected_however_little_room_there_is(
         assert same(list(source.read(reading)), [expected[clip] for clip in reading])  # type: ignore[arg-type]
     source.finish()
     assert len(asked) == len(expected) or room < len(expected)
-    assert not source.shelves._held
-    assert not source.shelves._near._kept
+    assert not source.cache._held
+    assert not source.cache._device_memory._kept
 
 
 def test_without_any_room_many_clips_are_still_encoded_at_a_time(
     model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = make_source(model, cache="memory", cache_budget=1e-11)
-    assert source.shelves.room(wanted=True) == 0
+    assert source.cache.room(wanted=True) == 0
     calls = []
     encode = source.encoder.encode
     monkeypatch.setattr(source.encoder, "encode", lambda wanted: calls.append(len(wanted)) or encode(wanted))
@@ -231,7 +231,7 @@ def test_where_the_store_keeps_nothing_in_a_clips_place_it_is_held(
     model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = encoded(model, clips)
-    monkeypatch.setattr(shelves, "_free_memory", lambda _: 0)
+    monkeypatch.setattr(cache, "_free_memory", lambda _: 0)
     source = make_source(model)
     read(source, clips)
     for path in stored_files(own_cache)[:2]:
@@ -257,7 +257,7 @@ def test_what_may_not_be_read_is_encoded_when_it_comes_near(
         assert same(list(source.read(reading)), [expected[clip] for clip in reading])  # type: ignore[arg-type]
     source.finish()
     assert set(asked) == {*first, *readings[2], *last}
-    assert not source.shelves._near._kept
+    assert not source.cache._device_memory._kept
 
 
 def test_precision_sampling_and_weights_each_have_features_of_their_own(

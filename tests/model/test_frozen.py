@@ -17,7 +17,7 @@ from vjepa_mlflow.model import (
     LoadedBackbone,
     from_folder,
     load_classifier,
-    model_notes,
+    model_cache_dir,
     open_checkpoint,
 )
 from vjepa_mlflow.model.frozen import OpenedCheckpoint, StoredBackbone
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def locate_copy(folder: Path) -> Checkpoint:
-    return from_folder("copy", folder, notes=model_notes("disk"))
+    return from_folder("copy", folder, cache_dir=model_cache_dir("disk"))
 
 
 def open_folder(folder: Path, labels: list[str] = LABELS, *, seed: int = 0) -> OpenedCheckpoint:
@@ -83,7 +83,7 @@ def test_the_head_is_read_without_transformers(folder: Path) -> None:
 import sys, torch
 from pathlib import Path
 from vjepa_mlflow.model import from_folder, model_notes, open_checkpoint
-checkpoint = from_folder("copy", Path({str(folder)!r}), notes=model_notes("disk"))
+checkpoint = from_folder("copy", Path({str(folder)!r}), cache_dir=model_cache_dir("disk"))
 open_checkpoint(checkpoint, {LABELS}, seed=0, device=torch.device("cpu"))
 print([name for name in ("transformers", "torchvision", "torch._inductor") if name in sys.modules])
 """
@@ -127,7 +127,7 @@ def test_a_link_more_to_the_weights_changes_nothing(folder: Path) -> None:
 def test_what_was_noted_of_a_checkpoint_is_no_reason_to_take_it_as_a_trained_model(folder: Path) -> None:
     change_weights(folder, "vjepa2.predictor.layernorm.bias", float("nan"))
     open_folder(folder)
-    trained = from_folder("copy", folder, whole=True, notes=model_notes("disk"))
+    trained = from_folder("copy", folder, whole=True, cache_dir=model_cache_dir("disk"))
     with pytest.raises(UserError, match=r"layernorm\.bias holds values that are no numbers"):
         open_checkpoint(trained, LABELS, seed=0, device=CPU)
 
@@ -166,7 +166,7 @@ def test_a_cache_that_cannot_be_written_only_costs_time(folder: Path, tmp_path: 
 
 
 def test_nothing_is_noted_where_nothing_is_kept_on_disk(folder: Path, tmp_path: Path) -> None:
-    checkpoint = from_folder("copy", folder, notes=model_notes("off"))
+    checkpoint = from_folder("copy", folder, cache_dir=model_cache_dir("off"))
     first, again = (open_checkpoint(checkpoint, LABELS, seed=0, device=CPU) for _ in range(2))
     assert same(first, again)
     assert not list(tmp_path.glob("cache/*"))

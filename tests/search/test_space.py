@@ -5,7 +5,7 @@ import optuna
 import pytest
 
 from vjepa_mlflow import Recipe, UserError
-from vjepa_mlflow.recipe import SURROUNDINGS
+from vjepa_mlflow.recipe import ENVIRONMENT_FIELDS
 from vjepa_mlflow.search.space import Dimension, read_space
 
 
@@ -104,4 +104,4 @@ def test_the_baseline_is_the_recipes_own_and_must_lie_in_the_space() -> None:
 
 
 def test_only_fields_that_are_in_the_recipe_are_left_out() -> None:
-    assert set(SURROUNDINGS) < set(vars(Recipe()))
+    assert set(ENVIRONMENT_FIELDS) < set(vars(Recipe()))

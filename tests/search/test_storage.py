@@ -164,7 +164,7 @@ def test_a_study_that_goes_while_it_runs_is_told_of(url: str, plan: SweepPlan, a
         lambda: trials.report(running, 1, 0.5),
         lambda: trials.note_kept(running, 1),
         lambda: trials.complete(running, 0.5, {}),
-        trials.running,
+        trials.take_next,
     ]
     said = (
         "the file was deleted or replaced" if act == "its file deleted" else "study=study: it was deleted from sqlite"

@@ -10,7 +10,7 @@ from vjepa_mlflow.training import loop
 
 
 @pytest.mark.parametrize(
-    ("begun", "expected"),
+    ("resumed", "expected"),
     [
         (None, ("chosen", "chosen")),
         ({"data": "demo"}, ("chosen", "chosen")),  # killed before anything was computed
@@ -19,19 +19,21 @@ from vjepa_mlflow.training import loop
     ],
 )
 def test_what_goes_on_keeps_the_forms_it_began_in(
-    begun: dict[str, str] | None, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    resumed: dict[str, str] | None, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = []
 
-    def choose(*_: object, begun: str | None, clips: int = 0, windows: int = 0) -> str:
-        trained.append((clips, windows))
-        return begun or "chosen"
+    def choose(*_: object, resumed: str | None, clips: int = 0, accumulation_sizes: int = 0) -> str:
+        trained.append((clips, accumulation_sizes))
+        return resumed or "chosen"
 
     monkeypatch.setattr(forms.features, "choose_form", choose)
     monkeypatch.setattr(forms.training, "choose_head_form", choose)
     dataset = SimpleNamespace(splits={"train": [1, 2, 3], "val": [], "test": []})
     prepared: Any = SimpleNamespace(dataset=dataset, backbone=None, head=None)
-    assert choose_forms(prepared, Recipe(epochs=5), trials=20, windows=4, begun=begun) == Forms(*expected)
+    assert choose_forms(prepared, Recipe(epochs=5), trials=20, accumulation_sizes=4, resumed=resumed) == Forms(
+        *expected
+    )
     assert trained == [(0, 0), (5 * 20 * 3, 4)]
 
 
@@ -42,6 +44,6 @@ def test_a_head_is_compiled_where_each_size_of_window_wins_its_time_back(monkeyp
         recipe = Recipe(precision=precision)  # type: ignore[arg-type]
         assert training.choose_head_form(head, recipe, clips=pays - 1) == "eager"
         assert training.choose_head_form(head, recipe, clips=pays) == "lean"
-        assert training.choose_head_form(head, recipe, clips=pays, windows=2) == "eager"
-        assert training.choose_head_form(head, recipe, clips=2 * pays, windows=2) == "lean"
-        assert training.choose_head_form(head, recipe, clips=pays, begun="eager") == "eager"
+        assert training.choose_head_form(head, recipe, clips=pays, accumulation_sizes=2) == "eager"
+        assert training.choose_head_form(head, recipe, clips=2 * pays, accumulation_sizes=2) == "lean"
+        assert training.choose_head_form(head, recipe, clips=pays, resumed="eager") == "eager"

@@ -5,7 +5,7 @@ import pytest
 
 from vjepa_mlflow import Recipe
 from vjepa_mlflow.data import Sample, VideoDataset
-from vjepa_mlflow.stages.pace import known_pace, note_pace
+from vjepa_mlflow.stages.pace import cache_pace, known_pace
 
 EPOCHS = [{"clips_per_second": pace} for pace in (10.0, 40.0, 40.0, 900.0)]
 
@@ -22,7 +22,7 @@ def dataset_of(count: int, *, val: int = 0) -> VideoDataset:
 
 
 def test_the_pace_is_that_of_encoding_and_of_all_epochs_that_it_was_for(recipe: Recipe) -> None:
-    note_pace(recipe, dataset_of(20, val=8), encoded=68, seconds=7.0, epochs=EPOCHS)
+    cache_pace(recipe, dataset_of(20, val=8), encoded=68, seconds=7.0, epochs=EPOCHS)
     pace = known_pace(recipe)
     assert pace is not None
     assert math.isclose(3 * 20 / pace, 7 + 20 / 10 + 20 / 40 + 20 / 40)
@@ -30,5 +30,5 @@ def test_the_pace_is_that_of_encoding_and_of_all_epochs_that_it_was_for(recipe: 
 
 @pytest.mark.parametrize(("videos", "val", "encoded"), [(20, 0, 40), (5, 0, 15), (20, 60, 60)])
 def test_a_training_that_encoded_little_has_none(recipe: Recipe, videos: int, val: int, encoded: int) -> None:
-    note_pace(recipe, dataset_of(videos, val=val), encoded=encoded, seconds=7.0, epochs=EPOCHS)
+    cache_pace(recipe, dataset_of(videos, val=val), encoded=encoded, seconds=7.0, epochs=EPOCHS)
     assert known_pace(recipe) is None

@@ -90,7 +90,7 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
             f"http://127.0.0.1:{deaf.getsockname()[1]}",
         ):
             client = MlflowClient(address)
-            assert understand(raised(lambda client=client: client.get_run("0" * 32))) is Answer.SILENCE
+            assert understand(raised(lambda client=client: client.get_run("0" * 32))) is Answer.TRANSIENT
 
 
 def _from(cause: Exception, code: int) -> MlflowException:
@@ -110,14 +110,14 @@ class StoreError(Exception):
 @pytest.mark.parametrize(
     ("error", "answer"),
     [
-        (_from(sqlalchemy.exc.OperationalError("", {}, Exception("away")), BAD_REQUEST), Answer.SILENCE),
+        (_from(sqlalchemy.exc.OperationalError("", {}, Exception("away")), BAD_REQUEST), Answer.TRANSIENT),
         (
             _from(sqlalchemy.exc.OperationalError("", {}, Exception("password authentication failed")), BAD_REQUEST),
             Answer.LOCKED_OUT,
         ),
         (
             _from(sqlalchemy.exc.OperationalError("", "password", Exception("database is locked")), BAD_REQUEST),
-            Answer.SILENCE,
+            Answer.TRANSIENT,
         ),
         (
             _from(sqlalchemy.exc.OperationalError("", {}, Exception("no such table: metrics")), BAD_REQUEST),
@@ -133,23 +133,23 @@ class StoreError(Exception):
             _from(sqlalchemy.exc.ProgrammingError("", {}, Exception("permission denied for table runs")), BAD_REQUEST),
             Answer.FORBIDDEN,
         ),
-        (_from(sqlalchemy.exc.InterfaceError("", {}, Exception("closed")), BAD_REQUEST), Answer.SILENCE),
-        (_from(sqlalchemy.exc.TimeoutError("pool"), BAD_REQUEST), Answer.SILENCE),
+        (_from(sqlalchemy.exc.InterfaceError("", {}, Exception("closed")), BAD_REQUEST), Answer.TRANSIENT),
+        (_from(sqlalchemy.exc.TimeoutError("pool"), BAD_REQUEST), Answer.TRANSIENT),
         (
             _from(sqlalchemy.exc.DBAPIError("", {}, Exception(), connection_invalidated=True), BAD_REQUEST),
-            Answer.SILENCE,
+            Answer.TRANSIENT,
         ),
         (
             _from(sqlalchemy.exc.IntegrityError("", {}, Exception("'password' is there twice")), BAD_REQUEST),
             Answer.REFUSAL,
         ),
         (_from(sqlalchemy.exc.DataError("", {}, Exception("too long")), BAD_REQUEST), Answer.REFUSAL),
-        (StoreError(response={"ResponseMetadata": {"HTTPStatusCode": 503}}), Answer.SILENCE),  # as botocore
+        (StoreError(response={"ResponseMetadata": {"HTTPStatusCode": 503}}), Answer.TRANSIENT),  # as botocore
         (StoreError(response={"ResponseMetadata": {"HTTPStatusCode": 403}}), Answer.FORBIDDEN),
         (StoreError(status_code=401), Answer.LOCKED_OUT),  # as azure.core
-        (StoreError(code=429), Answer.SILENCE),  # as google.api_core
-        (_from(urllib3.exceptions.ProtocolError("broken"), BAD_REQUEST), Answer.SILENCE),
-        (requests.exceptions.ChunkedEncodingError(), Answer.SILENCE),
+        (StoreError(code=429), Answer.TRANSIENT),  # as google.api_core
+        (_from(urllib3.exceptions.ProtocolError("broken"), BAD_REQUEST), Answer.TRANSIENT),
+        (requests.exceptions.ChunkedEncodingError(), Answer.TRANSIENT),
         (PermissionError(13, "Permission denied"), Answer.FORBIDDEN),
         (OSError(28, "No space left on device"), Answer.REFUSAL),
         (MlflowException("no cause, and no code"), Answer.REFUSAL),

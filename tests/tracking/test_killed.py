@@ -58,19 +58,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def log_a_run(folder: Path, server: Server) -> None:
     with open_outbox(RUN, server) as box:
-        box.settle()
+        box.flush()
         box.put(BATCH, {"text": "params"})
         box.put(FILES, {"name": "report.html", "text": "report"}, b"report")
-        box.settle()
+        box.flush()
         server.away = True
         box.put(FILES, {"name": "tensorboard", "text": "events"}, folder / "events")
         box.put(CHECKPOINT, {"name": "checkpoint/state", "text": "state"}, folder / "state")
         box.discard(CHECKPOINT)
         box.put(CHECKPOINT, {"name": "checkpoint/state", "text": "state"}, folder / "state")
         box.put(BATCH, {"text": "tags"})
-        box.settle()
+        box.flush()
         server.away = False
-        while box.settle() is not None:  # which may tell of an attempt that had begun before
+        while box.flush() is not None:  # which may tell of an attempt that had begun before
             pass
 
 

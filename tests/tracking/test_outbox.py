@@ -89,7 +89,7 @@ def entries(box: Outbox) -> list[str]:
 
 def test_entries_are_delivered_in_order_and_go(box: Outbox, server: Server) -> None:
     put(box, *map(str, range(20)))
-    assert box.settle() is None
+    assert box.flush() is None
     assert server.taken == [str(number) for number in range(20)]
     assert entries(box) == []
 
@@ -99,15 +99,15 @@ def test_while_nobody_answers_the_first_entry_is_tried_again_and_nothing_overtak
     box: Outbox, server: Server, fault: Exception, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(box, "before")
-    assert box.settle() is None
+    assert box.flush() is None
     server.fault = fault
     put(box, "first", "second")
     wait_until(lambda: server.asked > 5)
-    assert box.settle() is fault
+    assert box.flush() is fault
     assert len(entries(box)) == 2
     server.fault = None
     wait_until(lambda: server.taken == ["before", "first", "second"])
-    assert box.settle() is None
+    assert box.flush() is None
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 3, "\n".join(told)
     assert "it does not answer" in told[0]
@@ -129,10 +129,10 @@ def test_who_has_interrupted_the_wait_for_a_slow_server_is_soon_let_go(
     interrupt = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
     interrupt.start()
     with pytest.raises(KeyboardInterrupt):
-        box.settle()
-    assert all(isinstance(one.settle(), InterruptedError) for one in (box, outer))
+        box.flush()
+    assert all(isinstance(one.flush(), InterruptedError) for one in (box, outer))
     answers.set()
-    wait_until(lambda: all(one.settle() is None for one in (box, outer)))
+    wait_until(lambda: all(one.flush() is None for one in (box, outer)))
     outer.close()
 
 
@@ -143,10 +143,10 @@ def test_what_is_refused_is_set_aside_for_the_others_and_tried_again_in_the_end(
     server.refuses["second"] = fault
     put(box, "first", "second", "third")
     wait_until(lambda: server.taken == ["first", "third"])
-    assert box.settle() is fault
+    assert box.flush() is fault
     assert len(entries(box)) == 1
     server.refuses.clear()
-    assert box.settle() is None
+    assert box.flush() is None
     assert server.taken == ["first", "third", "second"]
 
 
@@ -160,7 +160,7 @@ def test_what_is_out_of_date_is_dropped(box: Outbox, server: Server) -> None:
     put(box, "state 3", kind=CHECKPOINT)
     server.refuses.clear()
     wait_until(lambda: server.taken == ["before", "metrics", "state 3"])
-    assert box.settle() is None
+    assert box.flush() is None
 
 
 def test_nothing_that_is_put_waits_for_the_server(box: Outbox, server: Server) -> None:
@@ -169,7 +169,7 @@ def test_nothing_that_is_put_waits_for_the_server(box: Outbox, server: Server) -
     put(box, *map(str, range(10)))
     assert server.taken == []
     released.set()
-    assert box.settle() is None
+    assert box.flush() is None
     assert len(server.taken) == 10
 
 
@@ -186,7 +186,7 @@ def test_what_a_process_left_goes_first_where_the_run_goes_on(
     server.fault = None
     with open_outbox("0123", server) as again:
         put(again, "new")
-        assert again.settle() is None
+        assert again.flush() is None
     assert server.taken == ["left 1", "left 2", "new"]
     assert list((tmp_path / "outbox").glob("*")) == []
     with pytest.raises(UserError, match="expected a folder that a run named"):
@@ -214,11 +214,11 @@ def test_every_kind_of_entry_may_be_delivered_twice(tracking: str, tmp_path: Pat
     box.put(FILES, {"name": "report.html"}, b"<p>")
     box.put(TABLE, {"name": "rows.json"}, frame)
     box.put(CHECKPOINT, {"name": "checkpoint/state-1"}, b"older")
-    assert box.settle() is None
+    assert box.flush() is None
     box.put(CHECKPOINT, {"name": "checkpoint/state-2"}, tmp_path / "state-2")
     box.put(FILES, {"name": "gone.txt"}, b"text")
     box.put(DELETION, {"name": "gone.txt"})
-    assert box.settle() is None
+    assert box.flush() is None
     box.close()
 
     run = client.get_run(run_id)
@@ -244,7 +244,7 @@ def test_a_server_that_is_not_there_is_told_of_while_an_attempt_is_still_under_w
     said: list[str] = []
     wait_until(lambda: (said.append(capsys.readouterr().err), "it does not answer" in "".join(said))[1])
     released.set()
-    assert box.settle() is None
+    assert box.flush() is None
     assert "it answers again" in capsys.readouterr().err
 
 
@@ -265,7 +265,7 @@ def test_what_is_discarded_while_it_is_delivered_is_not_told_of(
     monkeypatch.setattr(box, "_deliver", server)
     released.set()
     put(box, "metrics")
-    assert box.settle() is None
+    assert box.flush() is None
     assert capsys.readouterr().err == ""
 
 
@@ -278,7 +278,7 @@ def test_an_output_that_is_gone_stops_no_delivery(box: Outbox, server: Server, m
     server.refuses["first"] = ValueError()
     put(box, "first", "second")
     wait_until(lambda: server.taken == ["second"])
-    assert isinstance(box.settle(), ValueError)
+    assert isinstance(box.flush(), ValueError)
 
 
 def leave_folder(root: Path, name: str, *texts: str) -> Path:
@@ -301,7 +301,7 @@ def test_folders_of_an_older_version_are_taken_over_in_order(
     leave_folder(root, "a", "3", "4")
     with open_outbox("0123", server) as box:
         put(box, "5")
-        assert box.settle() is None
+        assert box.flush() is None
     assert server.taken == ["1", "2", "3", "4", "5"]
     assert not root.exists()
 
@@ -319,7 +319,7 @@ def test_a_finished_job_waits_for_its_upload(tracking: str, server: Server, left
     assert outbox_folder.finished_outbox("0123") == left
     with open_outbox("0123", server) as box:
         put(box, "2")
-        assert box.settle() is None
+        assert box.flush() is None
     assert server.taken == ["2"]
     assert left.exists()
 
@@ -346,7 +346,7 @@ def test_what_is_damaged_is_named_and_stays_and_all_else_is_delivered(
     damage(file)
     server.fault = None
     with open_outbox("0123", server) as again:
-        assert again.settle() is None
+        assert again.flush() is None
         assert again.damage == []
     assert server.taken == ["before", "after"]
     assert sorted(path.name.partition("-")[2] or path.name for path in left.folder.iterdir()) == [
@@ -358,7 +358,7 @@ def test_what_is_damaged_is_named_and_stays_and_all_else_is_delivered(
     assert str(file) in capsys.readouterr().err
 
     box = Outbox(left.folder, "0123", server)
-    assert box.settle() is None
+    assert box.flush() is None
     (why,) = box.damage
     assert why.startswith(str(file))
     box.close()
@@ -375,6 +375,6 @@ def test_a_run_goes_on_beside_a_damaged_end(tracking: str, server: Server, left:
     (left / name).write_text('{"status": "FINI')
     assert outbox_folder.finished_outbox("0123") is None
     with open_outbox("0123", server) as box:
-        assert box.settle() is None
+        assert box.flush() is None
     assert server.taken == ["1"]
     assert (left / name).exists()

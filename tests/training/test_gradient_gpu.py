@@ -17,7 +17,7 @@ from vjepa_mlflow import Recipe, UserError
 from vjepa_mlflow.features import LabelledFeatures
 from vjepa_mlflow.model import EAGER, LEAN, TRANSFORMERS, Head, from_folder, load_classifier, matmul_precision
 from vjepa_mlflow.training import fit
-from vjepa_mlflow.training.gradient import HeadPasses, WindowGradient
+from vjepa_mlflow.training.gradient import AccumulatedGradient, HeadPasses
 
 pytestmark = [
     pytest.mark.gpu,
@@ -62,8 +62,10 @@ def make_passes(model: VJEPA2ForVideoClassification, precision: str, form: str =
     return HeadPasses(Head.of(model), precision=precision, form=form)
 
 
-def make_gradient(passes: HeadPasses, window_size: int) -> WindowGradient:
-    return WindowGradient(passes, window_size=window_size, class_weights=torch.tensor([1.0, 2.0, 3.0], device=DEVICE))
+def make_gradient(passes: HeadPasses, clips_per_step: int) -> AccumulatedGradient:
+    return AccumulatedGradient(
+        passes, clips_per_step=clips_per_step, class_weights=torch.tensor([1.0, 2.0, 3.0], device=DEVICE)
+    )
 
 
 def errors_of_gradients(
@@ -96,7 +98,7 @@ def test_full_and_partial_windows_have_transformers_gradient(
     large: VJEPA2ForVideoClassification, reference: Head, precision: str, tolerance: float, form: str
 ) -> None:
     with matmul_precision(precision):
-        gradient = make_gradient(make_passes(large, precision, form), window_size=4)
+        gradient = make_gradient(make_passes(large, precision, form), clips_per_step=4)
         for count in (4, 3, 4, 1):
             window = make_window(count, torch.bfloat16 if precision == "bf16" else torch.float32)
             predictions = gradient.compute(window)
@@ -113,7 +115,7 @@ def test_trainings_with_windows_of_several_sizes_share_the_passes_of_a_head(
         passes.most = most
         for size in (4, 3, 2, 4):
             window = make_window(size, torch.bfloat16)
-            make_gradient(passes, window_size=size).compute(window)
+            make_gradient(passes, clips_per_step=size).compute(window)
             check_gradients(large, reference, window, tolerance=5e-2)
 
 
@@ -149,7 +151,7 @@ def test_in_bf16_gradients_err_no_more_than_those_of_transformers(
     def error(form: str) -> float:
         """Of all parameters as one, mean over the windows, as a share."""
         shares = []
-        gradient = make_gradient(make_passes(large, "bf16", form), window_size=4)
+        gradient = make_gradient(make_passes(large, "bf16", form), clips_per_step=4)
         for window in windows:
             gradient.compute(window)
             errors, norms = zip(*errors_of_gradients(large, reference, window).values(), strict=True)
@@ -160,10 +162,10 @@ def test_in_bf16_gradients_err_no_more_than_those_of_transformers(
 
 
 @pytest.mark.parametrize("form", [LEAN, EAGER])
-@pytest.mark.parametrize("window_size", [1, 4])
-def test_gradients_are_the_same_every_time(large: VJEPA2ForVideoClassification, window_size: int, form: str) -> None:
-    window = make_window(window_size, torch.bfloat16)
-    gradient = make_gradient(make_passes(large, "bf16", form), window_size)
+@pytest.mark.parametrize("clips_per_step", [1, 4])
+def test_gradients_are_the_same_every_time(large: VJEPA2ForVideoClassification, clips_per_step: int, form: str) -> None:
+    window = make_window(clips_per_step, torch.bfloat16)
+    gradient = make_gradient(make_passes(large, "bf16", form), clips_per_step)
     gradient.compute(window)
     trained = [parameter for parameter in Head.of(large).parameters() if parameter.grad is not None]
     first = [parameter.grad.clone() for parameter in trained]
@@ -174,7 +176,7 @@ def test_gradients_are_the_same_every_time(large: VJEPA2ForVideoClassification, 
 
 def test_large_windows_add_up(large: VJEPA2ForVideoClassification, reference: Head) -> None:
     window = make_window(37, torch.bfloat16)
-    gradient = make_gradient(make_passes(large, "bf16"), window_size=40)
+    gradient = make_gradient(make_passes(large, "bf16"), clips_per_step=40)
     gradient.compute(window)  # a second time, over what the first one left
     gradient.compute(window)
     check_gradients(large, reference, window, tolerance=0.05)
@@ -188,7 +190,7 @@ def test_when_memory_runs_out_fewer_clips_go_at_once(
     reference.zero_grad()
     with matmul_precision("fp32"), gpu_memory_left(8):  # GiB, less than 8 clips need in fp32
         passes = make_passes(large, "fp32")
-        make_gradient(passes, window_size=8).compute(window)
+        make_gradient(passes, clips_per_step=8).compute(window)
     assert passes.most < 8
     assert f"Memory ran out: {passes.most} clips go through the head" in capsys.readouterr().err
     check_gradients(large, reference, window, tolerance=1e-3)

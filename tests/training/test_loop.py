@@ -30,7 +30,7 @@ from vjepa_mlflow.training import (
     read_snapshot,
 )
 from vjepa_mlflow.training.adam import Adam
-from vjepa_mlflow.training.gradient import HeadPasses, WindowGradient
+from vjepa_mlflow.training.gradient import AccumulatedGradient, HeadPasses
 
 CLASSES = 3
 CLIPS = 10
@@ -276,7 +276,7 @@ def test_training_that_is_resumed_ends_with_the_same_bits(
     train = partial(train_with_dropout, scheduler=scheduler)
 
     def stop(state: TrainingState) -> None:
-        if (len(state.epochs), state.begun.windows, state.steps) == (epochs, windows, steps):
+        if (len(state.epochs), state.open_epoch.steps, state.steps) == (epochs, windows, steps):
             state.snapshot().write(path)
             raise KeyboardInterrupt
 
@@ -292,7 +292,7 @@ def test_training_that_is_resumed_ends_with_the_same_bits(
 def test_a_training_that_fails_in_a_window_is_resumed_before_it_and_in_a_step_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute, step = WindowGradient.compute, Adam.step
+    compute, step = AccumulatedGradient.compute, Adam.step
     states: list[TrainingState] = []
 
     def fail_after(really: Callable[..., Any]) -> Callable[..., Any]:
@@ -305,12 +305,12 @@ def test_a_training_that_fails_in_a_window_is_resumed_before_it_and_in_a_step_no
         return work
 
     whole = train_with_dropout(lambda _: None)
-    monkeypatch.setattr(WindowGradient, "compute", fail_after(compute))  # by when its random numbers are drawn
+    monkeypatch.setattr(AccumulatedGradient, "compute", fail_after(compute))  # by when its random numbers are drawn
     with pytest.raises(RuntimeError, match="failed"):
         train_with_dropout(states.append)
     assert states[-1].is_whole
     states[-1].snapshot().write(tmp_path / "state.safetensors")
-    monkeypatch.setattr(WindowGradient, "compute", compute)
+    monkeypatch.setattr(AccumulatedGradient, "compute", compute)
     check_same(train_with_dropout(lambda _: None, resume=read_snapshot(tmp_path / "state.safetensors")), whole)
 
     states.clear()
@@ -509,7 +509,7 @@ def test_a_window_that_does_not_fit_is_halved(
     passes, narrow = passes_of(model), Narrow(Head.of(model), 1)
     monkeypatch.setattr(passes, "_forward", narrow)
     window = list(Clips(model).labelled(range(2)))
-    WindowGradient(passes, window_size=2, class_weights=torch.ones(CLASSES)).compute(window)
+    AccumulatedGradient(passes, clips_per_step=2, class_weights=torch.ones(CLASSES)).compute(window)
     assert capsys.readouterr().err == "Memory ran out: 1 clips go through the head at once from here on\n"
 
 

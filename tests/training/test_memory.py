@@ -25,7 +25,7 @@ head = Head(architecture, num_labels=3)
 window = [LabelledFeatures(torch.randn(1024, 64), number % 3) for number in range(16)]
 
 def gradient(clips):
-    sizes = {"window_size": len(clips), "class_weights": torch.ones(3)}
+    sizes = {"clips_per_step": len(clips), "class_weights": torch.ones(3)}
     pass_ = WindowGradient(HeadPasses(head, precision="fp32", form="transformers"), **sizes)
     head.zero_grad()
     pass_.compute(clips)

@@ -99,14 +99,14 @@ def test_what_was_measured_is_noted_and_faults_are_not(original: Path, tmp_path:
     path = tmp_path / "clip.mp4"
     path.write_bytes(original.read_bytes())
     files = [VideoFile(path, sha256([path])), VideoFile(tmp_path / "missing.mp4", "0" * 64)]
-    first = measure_videos(files, Sampling(16, 4), notes=tmp_path / "notes")
+    first = measure_videos(files, Sampling(16, 4), cache_dir=tmp_path / "notes")
     assert first[0] == measured(original)
     assert isinstance(first[1], VideoError)
     path.unlink()
-    second = measure_videos(files, Sampling(16, 4), notes=tmp_path / "notes")
+    second = measure_videos(files, Sampling(16, 4), cache_dir=tmp_path / "notes")
     assert second[0] == first[0]
     assert isinstance(second[1], VideoError)
-    assert isinstance(measure_videos(files, Sampling(16, 2), notes=tmp_path / "notes")[0], VideoError)
+    assert isinstance(measure_videos(files, Sampling(16, 2), cache_dir=tmp_path / "notes")[0], VideoError)
 
 
 def test_what_the_check_reads_of_a_file_is_measured_with_it(original: Path, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_what_the_check_reads_of_a_file_is_measured_with_it(original: Path, tmp_
     files = [VideoFile(one.path, one.finding.digest) for one in inspections if one.finding is not None]
     for path in paths:
         path.unlink()
-    first, second = measure_videos(files, Sampling(16, 4), notes=tmp_path / "properties")
+    first, second = measure_videos(files, Sampling(16, 4), cache_dir=tmp_path / "properties")
     assert first == measured(original)
     assert isinstance(second, VideoError)
 

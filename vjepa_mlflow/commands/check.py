@@ -205,7 +205,7 @@ def check(recipe: Recipe, *, reread: bool = False) -> Survey:
     inspections = video.inspect_videos(
         [sample.path for sample in listing.samples],
         recipe.sampling(shape.num_frames),
-        notes=video.video_notes("disk"),
+        cache_dir=video.video_cache_dir("disk"),
         reread=reread,
     )
     usable, faults = take_usable(listing.samples, inspections)

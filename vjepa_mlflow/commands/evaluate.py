@@ -112,10 +112,10 @@ def evaluate(
         logger.info(memory.sentence(split, chosen))
         log.input(videos.dataset, context=split)
 
-        backbone = model.LoadedBackbone(classifier, preprocessing, notes=model.model_notes(recipe.cache))
+        backbone = model.LoadedBackbone(classifier, preprocessing, cache_dir=model.model_cache_dir(recipe.cache))
         form = features.choose_form(backbone, recipe, features.evaluation_clips(videos.samples, num_clips=num_clips))
         source = features.FeatureSource(backbone, recipe, form=form)
-        videos, outcomes = videos.predict(model.Head.of(classifier), source, precision=recipe.precision)
+        videos, predictions = videos.predict(model.Head.of(classifier), source, precision=recipe.precision)
         log_left_out(log, source.left_out)
         facts = {
             "Model": model_uri,
@@ -127,7 +127,7 @@ def evaluate(
         title = f"{model_uri} on {recipe.data}"
         # That of a copied folder may be nobody's.
         model_id = fetched.model_id if model_uri.startswith(flavor.URI_SCHEMES) else None
-        assessment = assess(log, painter, videos, outcomes, title=title, facts=facts, step=0, model_id=model_id)
+        assessment = assess(log, painter, videos, predictions, title=title, facts=facts, step=0, model_id=model_id)
         found = assessment.found
         for line in ["", *found.summary().splitlines()]:
             logger.info(line)

@@ -53,7 +53,7 @@ def extract(recipe: Recipe) -> ExtractionResult:
             source.finish()
         except KeyboardInterrupt as interrupt:
             raise KeyboardInterrupt("interrupted: what was encoded is kept; the same command goes on") from interrupt
-        source.shelves.check_kept()
+        source.cache.check_kept()
     return ExtractionResult(
         clips=len(clips),
         present=len(clips) - len(missing),

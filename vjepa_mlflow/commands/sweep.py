@@ -21,7 +21,7 @@ from vjepa_mlflow.runtime.cpus import thread_count
 from vjepa_mlflow.runtime.energy import Meter, metering
 from vjepa_mlflow.runtime.interrupts import gentle_interrupts
 from vjepa_mlflow.runtime.ranks import check_alone
-from vjepa_mlflow.search.runner import HEAD_FILE, PAUSE, forget_checkpoints
+from vjepa_mlflow.search.runner import PAUSE, forget_checkpoints
 from vjepa_mlflow.search.worker_pool import Assignment, worker_pool
 from vjepa_mlflow.secrets import has_password
 from vjepa_mlflow.stages.at_work import at_work
@@ -361,4 +361,4 @@ class _Sweep:
     def _fetch_head(self, trial: search.SweepTrial) -> tuple[training.BestHead, list[dict[str, float]]]:
         run_id = tracking.trial_run_id(self._log.run_id, trial.number)
         with temporary_folder() as folder:
-            return training.load_best(tracking.download(run_id, HEAD_FILE, folder))
+            return training.load_best(tracking.download(run_id, tracking.HEAD_FILE, folder))

@@ -22,7 +22,7 @@ from vjepa_mlflow.stages.checkpoints import Checkpoints
 from vjepa_mlflow.stages.encode import encode
 from vjepa_mlflow.stages.finish import backbone_beside, finish, test_videos
 from vjepa_mlflow.stages.forms import choose_forms
-from vjepa_mlflow.stages.pace import note_pace
+from vjepa_mlflow.stages.pace import cache_pace
 from vjepa_mlflow.stages.prepare import Preparation, check_names, log_faults, log_preparation, log_unused, prepare
 from vjepa_mlflow.stages.threads import threads_of_run
 
@@ -31,9 +31,6 @@ logger = get_logger(__name__)
 AUTO = "auto"
 MANY_CLIPS = 1000
 """For whose encoding other GPUs are worth a word."""
-
-HEAD_FILE = "head.safetensors"
-"""The artifact that holds the best head of a run whose loss is no number any more."""
 
 
 @dataclass(frozen=True)
@@ -86,22 +83,22 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         prepared = prepare(recipe, listing, began=began, on_faults=lambda faults: log_faults(log, faults))
         log_unused(log, listing)
         beside.enter_context(threads_of_run(log, thread_count(prepared.clip_shape.values)))
-        forms = choose_forms(prepared, recipe, begun=log.params_before if log.continued else None)
+        forms = choose_forms(prepared, recipe, resumed=log.params_before if log.continued else None)
         log_preparation(log, prepared, recipe, forms=forms.params())
         source = features.FeatureSource(prepared.backbone, recipe, form=forms.encoder_form)
         videos = test_videos(prepared, recipe)
         _ = videos.properties  # measured now, so that a bad video does not cost the trained head
         backbone = beside.enter_context(backbone_beside(prepared, recipe))
-        begun = checkpoints.read()
+        snapshot = checkpoints.read()
         if log.continued:
-            _print_resumption(begun, recipe.epochs)
+            _print_resumption(snapshot, recipe.epochs)
         sets = _Sets.of(source, prepared.dataset, recipe)
-        seconds = _encode(source, sets, recipe, begun)
+        seconds = _encode(source, sets, recipe, snapshot)
         trained = _fit(
-            log, prepared, recipe, sets=sets, head_form=forms.head_form, checkpoints=checkpoints, begun=begun
+            log, prepared, recipe, sets=sets, head_form=forms.head_form, checkpoints=checkpoints, snapshot=snapshot
         )
         if not log.continued:  # else epochs may be another machine's
-            note_pace(recipe, prepared.dataset, encoded=source.encoded, seconds=seconds, epochs=trained.epochs)
+            cache_pace(recipe, prepared.dataset, encoded=source.encoded, seconds=seconds, epochs=trained.epochs)
         best = trained.best
         # The test's metrics stand beside those of the best epoch.
         try:
@@ -159,7 +156,7 @@ def _find_run(definition: Mapping[str, str], resume: str) -> str | None:
 
 def _define(recipe: Recipe, samples: Sequence[data.Sample]) -> dict[str, str]:
     """What must be the same where a run goes on."""
-    return {"data": data.describe_samples(samples), **recipe.lessons()}
+    return {"data": data.describe_samples(samples), **recipe.training_fields()}
 
 
 def _read_beginning(log: tracking.RunLog, checkpoints: Checkpoints) -> data.Beginning | None:
@@ -192,10 +189,10 @@ class _Sets(NamedTuple):
         return cls(features.TrainingSet(source, dataset, recipe), val, test)
 
 
-def _encode(source: features.FeatureSource, sets: _Sets, recipe: Recipe, begun: training.Snapshot | None) -> float:
+def _encode(source: features.FeatureSource, sets: _Sets, recipe: Recipe, snapshot: training.Snapshot | None) -> float:
     """Encodes what will surely be read, as far as there is room for it. Returns the seconds that took."""
     started = time.perf_counter()
-    readings, sure = training.readings_to_come(sets.train, sets.val, recipe, begun)
+    readings, sure = training.readings_to_come(sets.train, sets.val, recipe, snapshot)
     missing = source.expect([*readings, sets.test.clips], sure=sure)
     _tell_of_other_gpus(source, len(missing))
     encode(source, missing)
@@ -224,10 +221,10 @@ def _fit(
     sets: _Sets,
     head_form: str,
     checkpoints: Checkpoints,
-    begun: training.Snapshot | None,
+    snapshot: training.Snapshot | None,
 ) -> training.TrainingState:
     """Trains from the last checkpoint, or from the start, and stops between two steps when asked to."""
-    for step, metrics in enumerate(begun.epochs if begun else [], start=1):
+    for step, metrics in enumerate(snapshot.epochs if snapshot else [], start=1):
         log.metrics(metrics, step=step)  # the run may have been stopped just before
     with gentle_interrupts("Stopping after this step; once more stops at once") as stopping:
 
@@ -253,7 +250,7 @@ def _fit(
                 recipe=recipe,
                 on_epoch=on_epoch,
                 on_step=on_step,
-                resume=begun,
+                resume=snapshot,
             )
         except training.DivergedError as error:
             checkpoints.abandon()  # there is nothing to go on with
@@ -267,9 +264,11 @@ def _keep_best(log: tracking.RunLog, error: training.DivergedError) -> UserError
     if not error.state.epochs:
         return error
     with temporary_folder() as folder:
-        error.state.save_best(folder / HEAD_FILE)
-        log.file(folder / HEAD_FILE)
-    return UserError(f"{error}; the best head so far, of epoch {error.state.best.epoch}, is the artifact {HEAD_FILE}")
+        error.state.save_best(folder / tracking.HEAD_FILE)
+        log.file(folder / tracking.HEAD_FILE)
+    return UserError(
+        f"{error}; the best head so far, of epoch {error.state.best.epoch}, is the artifact {tracking.HEAD_FILE}"
+    )
 
 
 def _print_resumption(resume: training.Snapshot | None, epochs: int) -> None:

@@ -16,8 +16,8 @@ from vjepa_mlflow.data.motions import Motion, Style
 from vjepa_mlflow.data.samples import few
 from vjepa_mlflow.errors import UserError, expected, one_line
 from vjepa_mlflow.files.cache import cache_folder, write_atomically
+from vjepa_mlflow.files.cached import cache_bytes, cached_bytes
 from vjepa_mlflow.files.digest import sha256_of
-from vjepa_mlflow.files.kept import keep, recall
 from vjepa_mlflow.files.reading import read_bounded
 from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.runtime.iteration import map_ahead, progress
@@ -83,7 +83,7 @@ def folder() -> Path:
     amiss = {name: clip for (name, clip), digest in zip(clips.items(), found, strict=True) if clip.digest != digest}
     if amiss:
         drawn = _draw(root, amiss)
-        keep(noted, json.dumps(clips | drawn).encode(), within=noted.parent)
+        cache_bytes(noted, json.dumps(clips | drawn).encode(), within=noted.parent)
         changed = [name for name, clip in amiss.items() if clip.digest]
         if changed:
             count = f"{len(changed)} files"
@@ -93,7 +93,7 @@ def folder() -> Path:
 
 def _read_clips(noted: Path) -> dict[str, _Clip]:
     """What was drawn, by the names of the files; nothing where that is not known."""
-    content = recall(noted)
+    content = cached_bytes(noted)
     return {} if content is None else {name: _Clip(*values) for name, values in json.loads(content).items()}
 
 

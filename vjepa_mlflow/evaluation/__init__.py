@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from vjepa_mlflow.evaluation.intervals import FEWEST, TOO_FEW, Estimate, estimate_means, estimate_shares, proportion
     from vjepa_mlflow.evaluation.metrics import LOWER_IS_BETTER, TITLES, ClassResult, measure, measure_classes
     from vjepa_mlflow.evaluation.model_evaluation import ModelEvaluation
-    from vjepa_mlflow.evaluation.outcomes import Outcomes
     from vjepa_mlflow.evaluation.painter import Painter, Picture, painting
+    from vjepa_mlflow.evaluation.predictions import VideoPredictions
     from vjepa_mlflow.evaluation.report import render_report
     from vjepa_mlflow.evaluation.results import Evaluation, evaluate
-    from vjepa_mlflow.evaluation.thumbnails import choose_thumbnails, read_thumbnails, thumbnail_notes
+    from vjepa_mlflow.evaluation.thumbnails import choose_thumbnails, read_thumbnails, thumbnail_cache_dir
 
 __getattr__ = load_when_used(__name__)

@@ -120,7 +120,7 @@ def summarize(record: TrainingRecord, evaluation: Evaluation) -> str:
     return (
         f"{_code(record.checkpoint.name)} with a head for {len(record.labels)} classes, trained on "
         f"{_code(record.recipe.data)}; the head is that of {best}. Test accuracy {accuracy.value:.4f} ("
-        f"{interval}) over {len(evaluation.outcomes)} videos, {record.seen_sentence}; most difficult class: "
+        f"{interval}) over {len(evaluation.predictions)} videos, {record.seen_sentence}; most difficult class: "
         f"{_code(hardest.label)} (recall {hardest.recall.value:.4f}). Significantly worse than the rest: "
         f"{weak or (f'{TOO_FEW} to tell' if evaluation.untested else 'no slice of the test set')}."
     )
@@ -153,8 +153,8 @@ def _metadata(record: TrainingRecord, evaluation: Evaluation) -> ModelCardData:
 
 def _limits(record: TrainingRecord, evaluation: Evaluation) -> list[str]:
     """What the run's figures say of where not to trust the model."""
-    accuracy, outcomes = evaluation.metrics["accuracy"], evaluation.outcomes
-    limits = [f"It was tested on {len(outcomes)} videos{_where_it_may_lie(accuracy)}"]
+    accuracy, predictions = evaluation.metrics["accuracy"], evaluation.predictions
+    limits = [f"It was tested on {len(predictions)} videos{_where_it_may_lie(accuracy)}"]
     few = [result for result in evaluation.classes if result.support < FEW_VIDEOS]
     if few:
         limits.append(f"{len(few)} of {len(evaluation.classes)} classes have fewer than {FEW_VIDEOS} test videos.")
@@ -178,7 +178,7 @@ def _limits(record: TrainingRecord, evaluation: Evaluation) -> list[str]:
         f"set ({part.span}): accuracy {part.accuracy.value:.4f}."
         for part in evaluation.weaknesses
     ]
-    confidence = float(outcomes.confidences.mean())
+    confidence = float(predictions.confidences.mean())
     if abs(confidence - accuracy.value) >= MISCALIBRATED:
         kind = "over" if confidence > accuracy.value else "under"
         limits.append(

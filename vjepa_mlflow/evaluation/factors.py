@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import gammaln, stdtr
 
 from vjepa_mlflow.evaluation.intervals import Estimate, proportion
-from vjepa_mlflow.evaluation.outcomes import Outcomes
+from vjepa_mlflow.evaluation.predictions import VideoPredictions
 
 ERROR_RATE = 0.05
 """How often any slice is flagged by chance alone, at most, in a set where none is really worse."""
@@ -81,7 +81,7 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def slice_by_factors(outcomes: Outcomes, properties: Mapping[str, np.ndarray]) -> list[Slice]:
+def slice_by_factors(predictions: VideoPredictions, properties: Mapping[str, np.ndarray]) -> list[Slice]:
     """Accuracy by tercile of each property, and which of them are significantly worse than the rest of the set.
 
     A slice is compared with the rest by Fisher's exact test, one-sided, or where videos come in groups by the
@@ -89,12 +89,12 @@ def slice_by_factors(outcomes: Outcomes, properties: Mapping[str, np.ndarray]) -
     of any false flag at `ERROR_RATE` or below. Equal values stay together; a property with one value is not sliced.
 
     Args:
-        outcomes: of the set.
+        predictions: of the set.
         properties: each of shape (videos,), by a name in `FACTORS`; slices come in that order.
     """
     names = [name for name in FACTORS if name in properties]
     cuts = [(name, tercile, chosen) for name in names for tercile, chosen in _terciles(properties[name])]
-    p_values = _holm([_p_worse(outcomes, chosen) for _, _, chosen in cuts])
+    p_values = _holm([_p_worse(predictions, chosen) for _, _, chosen in cuts])
     return [
         Slice(
             factor=name,
@@ -102,7 +102,7 @@ def slice_by_factors(outcomes: Outcomes, properties: Mapping[str, np.ndarray]) -
             low=float(properties[name][chosen].min()),
             high=float(properties[name][chosen].max()),
             videos=int(chosen.sum()),
-            accuracy=proportion(outcomes.hits[chosen], outcomes.units[chosen], grouped=outcomes.grouped),
+            accuracy=proportion(predictions.hits[chosen], predictions.groups[chosen], grouped=predictions.grouped),
             p_value=p_value,
             worse=p_value <= ERROR_RATE,
         )
@@ -117,11 +117,11 @@ def _terciles(values: np.ndarray) -> list[tuple[str, np.ndarray]]:
     return parts if len(parts) > 1 else []
 
 
-def _p_worse(outcomes: Outcomes, chosen: np.ndarray) -> float:
+def _p_worse(predictions: VideoPredictions, chosen: np.ndarray) -> float:
     """How likely the chosen videos would do as badly as they do, or worse, if they were no different."""
-    if outcomes.grouped:
-        return _p_worse_in_groups(outcomes.hits, chosen, outcomes.units)
-    return _p_of_fisher(outcomes.hits, chosen)
+    if predictions.grouped:
+        return _p_worse_in_groups(predictions.hits, chosen, predictions.groups)
+    return _p_of_fisher(predictions.hits, chosen)
 
 
 def _p_of_fisher(hits: np.ndarray, chosen: np.ndarray) -> float:
@@ -140,16 +140,16 @@ def _log_ways(count: int, chosen: np.ndarray) -> np.ndarray:
     return gammaln(count + 1) - gammaln(chosen + 1) - gammaln(count - chosen + 1)
 
 
-def _p_worse_in_groups(hits: np.ndarray, chosen: np.ndarray, units: np.ndarray) -> float:
+def _p_worse_in_groups(hits: np.ndarray, chosen: np.ndarray, groups: np.ndarray) -> float:
     inside, outside = hits[chosen].mean(), hits[~chosen].mean()
     influence = np.where(chosen, (hits - inside) / chosen.sum(), (outside - hits) / (~chosen).sum())
-    by_unit = np.bincount(units, weights=influence)
-    count = len(np.unique(units))
-    degrees = min(len(np.unique(units[chosen])), len(np.unique(units[~chosen]))) - 1
+    by_group = np.bincount(groups, weights=influence)
+    count = len(np.unique(groups))
+    degrees = min(len(np.unique(groups[chosen])), len(np.unique(groups[~chosen]))) - 1
     if inside >= outside or degrees < 1:
         return 1.0
     # Never below what a single mistake among the others would bring, lest groups that all agree look certain.
-    variance = max((by_unit**2).sum(), 1 / (~chosen).sum() ** 2) * count / (count - 1)
+    variance = max((by_group**2).sum(), 1 / (~chosen).sum() ** 2) * count / (count - 1)
     return float(stdtr(degrees, (inside - outside) / np.sqrt(variance)))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from vjepa_mlflow.evaluation.factors import FACTORS, Slice
 from vjepa_mlflow.evaluation.metrics import BINS, calibration_bins
-from vjepa_mlflow.evaluation.outcomes import Outcomes
+from vjepa_mlflow.evaluation.predictions import VideoPredictions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,13 +85,13 @@ def plot_curves(epochs: Sequence[dict[str, float]], *, best_epoch: int, test_acc
     return figure
 
 
-def plot_confusion(outcomes: Outcomes) -> Figure:
+def plot_confusion(predictions: VideoPredictions) -> Figure:
     """True classes against predicted ones; colours are shares of a row."""
-    counts = outcomes.confusion
+    counts = predictions.confusion
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    ticks = range(len(outcomes.labels)) if len(outcomes.labels) <= NAMED_CLASSES else []
-    size = 9 if len(outcomes.labels) <= COUNTED_CLASSES else 6
-    names = [_shorten(label) for label in outcomes.labels] if ticks else []
+    ticks = range(len(predictions.labels)) if len(predictions.labels) <= NAMED_CLASSES else []
+    size = 9 if len(predictions.labels) <= COUNTED_CLASSES else 6
+    names = [_shorten(label) for label in predictions.labels] if ticks else []
     room = _width(names, size=size)
     figure = _plot(height=5.2, left=0.45 + room, bottom=0.45 + room)
     axes = figure.subplots()
@@ -99,20 +99,20 @@ def plot_confusion(outcomes: Outcomes) -> Figure:
     axes.set(xlabel="Predicted", ylabel="True")
     axes.set_xticks(ticks, names, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
-    if len(outcomes.labels) <= COUNTED_CLASSES:
+    if len(predictions.labels) <= COUNTED_CLASSES:
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=9)
     return figure
 
 
-def plot_calibration(outcomes: Outcomes) -> Figure:
+def plot_calibration(predictions: VideoPredictions) -> Figure:
     """How often the model is right, against how confident it is, over bins of confidence."""
     figure = _plot(height=3.6)
     axes = figure.subplots()
-    bins = calibration_bins(outcomes.confidences)
+    bins = calibration_bins(predictions.confidences)
     counts = np.bincount(bins, minlength=BINS)
-    accuracies = np.bincount(bins, weights=outcomes.hits, minlength=BINS) / np.maximum(counts, 1)
+    accuracies = np.bincount(bins, weights=predictions.hits, minlength=BINS) / np.maximum(counts, 1)
     filled = counts > 0
     middles = (np.arange(BINS) + 0.5) / BINS
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")

@@ -43,7 +43,7 @@ class Estimate(NamedTuple):
         return TOO_FEW if self.ends is None else f"{self.ends[0]:.{digits}f} to {self.ends[1]:.{digits}f}"
 
 
-def proportion(hits: np.ndarray, units: np.ndarray, *, grouped: bool = False) -> Estimate:
+def proportion(hits: np.ndarray, groups: np.ndarray, *, grouped: bool = False) -> Estimate:
     """The share of hits.
 
     Videos of their own have Wilson's score interval (1927), however few they are. That of groups is never narrower, see
@@ -51,22 +51,22 @@ def proportion(hits: np.ndarray, units: np.ndarray, *, grouped: bool = False) ->
 
     Args:
         hits: of shape (videos,).
-        units: which videos belong together, of shape (videos,), any numbers.
+        groups: which videos belong together, of shape (videos,), any numbers.
         grouped: whether the whole set has groups, whatever these videos of it have.
     """
     share = float(hits.mean())
     alone = _wilson(share, len(hits))
-    groups = len(np.unique(units))
-    if groups < FEWEST and (grouped or groups < len(hits)):
+    count = len(np.unique(groups))
+    if count < FEWEST and (grouped or count < len(hits)):
         return Estimate(share, None, None)
-    if groups == len(hits):
+    if count == len(hits):
         return Estimate(share, *alone)
     columns = np.stack([hits, np.ones(len(hits))], axis=1)
-    spread = _spread(lambda sums: {"share": sums[:, 0] / sums[:, 1]}, columns, units)
+    spread = _spread(lambda sums: {"share": sums[:, 0] / sums[:, 1]}, columns, groups)
     return Estimate(share, *_widest(alone, spread.ends_of_share("share")))
 
 
-def estimate_shares(measure: Measure, columns: np.ndarray, units: np.ndarray) -> dict[str, Estimate]:
+def estimate_shares(measure: Measure, columns: np.ndarray, groups: np.ndarray) -> dict[str, Estimate]:
     """Figures from 0 to 1.
 
     Intervals are symmetric for the logarithm of the odds, and hold those of videos of their own. No interval is nearer
@@ -77,20 +77,20 @@ def estimate_shares(measure: Measure, columns: np.ndarray, units: np.ndarray) ->
     Args:
         measure: the figures.
         columns: what it takes the sums of, of shape (videos, columns).
-        units: which videos belong together, of shape (videos,), any numbers.
+        groups: which videos belong together, of shape (videos,), any numbers.
     """
-    return _estimate(measure, columns, units, _Spread.ends_of_share)
+    return _estimate(measure, columns, groups, _Spread.ends_of_share)
 
 
-def estimate_means(measure: Measure, columns: np.ndarray, units: np.ndarray) -> dict[str, Estimate]:
+def estimate_means(measure: Measure, columns: np.ndarray, groups: np.ndarray) -> dict[str, Estimate]:
     """Figures from 0 on, such as losses: the same, with intervals that are symmetric for their logarithm.
 
     Args:
         measure: the figures.
         columns: what it takes the sums of, of shape (videos, columns).
-        units: which videos belong together, of shape (videos,), any numbers.
+        groups: which videos belong together, of shape (videos,), any numbers.
     """
-    return _estimate(measure, columns, units, _Spread.ends_of_mean)
+    return _estimate(measure, columns, groups, _Spread.ends_of_mean)
 
 
 class _Spread(NamedTuple):
@@ -127,15 +127,15 @@ class _Spread(NamedTuple):
 
 
 def _estimate(
-    measure: Measure, columns: np.ndarray, units: np.ndarray, ends: Callable[[_Spread, str], Ends]
+    measure: Measure, columns: np.ndarray, groups: np.ndarray, ends: Callable[[_Spread, str], Ends]
 ) -> dict[str, Estimate]:
-    groups = len(np.unique(units))
-    if groups < FEWEST:
+    count = len(np.unique(groups))
+    if count < FEWEST:
         values = measure(columns.sum(axis=0, keepdims=True))
         return {name: Estimate(float(value[0]), None, None) for name, value in values.items()}
     spreads = [_spread(measure, columns, np.arange(len(columns)))]
-    if groups < len(columns):
-        spreads.append(_spread(measure, columns, units))
+    if count < len(columns):
+        spreads.append(_spread(measure, columns, groups))
     return {
         name: Estimate(value, *_widest(*(ends(spread, name) for spread in spreads)))
         for name, value in spreads[0].values.items()
@@ -146,14 +146,14 @@ def _widest(*intervals: Ends) -> Ends:
     return min(low for low, _ in intervals), max(high for _, high in intervals)
 
 
-def _spread(measure: Measure, columns: np.ndarray, units: np.ndarray) -> _Spread:
+def _spread(measure: Measure, columns: np.ndarray, groups: np.ndarray) -> _Spread:
     """By the changes that leaving out one group after the other makes.
 
     Squares are weighted by the share of videos that stay, which for a mean is the variance that Bell and McCaffrey call
     CR2: no bias where videos are independent, and the delete-one jackknife's (Tukey, 1958) where groups are even.
     """
-    _, units, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    sums = np.add.reduceat(columns[np.argsort(units, kind="stable")], np.cumsum(sizes) - sizes, axis=0, dtype=float)
+    _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    sums = np.add.reduceat(columns[np.argsort(groups, kind="stable")], np.cumsum(sizes) - sizes, axis=0, dtype=float)
     total = sums.sum(axis=0)
     values = {name: float(value[0]) for name, value in measure(total[None]).items()}
     squares = dict.fromkeys(values, 0.0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vjepa_mlflow.evaluation.intervals import Estimate, estimate_means, estimate_shares, proportion
-from vjepa_mlflow.evaluation.outcomes import Outcomes
+from vjepa_mlflow.evaluation.predictions import VideoPredictions
 
 TITLES = {
     "accuracy": "Accuracy",
@@ -35,42 +35,42 @@ LEAST = 1e-15
 """The smallest probability that a logarithm is taken of."""
 
 
-def measure(outcomes: Outcomes) -> dict[str, Estimate]:
+def measure(predictions: VideoPredictions) -> dict[str, Estimate]:
     """The metrics of a set by name, see `MEANINGS`, with 95% intervals, see `intervals`."""
-    accuracy = proportion(outcomes.hits, outcomes.units)
-    top5 = np.take_along_axis(_ranks(outcomes), outcomes.targets[:, None], axis=1)[:, 0] < 5
+    accuracy = proportion(predictions.hits, predictions.groups)
+    top5 = np.take_along_axis(_ranks(predictions), predictions.targets[:, None], axis=1)[:, 0] < 5
     estimates = {
         "accuracy": accuracy,
-        "top5_accuracy": proportion(top5, outcomes.units),
-        "loss": _measure_loss(outcomes, accuracy),
-        "calibration_error": _measure_calibration(outcomes, accuracy),
-        **_measure_classes_together(outcomes),
+        "top5_accuracy": proportion(top5, predictions.groups),
+        "loss": _measure_loss(predictions, accuracy),
+        "calibration_error": _measure_calibration(predictions, accuracy),
+        **_measure_classes_together(predictions),
     }
     return {name: estimates[name] for name in TITLES}
 
 
-def _ranks(outcomes: Outcomes) -> np.ndarray:
+def _ranks(predictions: VideoPredictions) -> np.ndarray:
     """Each class's place in a video's answer, from 0, of shape (videos, classes)."""
-    return np.argsort(np.argsort(-outcomes.probabilities, axis=1, kind="stable"), axis=1, kind="stable")
+    return np.argsort(np.argsort(-predictions.probabilities, axis=1, kind="stable"), axis=1, kind="stable")
 
 
-def _measure_loss(outcomes: Outcomes, accuracy: Estimate) -> Estimate:
+def _measure_loss(predictions: VideoPredictions, accuracy: Estimate) -> Estimate:
     """Log loss, whose interval also holds what it would be at either end of accuracy's.
 
     Most of a loss is that of few mistakes, and a set may have none of the worst. So the right answers that accuracy's
     interval takes for luck are counted as what they lose where the second most probable class is the true one, and the
     mistakes that it takes for bad luck as what they lose where the answer is right.
     """
-    of_target = np.take_along_axis(outcomes.probabilities, outcomes.targets[:, None], axis=1)[:, 0]
+    of_target = np.take_along_axis(predictions.probabilities, predictions.targets[:, None], axis=1)[:, 0]
     losses = _surprise(of_target)
     columns = np.stack([losses, np.ones(len(losses))], axis=1)
-    loss = estimate_means(lambda sums: {"loss": sums[:, 0] / sums[:, 1]}, columns, outcomes.units)["loss"]
+    loss = estimate_means(lambda sums: {"loss": sums[:, 0] / sums[:, 1]}, columns, predictions.groups)["loss"]
     if loss.ends is None or accuracy.ends is None:
         return loss
-    second = np.sort(outcomes.probabilities, axis=1)[:, -2:].min(axis=1)
+    second = np.sort(predictions.probabilities, axis=1)[:, -2:].min(axis=1)
     (low, high), (least_right, most_right) = loss.ends, accuracy.ends
-    lucky = (accuracy.value - least_right) * _mean_of(_surprise(second) - losses, outcomes.hits)
-    unlucky = (most_right - accuracy.value) * _mean_of(losses - _surprise(outcomes.confidences), ~outcomes.hits)
+    lucky = (accuracy.value - least_right) * _mean_of(_surprise(second) - losses, predictions.hits)
+    unlucky = (most_right - accuracy.value) * _mean_of(losses - _surprise(predictions.confidences), ~predictions.hits)
     return loss._replace(low=min(low, loss.value - unlucky), high=max(high, loss.value + lucky))
 
 
@@ -83,11 +83,11 @@ def _surprise(probabilities: np.ndarray) -> np.ndarray:
     return -np.log(np.maximum(probabilities, LEAST))
 
 
-def _measure_classes_together(outcomes: Outcomes) -> dict[str, Estimate]:
+def _measure_classes_together(predictions: VideoPredictions) -> dict[str, Estimate]:
     """Balanced accuracy and macro F1."""
-    classes = np.eye(len(outcomes.labels))
-    true, predicted = classes[outcomes.targets], classes[outcomes.predicted]
-    columns = np.concatenate([true, predicted, true * outcomes.hits[:, None]], axis=1)
+    classes = np.eye(len(predictions.labels))
+    true, predicted = classes[predictions.targets], classes[predictions.predicted]
+    columns = np.concatenate([true, predicted, true * predictions.hits[:, None]], axis=1)
 
     def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
         true, predicted, hits = np.split(sums, 3, axis=1)
@@ -96,7 +96,7 @@ def _measure_classes_together(outcomes: Outcomes) -> dict[str, Estimate]:
             "macro_f1": _mean_of_classes(2 * hits, true + predicted),
         }
 
-    return estimate_shares(figures, columns, outcomes.units)
+    return estimate_shares(figures, columns, predictions.groups)
 
 
 def _mean_of_classes(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
@@ -106,18 +106,20 @@ def _mean_of_classes(numerators: np.ndarray, denominators: np.ndarray) -> np.nda
     return quotients.sum(axis=1) / occur.sum(axis=1)
 
 
-def _measure_calibration(outcomes: Outcomes, accuracy: Estimate) -> Estimate:
+def _measure_calibration(predictions: VideoPredictions, accuracy: Estimate) -> Estimate:
     """Calibration error, whose interval begins where accuracy's and mean confidence's are apart.
 
     It cannot be below that. In a set it is larger than it is, even where confidences are right: chance moves every bin.
     """
-    gaps = (outcomes.hits - outcomes.confidences)[:, None] * np.eye(BINS)[calibration_bins(outcomes.confidences)]
-    columns = np.concatenate([gaps, outcomes.confidences[:, None], np.ones((len(gaps), 1))], axis=1)
+    gaps = (predictions.hits - predictions.confidences)[:, None] * np.eye(BINS)[
+        calibration_bins(predictions.confidences)
+    ]
+    columns = np.concatenate([gaps, predictions.confidences[:, None], np.ones((len(gaps), 1))], axis=1)
 
     def figures(sums: np.ndarray) -> dict[str, np.ndarray]:
         return {"error": np.abs(sums[:, :-2]).sum(axis=1) / sums[:, -1], "confidence": sums[:, -2] / sums[:, -1]}
 
-    error, confidence = estimate_shares(figures, columns, outcomes.units).values()
+    error, confidence = estimate_shares(figures, columns, predictions.groups).values()
     if error.ends is None or accuracy.ends is None or confidence.ends is None:
         return error
     (least_right, most_right), (least_sure, most_sure) = accuracy.ends, confidence.ends
@@ -151,26 +153,28 @@ class ClassResult:
     confused_with: list[tuple[str, int]]
 
 
-def measure_classes(outcomes: Outcomes) -> list[ClassResult]:
+def measure_classes(predictions: VideoPredictions) -> list[ClassResult]:
     """The classes that occur in the set, the most difficult first: by recall, then by F1."""
     results = [
-        _measure_class(outcomes, index) for index in range(len(outcomes.labels)) if (outcomes.targets == index).any()
+        _measure_class(predictions, index)
+        for index in range(len(predictions.labels))
+        if (predictions.targets == index).any()
     ]
     return sorted(results, key=lambda result: (result.recall.value, result.f1))
 
 
-def _measure_class(outcomes: Outcomes, index: int) -> ClassResult:
-    confusion = outcomes.confusion
+def _measure_class(predictions: VideoPredictions, index: int) -> ClassResult:
+    confusion = predictions.confusion
     right, true, predicted = confusion[index, index], confusion[index].sum(), confusion[:, index].sum()
-    mine = outcomes.targets == index
+    mine = predictions.targets == index
     others = [other for other in np.argsort(-confusion[index], kind="stable") if other != index]
     return ClassResult(
-        label=outcomes.labels[index],
+        label=predictions.labels[index],
         support=int(true),
         precision=float(right / predicted) if predicted else 0.0,
-        recall=proportion(outcomes.hits[mine], outcomes.units[mine], grouped=outcomes.grouped),
+        recall=proportion(predictions.hits[mine], predictions.groups[mine], grouped=predictions.grouped),
         f1=float(2 * right / (true + predicted)),
         confused_with=[
-            (outcomes.labels[other], int(confusion[index, other])) for other in others if confusion[index, other]
+            (predictions.labels[other], int(confusion[index, other])) for other in others if confusion[index, other]
         ],
     )

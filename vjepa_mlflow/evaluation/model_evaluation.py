@@ -19,7 +19,7 @@ from mlflow.pyfunc import PyFuncModel, _ServedPyFuncModel
 from vjepa_mlflow.data import Sample, few, label_ids, ordered, undivided_groups
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.evaluation.figures import draw, plot_calibration, plot_confusion
-from vjepa_mlflow.evaluation.outcomes import Outcomes
+from vjepa_mlflow.evaluation.predictions import VideoPredictions
 from vjepa_mlflow.evaluation.results import Evaluation, evaluate
 from vjepa_mlflow.flavor import BAD_VIDEOS, check_num_clips
 from vjepa_mlflow.logs import get_logger
@@ -63,9 +63,11 @@ class ModelEvaluation(BuiltInEvaluator):
         self._features = frame.iloc[readable].reset_index(drop=True)
         found = _measure([samples[index] for index in readable], answers)
 
-        labels, outcomes = np.array(answers.labels, dtype=object), found.outcomes
-        said = pd.DataFrame({"score": outcomes.confidences, "warning": [answers.warnings[index] for index in readable]})
-        predicted, true = pd.Series(labels[outcomes.predicted]), labels[outcomes.targets]
+        labels, predictions = np.array(answers.labels, dtype=object), found.predictions
+        said = pd.DataFrame(
+            {"score": predictions.confidences, "warning": [answers.warnings[index] for index in readable]}
+        )
+        predicted, true = pd.Series(labels[predictions.predicted]), labels[predictions.targets]
         self.metrics_values.update(_metric_values(found, unreadable=len(samples) - len(readable)))
         self.evaluate_metrics(extra_metrics, prediction=predicted, target=true, other_output_df=said)
         self.evaluate_and_log_custom_artifacts(custom_artifacts, prediction=predicted, target=true)
@@ -78,7 +80,7 @@ class ModelEvaluation(BuiltInEvaluator):
             self._log_table(name, table)
         for name, plot in (("confusion_matrix", plot_confusion), ("calibration", plot_calibration)):
             with matplotlib.rc_context({"figure.autolayout": False, "font.size": 10}):  # of which MLflow has others
-                self._log(name, f"{name}.png", draw(plot(outcomes)), ImageEvaluationArtifact)
+                self._log(name, f"{name}.png", draw(plot(predictions)), ImageEvaluationArtifact)
         return EvaluationResult(metrics=self.aggregate_metrics, artifacts=self.artifacts, run_id=self.run_id)
 
     @property
@@ -254,14 +256,14 @@ def _account_for(answers: _Answers, samples: Sequence[Sample], bad_videos: str) 
 
 def _measure(samples: Sequence[Sample], answers: _Answers) -> Evaluation:
     """Everything that is said of the model but for what would need the videos decoded once more."""
-    _, units = np.unique(undivided_groups(samples), return_inverse=True)
-    outcomes = Outcomes(
+    _, groups = np.unique(undivided_groups(samples), return_inverse=True)
+    predictions = VideoPredictions(
         labels=answers.labels,
         targets=np.array(label_ids(samples, answers.labels)),
         probabilities=np.stack([said for said in answers.probabilities if said is not None]),
-        units=units,
+        groups=groups,
     )
-    return evaluate([sample.name for sample in samples], outcomes, [])
+    return evaluate([sample.name for sample in samples], predictions, [])
 
 
 def _metric_values(found: Evaluation, *, unreadable: int) -> dict[str, MetricValue]:

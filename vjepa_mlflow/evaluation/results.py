@@ -9,7 +9,7 @@ import pandas as pd
 from vjepa_mlflow.evaluation.factors import FACTORS, Slice, slice_by_factors
 from vjepa_mlflow.evaluation.intervals import FEWEST, TOO_FEW, Estimate
 from vjepa_mlflow.evaluation.metrics import TITLES, ClassResult, measure, measure_classes
-from vjepa_mlflow.evaluation.outcomes import Outcomes
+from vjepa_mlflow.evaluation.predictions import VideoPredictions
 from vjepa_mlflow.video import VideoProperties
 
 
@@ -19,7 +19,7 @@ class Evaluation:
 
     Attributes:
         names: the videos, as the data names them.
-        outcomes: what the model said of each.
+        predictions: what the model said of each.
         properties: what was measured of each; empty where nothing was.
         metrics: of the set, by name, see `metrics.MEANINGS`.
         classes: how it does on each class, the most difficult first.
@@ -27,7 +27,7 @@ class Evaluation:
     """
 
     names: list[str]
-    outcomes: Outcomes
+    predictions: VideoPredictions
     properties: list[VideoProperties]
     metrics: dict[str, Estimate]
     classes: list[ClassResult]
@@ -45,7 +45,7 @@ class Evaluation:
     @property
     def untested(self) -> bool:
         """Whether there are too few groups to tell any slice from the rest."""
-        return self.outcomes.grouped and len(np.unique(self.outcomes.units)) < FEWEST
+        return self.predictions.grouped and len(np.unique(self.predictions.groups)) < FEWEST
 
     @property
     def weaknesses(self) -> list[Slice]:
@@ -55,14 +55,14 @@ class Evaluation:
     @property
     def confident_mistakes(self) -> list[int]:
         """The videos that are wrong, the most confident first."""
-        wrong = np.flatnonzero(~self.outcomes.hits)
-        return wrong[np.argsort(-self.outcomes.confidences[wrong], kind="stable")].tolist()
+        wrong = np.flatnonzero(~self.predictions.hits)
+        return wrong[np.argsort(-self.predictions.confidences[wrong], kind="stable")].tolist()
 
     @property
     def uncertain_hits(self) -> list[int]:
         """The videos that are right, the least confident first."""
-        right = np.flatnonzero(self.outcomes.hits)
-        return right[np.argsort(self.outcomes.confidences[right], kind="stable")].tolist()
+        right = np.flatnonzero(self.predictions.hits)
+        return right[np.argsort(self.predictions.confidences[right], kind="stable")].tolist()
 
     def summary(self) -> str:
         """The metrics with their intervals, and the weaknesses, as lines of text."""
@@ -90,14 +90,14 @@ class Evaluation:
         }
 
     def _prediction_row(self, index: int) -> dict[str, object]:
-        outcomes = self.outcomes
+        predictions = self.predictions
         return {
             "path": self.names[index],
-            "label": outcomes.labels[outcomes.targets[index]],
-            "predicted": outcomes.labels[outcomes.predicted[index]],
-            "score": float(outcomes.confidences[index]),
-            "score_of_label": float(outcomes.probabilities[index, outcomes.targets[index]]),
-            "correct": bool(outcomes.hits[index]),
+            "label": predictions.labels[predictions.targets[index]],
+            "predicted": predictions.labels[predictions.predicted[index]],
+            "score": float(predictions.confidences[index]),
+            "score_of_label": float(predictions.probabilities[index, predictions.targets[index]]),
+            "correct": bool(predictions.hits[index]),
             **(asdict(self.properties[index]) if self.properties else {}),
         }
 
@@ -105,22 +105,22 @@ class Evaluation:
 SLICE_COLUMNS = ["factor", "tercile", "from", "to", "videos", "accuracy", "low", "high", "p_value", "worse"]
 
 
-def evaluate(names: Sequence[str], outcomes: Outcomes, properties: Sequence[VideoProperties]) -> Evaluation:
+def evaluate(names: Sequence[str], predictions: VideoPredictions, properties: Sequence[VideoProperties]) -> Evaluation:
     """Works out what there is to say.
 
     Args:
         names: of the videos.
-        outcomes: of the same videos.
+        predictions: of the same videos.
         properties: of the same videos; empty where none are measured.
     """
     columns = pd.DataFrame([asdict(measured) for measured in properties])
     return Evaluation(
         names=list(names),
-        outcomes=outcomes,
+        predictions=predictions,
         properties=list(properties),
-        metrics=measure(outcomes),
-        classes=measure_classes(outcomes),
-        slices=slice_by_factors(outcomes, {str(name): values.to_numpy() for name, values in columns.items()}),
+        metrics=measure(predictions),
+        classes=measure_classes(predictions),
+        slices=slice_by_factors(predictions, {str(name): values.to_numpy() for name, values in columns.items()}),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from vjepa_mlflow.files.cache import cache_folder
-from vjepa_mlflow.files.kept import keep, recall
+from vjepa_mlflow.files.cached import cache_bytes, cached_bytes
 from vjepa_mlflow.runtime.workers import complete
 from vjepa_mlflow.video import Sampling, VideoError, VideoFile, check_content, read_clip
 
@@ -18,7 +18,7 @@ VERSION = 3
 """Of what is kept. It changes with the code that samples frames."""
 
 
-def thumbnail_notes(cache: str) -> Path | None:
+def thumbnail_cache_dir(cache: str) -> Path | None:
     """The folder for what was made of videos, with the recipe's `cache`; None where nothing is kept on disk."""
     return cache_folder() / "thumbnails" if cache == "disk" else None
 
@@ -37,7 +37,7 @@ def read_thumbnails(
         Of each video uint8 RGB of shape (frames, height, width, 3), or what is wrong with it.
     """
     read = _Read(sampling, kept)
-    return complete([read.recall(file.digest) for file in files], files, read, description="Reading thumbnails")
+    return complete([read.cached(file.digest) for file in files], files, read, description="Reading thumbnails")
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class _Read:
         except VideoError as error:
             return error
         if self.kept is not None:
-            keep(self._place(self.kept, file.digest), _to_bytes(small), within=self.kept)
+            cache_bytes(self._place(self.kept, file.digest), _to_bytes(small), within=self.kept)
         return small
 
-    def recall(self, digest: str) -> np.ndarray | None:
+    def cached(self, digest: str) -> np.ndarray | None:
         """What was kept of a content."""
-        content = None if self.kept is None else recall(self._place(self.kept, digest))
+        content = None if self.kept is None else cached_bytes(self._place(self.kept, digest))
         with suppress(ValueError):
             return None if content is None else np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
         return None

@@ -59,7 +59,7 @@ class Encoder:
         form: of the backbone, see `FrozenBackbone.forms`.
         sampling: of a clip.
         precision: the recipe's.
-        notes: the folder for what is noted of video files; None for none.
+        cache_dir: the folder for what is noted of video files; None for none.
 
     Attributes:
         device: where the features are.
@@ -68,12 +68,12 @@ class Encoder:
     """
 
     def __init__(
-        self, backbone: FrozenBackbone, *, form: str, sampling: Sampling, precision: str, notes: Path | None = None
+        self, backbone: FrozenBackbone, *, form: str, sampling: Sampling, precision: str, cache_dir: Path | None = None
     ):
         self.device = backbone.device
         self.batch_size = BATCH_SIZE if self.device.type == "cuda" else 1
         self._frozen, self._form, self._precision = backbone, form, precision
-        self.reader = ClipReader(sampling, notes, as_planes=self.device.type == "cuda")
+        self.reader = ClipReader(sampling, cache_dir, as_planes=self.device.type == "cuda")
         self._has_told = False
 
     def encode(self, clips: Sequence[Clip]) -> "Encoding":

@@ -28,7 +28,7 @@ def feature_space(backbone: FrozenBackbone, recipe: Recipe, form: str) -> Featur
     )
 
 
-def choose_form(backbone: FrozenBackbone, recipe: Recipe, clips: Iterable[Clip], *, begun: str | None = None) -> str:
+def choose_form(backbone: FrozenBackbone, recipe: Recipe, clips: Iterable[Clip], *, resumed: str | None = None) -> str:
     """The form in which a run's clips are encoded, see `FrozenBackbone.forms`.
 
     A clip's features differ in their last bits from form to form. So nothing is encoded again because a run is shorter
@@ -38,11 +38,11 @@ def choose_form(backbone: FrozenBackbone, recipe: Recipe, clips: Iterable[Clip],
         backbone: what encodes.
         recipe: of the run.
         clips: that it reads.
-        begun: the form in which the run began, where it goes on.
+        resumed: the form in which the run began, where it goes on.
     """
     forms = backbone.forms(recipe.precision)
-    if begun in forms:
-        return begun
+    if resumed in forms:
+        return resumed
     if len(forms) == 1:
         return forms[0]
     places = {form: _Place(feature_space(backbone, recipe, form)) for form in forms}

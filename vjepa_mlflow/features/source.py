@@ -8,14 +8,14 @@ from torch import Tensor
 from vjepa_mlflow.data import Sample
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features.assembly import Clip
+from vjepa_mlflow.features.cache import FeatureCache
 from vjepa_mlflow.features.encoder import Encoder, Encoding
 from vjepa_mlflow.features.forms import feature_space
 from vjepa_mlflow.features.readings import CLOSE, Readings
-from vjepa_mlflow.features.shelves import Shelves
 from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.model import ClipShape, FrozenBackbone, features_dtype
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.video import VideoError, video_notes
+from vjepa_mlflow.video import VideoError, video_cache_dir
 
 logger = get_logger(__name__)
 
@@ -38,7 +38,7 @@ class FeatureSource:
 
     Attributes:
         encoder: what encodes.
-        shelves: where features are kept.
+        cache: where features are kept.
         encoded: how many clips had to be encoded.
         left_out: the videos that went bad after the check, by name, and what is wrong with them (`bad_videos=skip`).
     """
@@ -49,11 +49,11 @@ class FeatureSource:
             form=form,
             sampling=recipe.sampling(backbone.architecture.frames_per_clip),
             precision=recipe.precision,
-            notes=video_notes(recipe.cache),
+            cache_dir=video_cache_dir(recipe.cache),
         )
         self._space = feature_space(backbone, recipe, form)
         size = ClipShape.of(backbone.architecture).values * features_dtype(recipe.precision).itemsize
-        self.shelves = Shelves(self._space, recipe, backbone.device, size=size)
+        self.cache = FeatureCache(self._space, recipe, backbone.device, size=size)
         self._again = again and recipe.cache != "off"
         self._skips = recipe.bad_videos == "skip"
         self.encoded = 0
@@ -70,9 +70,9 @@ class FeatureSource:
 
     def affordable(self, clips: Iterable[Clip]) -> list[Clip]:
         """Of some clips those that are missing, as many as there is room for; it is told where that is not all."""
-        missing, room = self.missing(clips), self.shelves.room(wanted=self._again)
+        missing, room = self.missing(clips), self.cache.room(wanted=self._again)
         if len(missing) > room:
-            self.shelves.tell_full()
+            self.cache.tell_full()
         return missing[:room]
 
     def expect(self, readings: Iterable[Sequence[Clip]], *, sure: int | None = None) -> list[Clip]:
@@ -110,16 +110,16 @@ class FeatureSource:
             self._let_go(name)
         self._is_behind |= self._readings.were_unsure
         names = [self._space.entry(clip) for clip in clips]
-        far = [self.shelves.near(name) is None and self.shelves.is_far(name) for name in names]
-        fetched = self.shelves.fetch([name for name, is_far in zip(names, far, strict=True) if is_far])
-        for clip, name, is_far in zip(clips, names, far, strict=True):
+        stored = [self.cache.on_device(name) is None and self.cache.is_stored(name) for name in names]
+        fetched = self.cache.fetch([name for name, is_stored in zip(names, stored, strict=True) if is_stored])
+        for clip, name, is_stored in zip(clips, names, stored, strict=True):
             self._encode_ahead()
-            features = next(fetched) if is_far else self.shelves.near(name)
+            features = next(fetched) if is_stored else self.cache.on_device(name)
             if features is None:
                 features = self._wait_for(clip, name)
             self._readings.read_one()
-            if features is not None and is_far:
-                self.shelves.put(name, features, wanted=self._want(name), new=False)
+            if features is not None and is_stored:
+                self.cache.put(name, features, wanted=self._want(name), new=False)
             yield None if clip.sample.name in self.left_out else features
             self._let_go(name)
 
@@ -130,13 +130,13 @@ class FeatureSource:
             UserError: the store's disk is full.
         """
         self._begin([])
-        self.shelves.finish()
+        self.cache.finish()
 
     def _missing(self, clips: Iterable[Clip]) -> Iterator[Clip]:
         known: set[str] = set()
         for clip in clips:
             name = self._space.entry(clip)
-            if name not in known and not self.shelves.has(name):
+            if name not in known and not self.cache.has(name):
                 yield clip
             known.add(name)
 
@@ -145,18 +145,18 @@ class FeatureSource:
 
     def _let_go(self, name: str) -> None:
         if not self._readings.want(name):
-            self.shelves.drop(name, keeps_memory=self._again)
+            self.cache.drop(name, keeps_memory=self._again)
 
     def _wait_for(self, clip: Clip, name: str) -> Tensor | None:
         """Features that were missing when the reading began; None for those of a video that is left out."""
         while clip.sample.name not in self.left_out:
-            if (features := self.shelves.near(name)) is not None:
+            if (features := self.cache.on_device(name)) is not None:
                 return features
             if name in self._coming:
                 self._advance()
-            elif not self.shelves.is_far(name):
+            elif not self.cache.is_stored(name):
                 self._begin(self._next_clips(at_least=LEAST_CLIPS))
-            elif (features := next(self.shelves.fetch([name]))) is not None:
+            elif (features := next(self.cache.fetch([name]))) is not None:
                 return features
         return None
 
@@ -164,14 +164,14 @@ class FeatureSource:
         """Encodes what has been read of the next clips, or has some read, where not all could be encoded first."""
         if self._encoding is not None:
             self._advance(wait=False)
-        elif self._is_behind and self.shelves.room(wanted=True) >= self._least_room:
+        elif self._is_behind and self.cache.room(wanted=True) >= self._least_room:
             self._is_behind = False  # as far as it was looked at
             self._begin(self._next_clips())
 
     def _next_clips(self, *, at_least: int = 0, close: int = CLOSE) -> list[Clip]:
         """Of the clips that are expected next those that are missing, as many as there is room for."""
         upcoming = (clip for clip in self._readings.upcoming(close=close) if clip.sample.name not in self.left_out)
-        room = max(at_least, self.shelves.room(wanted=True))
+        room = max(at_least, self.cache.room(wanted=True))
         missing = list(islice(self._missing(upcoming), room + 1))
         window = missing[:room]
         self._is_behind = len(missing) > room
@@ -196,7 +196,7 @@ class FeatureSource:
                 self._leave_out(clip.sample, features)
             else:
                 self.encoded += 1
-                self.shelves.put(name, features, wanted=self._want(name), new=True)
+                self.cache.put(name, features, wanted=self._want(name), new=True)
         if self._encoding.is_done:
             self._begin([])
         return [clip for clip, _ in encoded]

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vjepa_mlflow.files.cache import own_folder
-from vjepa_mlflow.runtime.environment import setting
+from vjepa_mlflow.runtime.environment import temporary_environment
 
 INDUCTOR, TRITON = "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"
 """The variables of the environment that say where."""
@@ -15,7 +15,7 @@ INDUCTOR, TRITON = "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"
 @contextmanager
 def compilations_in(folder: Path, triton: str = "") -> Iterator[None]:
     """Has them keep what they compile in the block in a folder, or Triton in another one, and look for it there."""
-    with setting(INDUCTOR, str(folder)), setting(TRITON, triton or str(folder / "triton")):
+    with temporary_environment(INDUCTOR, str(folder)), temporary_environment(TRITON, triton or str(folder / "triton")):
         yield
 
 

@@ -57,17 +57,17 @@ class FetchedModel:
     model_uuid: str | None
     run_id: str | None
 
-    def as_checkpoint(self, *, notes: Path | None = None) -> Checkpoint:
+    def as_checkpoint(self, *, cache_dir: Path | None = None) -> Checkpoint:
         """Its weights, to be used as they are.
 
         Args:
-            notes: see `Checkpoint`.
+            cache_dir: see `Checkpoint`.
 
         Raises:
             UserError: they are not those that were saved.
         """
         digests = self.weights_sha256
-        return from_folder(self.name, self.checkpoint, whole=True, weights_sha256=digests, notes=notes)
+        return from_folder(self.name, self.checkpoint, whole=True, weights_sha256=digests, cache_dir=cache_dir)
 
     def preprocessing(self) -> Preprocessing:
         """What is done to its frames.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from vjepa_mlflow.lazy import load_when_used
 
 if TYPE_CHECKING:
+    from vjepa_mlflow.model.cached import model_cache_dir
     from vjepa_mlflow.model.captured import Captured
     from vjepa_mlflow.model.checkpoint import (
         BASE_SHAPE,
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
     from vjepa_mlflow.model.frozen import FrozenBackbone, LoadedBackbone, OpenedCheckpoint, drawn_anew, open_checkpoint
     from vjepa_mlflow.model.head import Architecture, Head, ParameterCounts, count_parameters
     from vjepa_mlflow.model.identity import backbone_digest, preprocessing_digest, weights_digest
-    from vjepa_mlflow.model.noted import model_notes
     from vjepa_mlflow.model.preprocessing import CENTRED, cut_out, preprocess, resize
     from vjepa_mlflow.model.quiet import quiet_transformers
     from vjepa_mlflow.model.trained import CheckpointBackbone, Trained, WriteBackbone, write_checkpoint, written_beside

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.files.cached import cache_values, cached_values
 from vjepa_mlflow.files.digest import sha256_with_parts
-from vjepa_mlflow.files.kept import read_note, write_note
 from vjepa_mlflow.files.paths import check_local, expand, is_file, shortened
 from vjepa_mlflow.files.reading import read_json
+from vjepa_mlflow.model.cached import State, cache_path, have_changed, state_of
 from vjepa_mlflow.model.configuration import (
     CONFIG_FILE,
     LARGEST_FILE,
@@ -22,7 +23,6 @@ from vjepa_mlflow.model.configuration import (
     read_configuration,
     read_preprocessing,
 )
-from vjepa_mlflow.model.noted import State, have_changed, note_of, state_of
 
 AUTO = "auto"
 TINY = "tiny"
@@ -47,7 +47,7 @@ class Checkpoint:
         whole: whether it is a trained model's: used as it is or refused. Of any other one the encoder is.
         weights_sha256: the digests of the files of weights when they were saved, by the files' names; None where that
             was not noted.
-        notes: the folder for what is found of its files, so that they need not be read again; None for none.
+        cache_dir: the folder for what is found of its files, so that they need not be read again; None for none.
         state: of its files when it was found, see `state_of_folder`: whatever is read of them later must be of this.
             None where that is not known.
     """
@@ -57,7 +57,7 @@ class Checkpoint:
     revision: str
     whole: bool = False
     weights_sha256: Mapping[str, str] | None = None
-    notes: Path | None = None
+    cache_dir: Path | None = None
     state: State | None = None
 
     @property
@@ -82,7 +82,7 @@ class Checkpoint:
     def _has_other_weights(self) -> bool:
         if not self.revision.startswith(DIGEST):
             return False
-        digest, _ = _noted_digests(_find_weights(self.about, self.folder), None)
+        digest, _ = _cached_digests(_find_weights(self.about, self.folder), None)
         return self.revision != DIGEST + digest
 
     @cached_property
@@ -157,25 +157,25 @@ def check_name(model: str) -> None:
         raise UserError(f"model={model}: no such folder: {EXPECTED}")
 
 
-def locate(model: str, *, notes: Path | None = None) -> Checkpoint:
+def locate(model: str, *, cache_dir: Path | None = None) -> Checkpoint:
     """Finds a checkpoint by its Hub id or folder, downloading what is not here yet.
 
     Args:
         model: its name.
-        notes: see `Checkpoint`.
+        cache_dir: see `Checkpoint`.
 
     Raises:
         UserError: there is no such checkpoint, it cannot be downloaded, or it is not a V-JEPA 2.
     """
     check_name(model)
     if model == TINY:
-        return from_folder(TINY, TINY_FOLDER, notes=notes)
+        return from_folder(TINY, TINY_FOLDER, cache_dir=cache_dir)
     folder = expand("model", model)
     if folder.is_dir():
-        return from_folder(model, folder, notes=notes)
+        return from_folder(model, folder, cache_dir=cache_dir)
     snapshot = _download(model)
     state = state_of_folder(f"model={model}", snapshot)
-    return Checkpoint(model, snapshot, revision=snapshot.name, notes=notes, state=state)
+    return Checkpoint(model, snapshot, revision=snapshot.name, cache_dir=cache_dir, state=state)
 
 
 def from_folder(
@@ -184,7 +184,7 @@ def from_folder(
     *,
     whole: bool = False,
     weights_sha256: Mapping[str, str] | None = None,
-    notes: Path | None = None,
+    cache_dir: Path | None = None,
 ) -> Checkpoint:
     """A checkpoint from a local folder.
 
@@ -193,16 +193,16 @@ def from_folder(
         folder: that holds it.
         whole: see `Checkpoint`.
         weights_sha256: see `Checkpoint`.
-        notes: see `Checkpoint`.
+        cache_dir: see `Checkpoint`.
 
     Raises:
         UserError: the folder holds no V-JEPA 2 weights, or not those that were saved.
     """
     about = f"model={name}"
     state = state_of_folder(about, folder)
-    digest, digests = _noted_digests(_find_weights(about, folder), notes)
+    digest, digests = _cached_digests(_find_weights(about, folder), cache_dir)
     check_digests(about, digests, weights_sha256)
-    return Checkpoint(name, folder, DIGEST + digest, whole, weights_sha256, notes, state)
+    return Checkpoint(name, folder, DIGEST + digest, whole, weights_sha256, cache_dir, state)
 
 
 def state_of_folder(about: str, folder: Path) -> State:
@@ -227,14 +227,14 @@ class _Digests(NamedTuple):
     parts: str
 
 
-def _noted_digests(files: Sequence[Path], notes: Path | None) -> tuple[str, dict[str, str]]:
+def _cached_digests(files: Sequence[Path], cache_dir: Path | None) -> tuple[str, dict[str, str]]:
     """What `sha256_with_parts` says of files, which are read once while nothing of them changes."""
-    note = note_of(notes, "sha256", state_of(files))
-    found = read_note(note, _Digests)
+    note = cache_path(cache_dir, "sha256", state_of(files))
+    found = cached_values(note, _Digests)
     if found is None:
         whole, parts = sha256_with_parts(files)
         found = _Digests(whole, " ".join(parts.values()))
-        write_note(note, found._asdict(), within=notes)
+        cache_values(note, found._asdict(), within=cache_dir)
     return found.whole, dict(zip((path.name for path in files), found.parts.split(), strict=True))
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from vjepa_mlflow.files.kept import read_note, write_note
+from vjepa_mlflow.files.cached import cache_values, cached_values
+from vjepa_mlflow.model.cached import cache_path
 from vjepa_mlflow.model.checkpoint import Checkpoint, choose_weights
 from vjepa_mlflow.model.configuration import Preprocessing
 from vjepa_mlflow.model.forward import EAGER, TRANSFORMERS, Backbone, agrees, encoder_forms
@@ -25,7 +26,6 @@ from vjepa_mlflow.model.head import (
     draw_classifier,
     without_foreign_classifier,
 )
-from vjepa_mlflow.model.noted import note_of
 from vjepa_mlflow.model.weights import StoredWeights, check_finite, open_weights, read_weights
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class FrozenBackbone:
     Attributes:
         architecture: of the model.
         device: where it computes.
-        notes: the folder for what is found of it; None for none.
+        cache_dir: the folder for what is found of it; None for none.
         known: what it is.
         model: the model, on its device.
         preprocessing: what is done to its frames.
@@ -66,7 +66,7 @@ class FrozenBackbone:
 
     architecture: Architecture
     device: torch.device
-    notes: Path | None
+    cache_dir: Path | None
     model: "VJEPA2ForVideoClassification"
     preprocessing: Preprocessing
 
@@ -95,11 +95,11 @@ class FrozenBackbone:
         """Whether the lean encoder's features are transformers' here, looked at once for a GPU and these versions."""
         versions = torch.__version__, version("transformers")
         gpu = torch.cuda.get_device_name(self.device)
-        note = note_of(self.notes, "agreement", self.known.backbone, precision, gpu, *versions)
-        found = read_note(note, _Agreement)
+        note = cache_path(self.cache_dir, "agreement", self.known.backbone, precision, gpu, *versions)
+        found = cached_values(note, _Agreement)
         if found is None or found.answer != "yes":  # a disagreement is told each time
             found = _Agreement("yes" if agrees(self.model, precision) else "no")
-            write_note(note, found._asdict(), within=self.notes)
+            cache_values(note, found._asdict(), within=self.cache_dir)
         return found.answer == "yes"
 
 
@@ -109,13 +109,13 @@ class LoadedBackbone(FrozenBackbone):
     Args:
         model: the one.
         preprocessing: what is done to its frames.
-        notes: see `FrozenBackbone`.
+        cache_dir: see `FrozenBackbone`.
     """
 
     def __init__(
-        self, model: "VJEPA2ForVideoClassification", preprocessing: Preprocessing, *, notes: Path | None = None
+        self, model: "VJEPA2ForVideoClassification", preprocessing: Preprocessing, *, cache_dir: Path | None = None
     ):
-        self.model, self.preprocessing, self.notes = model, preprocessing, notes
+        self.model, self.preprocessing, self.cache_dir = model, preprocessing, cache_dir
         self.architecture, self.device = model.config, model.device
 
 
@@ -142,7 +142,7 @@ class StoredBackbone(FrozenBackbone):
         self.architecture = checkpoint.configuration.architecture
         self.preprocessing = checkpoint.preprocessing
         self.device = device
-        self.notes = checkpoint.notes
+        self.cache_dir = checkpoint.cache_dir
         self.known = known
         self._checkpoint, self._labels, self._seed = checkpoint, labels, seed
 
@@ -186,8 +186,8 @@ def open_checkpoint(checkpoint: Checkpoint, labels: list[str], *, seed: int, dev
     """
     # Of a trained model all must be as it was saved, of any other one the encoder alone: what is noted differs.
     about = "whole", version("transformers"), checkpoint.whole, checkpoint.weights_sha256, checkpoint.state
-    note = note_of(checkpoint.notes, *about)
-    known = read_note(note, KnownBackbone)
+    note = cache_path(checkpoint.cache_dir, *about)
+    known = cached_values(note, KnownBackbone)
     head = None if known is None else _read_head(checkpoint, labels, seed)
     if known is not None and head is not None:
         checkpoint.check_unchanged()
@@ -196,8 +196,8 @@ def open_checkpoint(checkpoint: Checkpoint, labels: list[str], *, seed: int, dev
     from vjepa_mlflow.model.classifier import load_classifier
 
     model = load_classifier(checkpoint, labels, seed=seed).to(device)
-    loaded = LoadedBackbone(model, checkpoint.preprocessing, notes=checkpoint.notes)
-    write_note(note, loaded.known._asdict(), within=checkpoint.notes)
+    loaded = LoadedBackbone(model, checkpoint.preprocessing, cache_dir=checkpoint.cache_dir)
+    cache_values(note, loaded.known._asdict(), within=checkpoint.cache_dir)
     return OpenedCheckpoint(Head.of(model), loaded)
 
 

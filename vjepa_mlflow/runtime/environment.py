@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def setting(name: str, value: str) -> Iterator[None]:
+def temporary_environment(name: str, value: str) -> Iterator[None]:
     """Sets an environment variable during the block."""
     before = os.environ.get(name)
     os.environ[name] = value

@@ -31,9 +31,6 @@ logger = get_logger(__name__)
 if TYPE_CHECKING:
     from torch import Tensor
 
-HEAD_FILE = "head.safetensors"
-"""The artifact of a trial's run that holds its best epoch's head."""
-
 PAUSE = 0.5
 """Seconds from one look for a trial to the next, where all are in other hands."""
 
@@ -86,7 +83,7 @@ class TrialSetups:
     Args:
         share: this process's, of what several prepare.
         trials: of the study.
-        windows: sizes of window among them.
+        accumulation_sizes: sizes of window among them.
         params: of the study's run, where it goes on; None where it begins.
         began: what a study that goes on began with.
         drawing: how missing splits are drawn, the same for all trials, so that one validation set compares them.
@@ -99,7 +96,7 @@ class TrialSetups:
         share: Share,
         *,
         trials: int,
-        windows: int = 1,
+        accumulation_sizes: int = 1,
         params: Mapping[str, str] | None,
         began: data.Beginning | None = None,
         drawing: Drawing | None = None,
@@ -107,7 +104,7 @@ class TrialSetups:
         on_faults: Callable[[list[Fault]], None] = lambda _: None,
     ):
         self._share = share
-        self._trials, self._windows, self._params = trials, windows, params
+        self._trials, self._accumulation_sizes, self._params = trials, accumulation_sizes, params
         self._began, self._drawing = began, drawing
         self._on_prepared = on_prepared
         self._on_faults = on_faults
@@ -138,7 +135,9 @@ class TrialSetups:
             share=self._share,
         )
         self._on_prepared(prepared)
-        forms = choose_forms(prepared, recipe, trials=self._trials, windows=self._windows, begun=self._params)
+        forms = choose_forms(
+            prepared, recipe, trials=self._trials, accumulation_sizes=self._accumulation_sizes, resumed=self._params
+        )
         source = features.FeatureSource(prepared.backbone, recipe, form=forms.encoder_form, again=True)
         threads = thread_count(prepared.clip_shape.values, self._share.world_size)
         first_weights = {name: value.clone() for name, value in prepared.head.state_dict().items()}
@@ -255,35 +254,35 @@ class TrialRunner:
         Returns:
             How it went in Optuna's word; none where the trial, and so its run, has become another process's.
         """
-        course = _Course(self, recipe, running, log)
+        trial_training = _TrialTraining(self, recipe, running, log)
         try:
-            state, tell = self._train_and_log(course, running, log)
+            state, tell = self._train_and_log(trial_training, running, log)
             log.events()
             log.deliver()
             tell()
         except search.TakenOverError:
             return ""
-        course.forget()
+        trial_training.forget()
         return state
 
     def _train_and_log(
-        self, course: _Course, running: search.RunningTrial, log: tracking.RunLog
+        self, trial_training: _TrialTraining, running: search.RunningTrial, log: tracking.RunLog
     ) -> tuple[str, Callable[[], None]]:
         """Returns how it went, and what tells the study of it."""
         try:
-            trained = course.run()
+            trained = trial_training.run()
         except TrialPruned:
-            seconds = course.seconds()
-            log.metrics(seconds, step=course.epochs)
+            seconds = trial_training.seconds()
+            log.metrics(seconds, step=trial_training.epochs)
             return "PRUNED", lambda: self.queue.prune(running, seconds)
         except training.DivergedError as error:
-            failure, seconds = str(error), course.seconds()
+            failure, seconds = str(error), trial_training.seconds()
             log.tags({tracking.FAILURE_TAG: failure})
             return "FAIL", lambda: self.queue.fail(running, failure, seconds)
         self._keep_if_best(trained, log)
         best = trained.best
         value = best.metrics[self.plan.metric]
-        figures = {search.BEST_EPOCH: best.epoch, **course.seconds()}
+        figures = {search.BEST_EPOCH: best.epoch, **trial_training.seconds()}
         log.metrics({f"best_{self.plan.metric}": value, **figures}, step=len(trained.epochs))
         return "COMPLETE", lambda: self.queue.complete(running, value, {search.METRICS: best.metrics, **figures})
 
@@ -294,8 +293,8 @@ class TrialRunner:
         known = None if leader is None else leader.frozen.user_attrs[search.METRICS]
         if known is None or training.rank(trained.best.metrics, metric) >= training.rank(known, metric):
             with temporary_folder() as folder:
-                trained.save_best(folder / HEAD_FILE)
-                log.file(folder / HEAD_FILE)
+                trained.save_best(folder / tracking.HEAD_FILE)
+                log.file(folder / tracking.HEAD_FILE)
 
 
 def _is_blameless(error: BaseException) -> bool:
@@ -308,7 +307,7 @@ def _is_blameless(error: BaseException) -> bool:
     return isinstance(error, outside) or not isinstance(error, Exception) or isinstance(error, InterruptedTrial)
 
 
-class _Course:
+class _TrialTraining:
     """One attempt at a trial: its training, told of epoch by epoch, and begun where the last attempt left off."""
 
     def __init__(self, runner: TrialRunner, recipe: Recipe, running: search.RunningTrial, log: tracking.RunLog):

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.recipe import SURROUNDINGS, Recipe
+from vjepa_mlflow.recipe import ENVIRONMENT_FIELDS, Recipe
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-FIELDS = {field.name: field for field in dataclasses.fields(Recipe) if field.name not in SURROUNDINGS}
+FIELDS = {field.name: field for field in dataclasses.fields(Recipe) if field.name not in ENVIRONMENT_FIELDS}
 """The fields that trials may differ in."""
 RANGE_KEYS = ("low", "high", "log", "step")
 
@@ -102,7 +102,7 @@ class SearchSpace:
         return {field: getattr(recipe, field) for field in self.fields}
 
     @property
-    def windows(self) -> int:
+    def accumulation_sizes(self) -> int:
         """How many sizes an optimizer step's window has among all trials, or rather more."""
         return math.prod(
             dimension.count for dimension in self if dimension.field in ("gradient_accumulation_steps", "batch_size")
@@ -133,7 +133,7 @@ def read_space(where: str, entries: Any) -> SearchSpace:
 
 def _read_dimension(where: str, name: str, entry: Any) -> Dimension:
     if name not in FIELDS:
-        known = "cannot be searched" if name in SURROUNDINGS else "no field of the recipe"
+        known = "cannot be searched" if name in ENVIRONMENT_FIELDS else "no field of the recipe"
         raise UserError(f"{where}: space.{name}: {known}: expected one of {', '.join(FIELDS)}")
     where = f"{where}: space.{name}"
     if not isinstance(entry, dict):

@@ -212,7 +212,7 @@ class SharedStudy:
 def define(plan: SweepPlan, recipe: Recipe, samples: Sequence[Sample]) -> dict[str, str]:
     """What must be the same wherever a study goes on, in words: its space, its other values and its data."""
     searched = {dimension.field: f"{dimension}, from {getattr(recipe, dimension.field)}" for dimension in plan.space}
-    fixed = {name: value for name, value in recipe.lessons().items() if name not in searched}
+    fixed = {name: value for name, value in recipe.training_fields().items() if name not in searched}
     algorithms = {"sampler": str(plan.sampler), "pruner": str(plan.pruner)}
     return {"metric": plan.metric, "data": describe_samples(samples), **algorithms, **fixed, **searched}
 

@@ -82,7 +82,7 @@ class Assignment:
         return TrialSetups(
             self.share,
             trials=self.count,
-            windows=self.plan.space.windows,
+            accumulation_sizes=self.plan.space.accumulation_sizes,
             params=self.params,
             began=self.began,
             drawing=None if self.began else self.drawing(),

@@ -62,7 +62,7 @@ class LabelledSet:
 
     def predict(
         self, head: model.Head, source: features.FeatureSource, *, precision: str
-    ) -> tuple[LabelledSet, evaluation.Outcomes]:
+    ) -> tuple[LabelledSet, evaluation.VideoPredictions]:
         """What a head says of each video: its probabilities, averaged over the video's clips.
 
         Returns:
@@ -77,14 +77,14 @@ class LabelledSet:
         kept = [index for index, clip in enumerate(clips.given) if clip.sample.name not in source.left_out]
         probabilities = logits[kept].double().softmax(dim=-1).reshape(len(videos.samples), self.num_clips, -1)
         flavor.check_answers(probabilities.numpy())
-        _, units = np.unique(data.undivided_groups(videos.samples), return_inverse=True)
-        outcomes = evaluation.Outcomes(
+        _, groups = np.unique(data.undivided_groups(videos.samples), return_inverse=True)
+        predictions = evaluation.VideoPredictions(
             labels=self.labels,
             targets=np.array(data.label_ids(videos.samples, self.labels)),
             probabilities=probabilities.mean(dim=1).numpy(),
-            units=units,
+            groups=groups,
         )
-        return videos, outcomes
+        return videos, predictions
 
     def _without(self, names: Container[str]) -> LabelledSet:
         samples = [sample for sample in self.samples if sample.name not in names]
@@ -98,20 +98,24 @@ class LabelledSet:
             UserError: one of them cannot be decoded any more.
         """
         files = self._files(self.samples)
-        measured = video.measure_videos(files, self.sampling, notes=video.property_notes(self.cache))
+        measured = video.measure_videos(files, self.sampling, cache_dir=video.property_cache_dir(self.cache))
         return [_check(properties, sample) for properties, sample in zip(measured, self.samples, strict=True)]
 
     def spread(self) -> list[int]:
         """Some videos spread evenly over the set, and so over the classes."""
         return np.linspace(0, len(self.samples) - 1, min(SHEET_ROWS, len(self.samples))).round().astype(int).tolist()
 
-    def show(self, indices: Sequence[int], outcomes: evaluation.Outcomes) -> dict[int, evaluation.Prediction]:
+    def show(
+        self, indices: Sequence[int], predictions: evaluation.VideoPredictions
+    ) -> dict[int, evaluation.Prediction]:
         """Of some videos frames, the label, and the labels that the model finds most probable, by their indices."""
         thumbnails = self._thumbnails([self.samples[index] for index in indices])
-        return {index: self._show(index, outcomes, frames) for index, frames in zip(indices, thumbnails, strict=True)}
+        return {
+            index: self._show(index, predictions, frames) for index, frames in zip(indices, thumbnails, strict=True)
+        }
 
-    def _show(self, index: int, outcomes: evaluation.Outcomes, frames: np.ndarray) -> evaluation.Prediction:
-        probabilities = outcomes.probabilities[index]
+    def _show(self, index: int, predictions: evaluation.VideoPredictions, frames: np.ndarray) -> evaluation.Prediction:
+        probabilities = predictions.probabilities[index]
         best = np.argsort(-probabilities, kind="stable")[:SHOWN_LABELS]
         return evaluation.Prediction(
             name=self.samples[index].name,
@@ -122,7 +126,7 @@ class LabelledSet:
 
     def _thumbnails(self, samples: Sequence[Sample]) -> Iterator[np.ndarray]:
         """Frames of videos, or grey where one cannot be read any more: no picture is worth a trained head."""
-        kept = evaluation.thumbnail_notes(self.cache)
+        kept = evaluation.thumbnail_cache_dir(self.cache)
         found = evaluation.read_thumbnails(self._files(samples), self.sampling, kept=kept)
         for sample, frames in zip(samples, found, strict=True):
             if isinstance(frames, video.VideoError):
@@ -143,7 +147,7 @@ def _check(properties: video.VideoProperties | video.VideoError, sample: Sample)
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingHistory:
     """The training that led to a model.
 
     Attributes:
@@ -185,12 +189,12 @@ def assess(
     log: tracking.RunLog,
     painter: evaluation.Painter,
     videos: LabelledSet,
-    outcomes: evaluation.Outcomes,
+    predictions: evaluation.VideoPredictions,
     *,
     title: str,
     facts: Mapping[str, str],
     step: int,
-    course: Course | None = None,
+    history: TrainingHistory | None = None,
     model_id: str | None = None,
 ) -> Assessment:
     """Works out what there is to say of a model's answers, logs it as metrics and tables, and has figures drawn.
@@ -201,23 +205,23 @@ def assess(
         log: of the run.
         painter: draws the figures.
         videos: the set.
-        outcomes: what the model said of it.
+        predictions: what the model said of it.
         title: of the report.
         facts: what the report says was evaluated, as names and values.
         step: of the metrics.
-        course: of the training, if the model comes from one in this run.
+        history: of the training, if the model comes from one in this run.
         model_id: of the logged model that the metrics are of, if there is one already.
 
     Raises:
         UserError: a video cannot be decoded any more.
     """
-    found = evaluation.evaluate([sample.name for sample in videos.samples], outcomes, videos.properties)
+    found = evaluation.evaluate([sample.name for sample in videos.samples], predictions, videos.properties)
     log.metrics(found.metrics_of(videos.split), step=step, model_id=model_id, dataset=videos.dataset)
     for name, table in found.tables().items():
         log.data_frame(table, f"{videos.split}_{name}.json")
-    pictures = _begin_figures(painter, found, course)
+    pictures = _begin_figures(painter, found, history)
     chosen = [found.confident_mistakes[:SHOWN_VIDEOS], found.uncertain_hits[:SHOWN_VIDEOS], videos.spread()]
-    shown = videos.show(sorted({*chain.from_iterable(chosen)}), outcomes)
+    shown = videos.show(sorted({*chain.from_iterable(chosen)}), predictions)
     mistakes, hits, sheet = ([shown[index] for index in indices] for indices in chosen)
     pictures["predictions"] = painter.begin(evaluation.prediction_sheet, sheet)
     pictures["mistakes_and_uncertain_hits"] = painter.begin(evaluation.prediction_sheet, [*mistakes, *hits])
@@ -228,23 +232,23 @@ def assess(
         facts=facts,
         mistakes=mistakes,
         hits=hits,
-        epochs=course.epochs if course else (),
+        epochs=history.epochs if history else (),
     )
     return Assessment(found, pictures, report, videos.split, step)
 
 
 def _begin_figures(
-    painter: evaluation.Painter, found: evaluation.Evaluation, course: Course | None
+    painter: evaluation.Painter, found: evaluation.Evaluation, history: TrainingHistory | None
 ) -> dict[str, evaluation.Picture]:
     accuracy = found.values["accuracy"]
     pictures = {
-        "confusion_matrix": painter.begin(evaluation.plot_confusion, found.outcomes),
-        "calibration": painter.begin(evaluation.plot_calibration, found.outcomes),
+        "confusion_matrix": painter.begin(evaluation.plot_confusion, found.predictions),
+        "calibration": painter.begin(evaluation.plot_calibration, found.predictions),
     }
     if found.slices:
         pictures["factors"] = painter.begin(evaluation.plot_slices, found.slices, accuracy=accuracy)
-    if course:
+    if history:
         pictures["curves"] = painter.begin(
-            evaluation.plot_curves, course.epochs, best_epoch=course.best_epoch, test_accuracy=accuracy
+            evaluation.plot_curves, history.epochs, best_epoch=history.best_epoch, test_accuracy=accuracy
         )
     return pictures

@@ -24,7 +24,7 @@ def encode(source: features.FeatureSource, clips: Sequence[features.Clip]) -> li
     """
     times: list[float] = []
     for _ in progress(source.encode(clips), total=len(clips), description="Encoding", unit="clip"):
-        if source.shelves.denial:
+        if source.cache.denial:
             break
         times.append(time.perf_counter())
     return times

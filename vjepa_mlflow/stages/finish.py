@@ -10,7 +10,7 @@ from vjepa_mlflow import evaluation, features, model, tracking, training
 from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.runtime.energy import Meter, Usage, describe_hardware
-from vjepa_mlflow.stages.assess import Course, LabelledSet, assess
+from vjepa_mlflow.stages.assess import LabelledSet, TrainingHistory, assess
 from vjepa_mlflow.stages.prepare import Preparation, log_left_out
 from vjepa_mlflow.stages.publish import Publication, publish
 from vjepa_mlflow.stages.seen import Memory, describe_seen
@@ -58,8 +58,8 @@ def finish(
     """
     head = prepared.head
     head.load_state_dict(best.weights)
-    course = Course(epochs, best_epoch=best.epoch)
-    videos, outcomes = videos.predict(head, source, precision=recipe.precision)
+    history = TrainingHistory(epochs, best_epoch=best.epoch)
+    videos, predictions = videos.predict(head, source, precision=recipe.precision)
     log_left_out(log, source.left_out)
     memory, seen = Memory(prepared.seen), describe_seen(prepared.seen, videos.samples)
     log.params({"seen_videos": memory.describe(videos.samples)})
@@ -69,7 +69,7 @@ def finish(
         log,
         painter,
         videos,
-        outcomes,
+        predictions,
         title=f"{prepared.checkpoint.name} on {recipe.data}",
         facts={
             "Model": f"{prepared.checkpoint.name}, epoch {best.epoch} of {len(epochs)}",
@@ -78,12 +78,12 @@ def finish(
             "MLflow run": log.run_id,
         },
         step=step,
-        course=course,
+        history=history,
     )
     found = assessment.found
     usage = meter.read()
     log.metrics(usage.metrics(), step=step)
-    record = _record(log, prepared, recipe, course, usage, trials=trials, seen=seen)
+    record = _record(log, prepared, recipe, history, usage, trials=trials, seen=seen)
     publication = _publication(record, found, head=model.weights_digest(best.weights), step=step)
     trained = model.Trained.of_head(prepared.checkpoint, prepared.dataset.labels, best.weights, backbone=backbone)
     try:
@@ -128,7 +128,7 @@ def _record(
     log: tracking.RunLog,
     prepared: Preparation,
     recipe: Recipe,
-    course: Course,
+    history: TrainingHistory,
     usage: Usage,
     *,
     trials: int | None,
@@ -149,8 +149,8 @@ def _record(
         drawn=dataset.drawn,
         split_seed=dataset.seed,
         seen=seen,
-        epochs=course.epochs,
-        best_epoch=course.best_epoch,
+        epochs=history.epochs,
+        best_epoch=history.best_epoch,
         usage=usage,
         trials=trials,
         hardware=describe_hardware(),

@@ -31,8 +31,8 @@ def choose_forms(
     recipe: Recipe,
     *,
     trials: int = 1,
-    windows: int = 1,
-    begun: Mapping[str, str] | None = None,
+    accumulation_sizes: int = 1,
+    resumed: Mapping[str, str] | None = None,
 ) -> Forms:
     """Chooses the forms by how much there is to compute, or keeps those that a run or study began with.
 
@@ -40,15 +40,17 @@ def choose_forms(
         prepared: what is trained.
         recipe: of the run, or of the trials.
         trials: so many heads are trained.
-        windows: see `training.choose_head_form`.
-        begun: the parameters of the run that goes on; None where none does.
+        accumulation_sizes: see `training.choose_head_form`.
+        resumed: the parameters of the run that goes on; None where none does.
     """
-    kept = begun or {}
+    kept = resumed or {}
     if "checkpoint_revision" in kept:  # logged together with the forms, of which there was but one in older versions
         kept = {"encoder_form": model.LEAN, "head_form": model.LEAN, **kept}
     clips = features.all_clips(prepared.dataset, recipe)
     trained = trials * recipe.epochs * len(prepared.dataset.splits["train"])
     return Forms(
-        features.choose_form(prepared.backbone, recipe, clips, begun=kept.get("encoder_form")),
-        training.choose_head_form(prepared.head, recipe, clips=trained, windows=windows, begun=kept.get("head_form")),
+        features.choose_form(prepared.backbone, recipe, clips, resumed=kept.get("encoder_form")),
+        training.choose_head_form(
+            prepared.head, recipe, clips=trained, accumulation_sizes=accumulation_sizes, resumed=kept.get("head_form")
+        ),
     )

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from vjepa_mlflow import data, model
 from vjepa_mlflow.files.cache import cache_folder
+from vjepa_mlflow.files.cached import cache_values, cached_values
 from vjepa_mlflow.files.digest import sha256_of_text
-from vjepa_mlflow.files.kept import read_note, write_note
 from vjepa_mlflow.recipe import Recipe
 
 ENOUGH = 16
@@ -28,7 +28,7 @@ def clip_count(dataset: data.VideoDataset, recipe: Recipe) -> int:
     return recipe.distinct_views * sizes["train"] + sizes["val"] + sizes["test"]
 
 
-def note_pace(
+def cache_pace(
     recipe: Recipe,
     dataset: data.VideoDataset,
     *,
@@ -49,16 +49,16 @@ def note_pace(
     if recipe.cache == "disk" and encoded - len(dataset.splits["val"]) >= max(ENOUGH, 0.9 * trained):
         paces = [metrics["clips_per_second"] for metrics in epochs[: recipe.distinct_views]]
         seconds += sum(len(dataset.splits["train"]) / pace for pace in paces)
-        write_note(_note(recipe), Pace(trained / seconds)._asdict(), within=_folder())
+        cache_values(_cache_path(recipe), Pace(trained / seconds)._asdict(), within=_folder())
 
 
 def known_pace(recipe: Recipe) -> float | None:
     """Clips a second in the last training with the recipe's model and precision; None where there was none."""
-    found = read_note(_note(recipe), Pace)
+    found = cached_values(_cache_path(recipe), Pace)
     return None if found is None else found.clips_per_second
 
 
-def _note(recipe: Recipe) -> Path:
+def _cache_path(recipe: Recipe) -> Path:
     name = model.choose(recipe.model, demo=recipe.data == data.DEMO)
     return _folder() / sha256_of_text(f"{name} {recipe.precision}")
 

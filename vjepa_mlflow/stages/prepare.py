@@ -150,15 +150,15 @@ def prepare(
 def find_checkpoint(recipe: Recipe) -> tuple[model.Checkpoint, data.SeenVideos | None]:
     """The checkpoint, and what its head has seen, if it was trained here."""
     name = model.choose(recipe.model, demo=recipe.data == data.DEMO)
-    notes = model.model_notes(recipe.cache)
+    cache_dir = model.model_cache_dir(recipe.cache)
     if not name.startswith(flavor.URI_SCHEMES):
-        checkpoint = model.locate(name, notes=notes)
+        checkpoint = model.locate(name, cache_dir=cache_dir)
         return checkpoint, seen_by_checkpoint(name, checkpoint.folder)
     fetched = flavor.fetch_model(name)
     before, now = fetched.sampling(1), recipe.sampling(1)
     if before != now:
         logger.warning(f"{name} was trained with {before}, this is with {now}")
-    return fetched.as_checkpoint(notes=notes), seen_by(name, fetched)
+    return fetched.as_checkpoint(cache_dir=cache_dir), seen_by(name, fetched)
 
 
 def check_videos(
@@ -188,10 +188,10 @@ def check_videos(
     inspections = video.inspect_videos(
         [sample.path for sample in samples],
         recipe.sampling(num_frames),
-        notes=video.video_notes(recipe.cache),
+        cache_dir=video.video_cache_dir(recipe.cache),
         share=share,
         measured=[sample.path for sample in samples if measured in ("all", sample.split)],
-        properties=video.property_notes(recipe.cache),
+        properties=video.property_cache_dir(recipe.cache),
         gpu_readers=features.gpu_readers(device),
     )
     usable, faults = take_usable(samples, inspections)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.tracking.first_answer import wake_tracking
     from vjepa_mlflow.tracking.joining import Job
     from vjepa_mlflow.tracking.launched import stay_killed
-    from vjepa_mlflow.tracking.log import RunLog, table_json
+    from vjepa_mlflow.tracking.log import HEAD_FILE, RunLog, table_json
     from vjepa_mlflow.tracking.outbox import UndeliveredError
     from vjepa_mlflow.tracking.outbox_folder import MODEL, MODEL_NOTE, UNNAMED_MODEL, name_model, read_publication
     from vjepa_mlflow.tracking.registry import (

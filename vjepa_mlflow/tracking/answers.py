@@ -23,7 +23,7 @@ logger = get_logger(__name__)
 class Answer(Enum):
     """What to do with what was not taken."""
 
-    SILENCE = "it does not answer"
+    TRANSIENT = "it does not answer"
     """Nobody answered, or who did cannot just now: the same is tried again, and nothing overtakes it."""
 
     LOCKED_OUT = "it does not let this user in"
@@ -36,15 +36,15 @@ class Answer(Enum):
     @property
     def blocks(self) -> bool:
         """Whether what is behind it would fare the same."""
-        return self in (Answer.SILENCE, Answer.LOCKED_OUT)
+        return self in (Answer.TRANSIENT, Answer.LOCKED_OUT)
 
 
 BY_CODE = {
-    "TEMPORARILY_UNAVAILABLE": Answer.SILENCE,  # a database that is away, too
-    "REQUEST_LIMIT_EXCEEDED": Answer.SILENCE,
-    "RESOURCE_EXHAUSTED": Answer.SILENCE,
-    "DEADLINE_EXCEEDED": Answer.SILENCE,
-    "COULD_NOT_ACQUIRE_LOCK": Answer.SILENCE,
+    "TEMPORARILY_UNAVAILABLE": Answer.TRANSIENT,  # a database that is away, too
+    "REQUEST_LIMIT_EXCEEDED": Answer.TRANSIENT,
+    "RESOURCE_EXHAUSTED": Answer.TRANSIENT,
+    "DEADLINE_EXCEEDED": Answer.TRANSIENT,
+    "COULD_NOT_ACQUIRE_LOCK": Answer.TRANSIENT,
     "CUSTOMER_UNAUTHORIZED": Answer.LOCKED_OUT,
     "UNAUTHENTICATED": Answer.LOCKED_OUT,
     "PERMISSION_DENIED": Answer.FORBIDDEN,
@@ -58,14 +58,14 @@ whatever SQLAlchemy raises. What is behind them does."""
 BY_STATUS = {
     401: Answer.LOCKED_OUT,
     403: Answer.FORBIDDEN,
-    408: Answer.SILENCE,
-    425: Answer.SILENCE,
-    429: Answer.SILENCE,
-    502: Answer.SILENCE,
-    503: Answer.SILENCE,
-    504: Answer.SILENCE,
-    507: Answer.SILENCE,
-    **dict.fromkeys(range(520, 531), Answer.SILENCE),  # of gateways, such as Cloudflare's
+    408: Answer.TRANSIENT,
+    425: Answer.TRANSIENT,
+    429: Answer.TRANSIENT,
+    502: Answer.TRANSIENT,
+    503: Answer.TRANSIENT,
+    504: Answer.TRANSIENT,
+    507: Answer.TRANSIENT,
+    **dict.fromkeys(range(520, 531), Answer.TRANSIENT),  # of gateways, such as Cloudflare's
 }
 """HTTP's, from a store of artifacts, or from a proxy in front of a server. 500 is a fault of what was sent to it."""
 
@@ -88,7 +88,7 @@ _NEVER = re.compile(
 )
 """What databases say of a statement that fares no better later; their drivers raise it as if they were away."""
 
-UNHEARD = (
+CONNECTION_ERRORS = (
     requests.ConnectionError,
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
@@ -119,7 +119,7 @@ def understand(error: BaseException) -> Answer:
         return Answer.FORBIDDEN
     if _LOCKED_OUT.search(said):
         return Answer.LOCKED_OUT
-    return Answer.SILENCE if any(map(_is_unheard, causes)) else Answer.REFUSAL
+    return Answer.TRANSIENT if any(map(_is_connection_error, causes)) else Answer.REFUSAL
 
 
 @contextmanager
@@ -143,8 +143,8 @@ _told: set[str] = set()
 """What has been said in this process."""
 
 
-def _is_unheard(error: BaseException) -> bool:
-    return isinstance(error, UNHEARD) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+def _is_connection_error(error: BaseException) -> bool:
+    return isinstance(error, CONNECTION_ERRORS) or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

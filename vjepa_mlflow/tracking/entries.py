@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from vjepa_mlflow.errors import one_line
 from vjepa_mlflow.files.cache import write_atomically
+from vjepa_mlflow.files.cached import make
 from vjepa_mlflow.files.digest import sha256, sha256_of
-from vjepa_mlflow.files.kept import make
 from vjepa_mlflow.files.reading import read_bounded
 from vjepa_mlflow.files.temporary import PREFIX
 

@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 
 from vjepa_mlflow.errors import UserError, reason
 from vjepa_mlflow.logs import get_logger
-from vjepa_mlflow.runtime.environment import setting
+from vjepa_mlflow.runtime.environment import temporary_environment
 from vjepa_mlflow.runtime.interrupts import gentle_interrupts
 from vjepa_mlflow.runtime.patience import PATIENCE, PAUSE, SAID_AFTER
 from vjepa_mlflow.secrets import without_password
@@ -96,7 +96,7 @@ class _Asking(Generic[Found]):
 
     def __init__(self, ask: Callable[[], Found]):
         self._ask = ask
-        self._silence: Exception | None = None
+        self._transient_error: Exception | None = None
         self.answer: Future[Found] = Future()
         self.given_up = threading.Event()
         self.patient = True
@@ -109,15 +109,15 @@ class _Asking(Generic[Found]):
                 self.answer.set_result(self._ask())
                 return
             except Exception as error:
-                if understand(error) is not Answer.SILENCE or _is_half_made(error) or not self.patient:
+                if understand(error) is not Answer.TRANSIENT or _is_half_made(error) or not self.patient:
                     self.answer.set_exception(error)
                     return
-                self._silence = error
+                self._transient_error = error
             self.given_up.wait(PAUSE)
 
     def why(self) -> str:
         """What the last attempt came to, in brackets."""
-        return "" if self._silence is None else f" ({reason(self._silence)})"
+        return "" if self._transient_error is None else f" ({reason(self._transient_error)})"
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def _retries_of_our_own() -> Iterator[bool]:
     if MLFLOW_HTTP_REQUEST_MAX_RETRIES.name in os.environ:
         yield False
         return
-    with setting(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "0"):
+    with temporary_environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "0"):
         yield True
 
 

@@ -24,6 +24,9 @@ from vjepa_mlflow.tracking.outbox import DamagedError, Outbox, UndeliveredError
 SPLIT_FILE, LABELS_FILE = "split.csv", "labels.json"
 """The artifacts that say what a run's data is."""
 
+HEAD_FILE = "head.safetensors"
+"""The artifact that holds the best head of a trial, or of a run whose loss is no number any more."""
+
 Point = tuple[str, int]
 """A metric's name and a step."""
 
@@ -160,7 +163,7 @@ class RunLog:
         Raises:
             UndeliveredError: it does not answer, or refuses something.
         """
-        error = self._outbox.settle()
+        error = self._outbox.flush()
         if error is not None:
             raise self.undelivered(error) from error
 

@@ -113,8 +113,8 @@ class Outbox:
         self._refused: list[Path] = []
         self._damaged: dict[Path, str] = {}
         self._number = number_of(self._waiting[-1]) if self._waiting else 0
-        self._silences = 0  # attempts that were in vain for all entries
-        self._settling = self._closed = False
+        self._transient_failures = 0  # attempts that were in vain for all entries
+        self._flushing = self._closed = False
         self._answers: dict[bool, Answer | None] = {True: None, False: None}  # of artifacts, and of all else
         self._told: set[str] = set()  # refusals
         self._under_way: Path | None = None
@@ -158,7 +158,7 @@ class Outbox:
         for entry in dropped:
             remove(entry)
 
-    def settle(self) -> Exception | None:
+    def flush(self) -> Exception | None:
         """Waits until everything has been delivered, or has been tried once more in vain; returns why it was.
 
         Whoever interrupts that is kept by the same one, and by others on the way out, for `SECONDS_TO_CLOSE` at most.
@@ -170,19 +170,19 @@ class Outbox:
         with self._changed:
             self._waiting.extendleft(reversed(self._refused))
             self._refused = []
-            before = self._silences
-            self._settling = True
+            before = self._transient_failures
+            self._flushing = True
             self._changed.notify_all()
             try:
                 self._changed.wait_for(
-                    lambda: not self._waiting or self._silences > before,
+                    lambda: not self._waiting or self._transient_failures > before,
                     SECONDS_TO_CLOSE if self._is_abandoned else None,
                 )
             except KeyboardInterrupt:
                 Outbox._is_abandoned = True
                 raise
             finally:
-                self._settling = False
+                self._flushing = False
             if self._waiting or self._refused:
                 return self._error or InterruptedError("interrupted before it had")
             return None
@@ -221,13 +221,13 @@ class Outbox:
             with self._changed:
                 self._error = error or self._error
                 if answer is not None and answer.blocks:
-                    self._silences += 1
+                    self._transient_failures += 1
                 elif entry in self._waiting:
                     self._waiting.remove(entry)
                     self._refused += [entry] if error else []
                 self._changed.notify_all()
                 if answer is not None and answer.blocks:
-                    self._changed.wait_for(lambda: self._settling or self._closed, RETRY_INTERVAL)
+                    self._changed.wait_for(lambda: self._flushing or self._closed, RETRY_INTERVAL)
 
     def _put_aside(self, entry: Path, why: str) -> None:
         with self._changed:
@@ -267,9 +267,9 @@ class Outbox:
             if error is None or self._under_way != entry or self.is_blocked:  # which was told then
                 return
             self._is_missed = True
-        logger.warning(f"{_server()}: {self._describe_silence(Answer.SILENCE, error)}")
+        logger.warning(f"{_server()}: {self._describe_absence(Answer.TRANSIENT, error)}")
 
-    def _describe_silence(self, answer: Answer, error: Exception) -> str:
+    def _describe_absence(self, answer: Answer, error: Exception) -> str:
         why = describe(error, self._run_id)
         return f"{answer.value} ({why}): work goes on, and what it logs is kept in {self.folder}"
 
@@ -283,7 +283,7 @@ class Outbox:
             if missed or (before is not None and before.blocks):
                 logger.warning(f"{server}: it answers again")
         elif answer is not before and error is not None and not missed:
-            logger.warning(f"{server}: {self._describe_silence(answer, error)}")
+            logger.warning(f"{server}: {self._describe_absence(answer, error)}")
         if error is None or answer is None or answer.blocks:
             return
         why = f"{answer.value} ({describe(error, self._run_id)})"
@@ -307,7 +307,7 @@ def _absence() -> Exception | None:
             raise_on_status=False,
         )
     except Exception as error:
-        return error if understand(error) is Answer.SILENCE else None
+        return error if understand(error) is Answer.TRANSIENT else None
     return None
 
 

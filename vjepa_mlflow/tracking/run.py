@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from vjepa_mlflow.errors import UserError, one_line, reason
 from vjepa_mlflow.files.temporary import lack_of_room
 from vjepa_mlflow.logs import get_logger
-from vjepa_mlflow.runtime.environment import setting
+from vjepa_mlflow.runtime.environment import temporary_environment
 from vjepa_mlflow.secrets import has_password, without_password
 from vjepa_mlflow.tracking.answers import Answer, permitted, understand
 from vjepa_mlflow.tracking.delivery import deliver
@@ -338,7 +338,7 @@ def open_log(run_id: str, job: Job | None = None, *, owned: bool = False, contin
         try:
             opened.enter_context(quiet_databases())
             outbox = opened.enter_context(open_outbox(run_id, partial(deliver, run_id)))
-            outbox.settle()  # what a killed process left is there before we look what is there
+            outbox.flush()  # what a killed process left is there before we look what is there
             run = MlflowClient().get_run(run_id)
             if job is not None:
                 _try_store(run, job)
@@ -404,7 +404,7 @@ def _end(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned: b
     try:
         error: Exception | None = failure if isinstance(failure, UndeliveredError) else None
         if error is None or not outbox.is_blocked:  # else it has just been tried, and takes minutes each time
-            error = outbox.settle() or (error if _is_done(failure) else None)
+            error = outbox.flush() or (error if _is_done(failure) else None)
         if error is None and outbox.damage:
             error = DamagedError(outbox.folder, outbox.damage)
         if error is None:
@@ -458,7 +458,7 @@ def _end_run(status: str) -> Exception | None:
 def _printing_no_password() -> Iterator[None]:
     """Has MLflow not print where an ended run is to be seen, if a password stands in that."""
     if has_password(mlflow.get_tracking_uri()):
-        with setting(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name, "true"):
+        with temporary_environment(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name, "true"):
             yield
     else:
         yield
@@ -498,5 +498,8 @@ def _end_surrounding(surrounding: Surrounding, reason: str, status: str) -> None
 def briefly() -> Iterator[None]:
     """Has MLflow wait no longer for a server than whoever is about to leave."""
     seconds = str(SECONDS_TO_CLOSE)
-    with setting(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "0"), setting(MLFLOW_HTTP_REQUEST_TIMEOUT.name, seconds):
+    with (
+        temporary_environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "0"),
+        temporary_environment(MLFLOW_HTTP_REQUEST_TIMEOUT.name, seconds),
+    ):
         yield

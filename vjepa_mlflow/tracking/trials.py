@@ -13,7 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.logs import get_logger
-from vjepa_mlflow.runtime.environment import setting
+from vjepa_mlflow.runtime.environment import temporary_environment
 from vjepa_mlflow.tracking.answers import describe_deletion
 from vjepa_mlflow.tracking.first_answer import server
 from vjepa_mlflow.tracking.log import RunLog
@@ -91,7 +91,9 @@ def end_trial_run(run_id: str, state: str, failure: str = "") -> None:
         client.set_tag(run_id, STATE_TAG, state)
         if failure:
             client.set_tag(run_id, FAILURE_TAG, failure)
-        with setting(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name, "true"):  # for each of many trials it is too much
+        with temporary_environment(
+            MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name, "true"
+        ):  # for each of many trials it is too much
             client.set_terminated(run_id, STATUSES[state])
     except MlflowException as error:
         if not (deletion := describe_deletion(run_id)):

@@ -1,4 +1,4 @@
-"""The gradient of a window, from as many of its clips at once as fit."""
+"""The gradient of an optimizer step, from as many of its clips at once as fit."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -109,25 +109,25 @@ class HeadPasses:
         return logits.detach()
 
 
-class WindowGradient:
+class AccumulatedGradient:
     """The gradient of the clips of one optimizer step.
 
-    The loss of a window is the mean over its clips, weighted by their classes. How many of them go through the head
-    together changes nothing but time and rounding.
+    The loss of a step is the mean over the clips of its accumulation window, weighted by their classes. How many of
+    them go through the head together changes nothing but time and rounding.
 
     Args:
         passes: of the head whose gradient is wanted.
-        window_size: clips of a full window.
+        clips_per_step: clips of a full accumulation window.
         class_weights: of shape (classes,), on the head's device.
     """
 
-    def __init__(self, passes: HeadPasses, *, window_size: int, class_weights: Tensor):
+    def __init__(self, passes: HeadPasses, *, clips_per_step: int, class_weights: Tensor):
         self._passes = passes
-        self._window_size = window_size
+        self._window_size = clips_per_step
         self._class_weights = class_weights
 
-    def compute(self, window: Sequence[LabelledFeatures]) -> Predictions:
-        """Sets the head's gradient to that of a window's loss, and returns its predictions.
+    def compute(self, accumulation_window: Sequence[LabelledFeatures]) -> Predictions:
+        """Sets the head's gradient to that of a step's loss, and returns its predictions.
 
         Raises:
             UserError: not even one clip fits the memory.
@@ -135,7 +135,7 @@ class WindowGradient:
         while True:
             size = min(self._window_size, self._passes.most)
             try:
-                return self._compute(window, size)
+                return self._compute(accumulation_window, size)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -145,14 +145,16 @@ class WindowGradient:
                     f"expected more, or precision=bf16"
                 )
 
-    def _compute(self, window: Sequence[LabelledFeatures], size: int) -> Predictions:
-        labels = torch.tensor([clip.label for clip in window]).to(self._class_weights.device, non_blocking=True)
+    def _compute(self, accumulation_window: Sequence[LabelledFeatures], size: int) -> Predictions:
+        labels = torch.tensor([clip.label for clip in accumulation_window]).to(
+            self._class_weights.device, non_blocking=True
+        )
         weights = self._class_weights[labels]
         weights = weights / weights.sum()
         logits: list[Tensor] = []
-        for start in range(0, len(window), size):
+        for start in range(0, len(accumulation_window), size):
             part = slice(start, start + size)
-            features = torch.stack([clip.features for clip in window[part]])
+            features = torch.stack([clip.features for clip in accumulation_window[part]])
             before = self._gradients() if logits else []
             logits.append(self._passes.take(features, labels[part], weights[part], size=size))
             for parameter, gradient in before:

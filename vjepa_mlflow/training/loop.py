@@ -13,13 +13,14 @@ from vjepa_mlflow.model import Head, form_for, head_forms, is_out_of_memory
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.runtime.iteration import batches, progress
 from vjepa_mlflow.training.adam import Adam
-from vjepa_mlflow.training.gradient import HeadPasses, WindowGradient
+from vjepa_mlflow.training.gradient import AccumulatedGradient, HeadPasses
 from vjepa_mlflow.training.metrics import classification_metrics
 from vjepa_mlflow.training.predictions import gather, predict
 from vjepa_mlflow.training.state import Snapshot, TrainingState
 
 COMPILING_PAYS = {"fp32": 4000, "tf32": 4000, "bf16": 20000}
-"""Training clips for which compiling the head takes as long as it saves: some 8 s on an H100 for each size of window,
+"""Training clips for which compiling the head takes as long as it saves: some 8 s on an H100 for each number
+of clips a step,
 where a clip takes about 2 ms more as it is, and in bf16 0.4."""
 
 
@@ -48,9 +49,9 @@ def fit(
 ) -> TrainingState:
     """Trains the head with Adam; what is returned holds it as it was after its best epoch.
 
-    One optimizer step sees a window of `gradient_accumulation_steps` micro-batches of `batch_size` clips. Its loss is
-    the mean over the clips that the window really has, so the last, smaller window of an epoch weighs its clips by its
-    own size.
+    One optimizer step sees an accumulation window of `gradient_accumulation_steps` micro-batches of `batch_size` clips.
+    Its loss is the mean over the clips that the window really has, so the last, smaller one of an epoch weighs its
+    clips by its own size.
 
     Args:
         passes: of the head, which is trained in place, on its own device.
@@ -68,10 +69,11 @@ def fit(
     """
     head = passes.head
     device = next(head.parameters()).device
-    window_size = recipe.gradient_accumulation_steps * recipe.batch_size
+    clips_per_step = recipe.gradient_accumulation_steps * recipe.batch_size
     class_weights = _class_weights(train.labels, recipe.class_weights).to(device)
-    gradient = WindowGradient(passes, window_size=window_size, class_weights=class_weights)
-    course = _course(recipe.scheduler, steps=recipe.epochs * math.ceil(len(train) / window_size))
+    gradient = AccumulatedGradient(passes, clips_per_step=clips_per_step, class_weights=class_weights)
+    steps = recipe.epochs * math.ceil(len(train) / clips_per_step)
+    schedule = _learning_rate_schedule(recipe.scheduler, steps=steps)
     state = _begin(passes)
     if resume is not None:
         state.load(resume)
@@ -79,27 +81,27 @@ def fit(
     for epoch in range(len(state.epochs) + 1, recipe.epochs + 1):
         if recipe.patience and state.epochs and epoch > state.best.epoch + recipe.patience:
             break
-        first = state.begun.windows * window_size
+        first = state.open_epoch.steps * clips_per_step
         features = train.read(epoch, first=first)
         clips = progress(
             features, total=len(train), initial=first, description=f"Epoch {epoch}/{recipe.epochs}", unit="clip"
         )
 
         started = time.perf_counter()
-        for window in batches(clips, window_size):
-            outputs = gradient.compute(window)
-            learning_rate = recipe.learning_rate * course(state.steps)
+        for accumulation_window in batches(clips, clips_per_step):
+            outputs = gradient.compute(accumulation_window)
+            learning_rate = recipe.learning_rate * schedule(state.steps)
             with state.changing():
                 state.optimizer.step(learning_rate)
                 now = time.perf_counter()
-                state.end_window(outputs, learning_rate, seconds=now - started)
+                state.end_step(outputs, learning_rate, seconds=now - started)
             started = now
             on_step(state)
 
-        begun = state.begun
-        said = gather(begun.outputs)
-        begun.seconds += time.perf_counter() - started  # for which a GPU may have been at work still
-        trained = classification_metrics(*said)
+        open_epoch = state.open_epoch
+        predictions = gather(open_epoch.outputs)
+        open_epoch.seconds += time.perf_counter() - started  # for which a GPU may have been at work still
+        trained = classification_metrics(*predictions)
         _check_loss("training", trained["loss"], state, recipe)
         validated = classification_metrics(
             *predict(
@@ -116,8 +118,8 @@ def fit(
             "train_loss": trained["loss"],
             "train_accuracy": trained["accuracy"],
             **{f"val_{name}": value for name, value in validated.items()},
-            "learning_rate": begun.learning_rate,
-            "clips_per_second": len(said.labels) / begun.seconds,
+            "learning_rate": open_epoch.learning_rate,
+            "clips_per_second": len(predictions.labels) / open_epoch.seconds,
         }
         with state.changing():
             state.end_epoch(metrics, metric)
@@ -134,8 +136,10 @@ def readings_to_come(
     Args:
         train: as for `fit`. So are the others.
     """
-    ended, best, windows = (0, 1, 0) if resume is None else (len(resume.epochs), resume.best_epoch or 1, resume.windows)
-    first = windows * recipe.gradient_accumulation_steps * recipe.batch_size
+    ended, best, first = 0, 1, 0
+    if resume is not None:
+        ended, best = len(resume.epochs), resume.best_epoch or 1
+        first = resume.steps_of_open_epoch * recipe.gradient_accumulation_steps * recipe.batch_size
     readings = []
     for epoch in range(ended + 1, recipe.epochs + 1):
         readings += [train.clips(epoch)[first:], val.clips]
@@ -143,18 +147,20 @@ def readings_to_come(
     return readings, 2 * (best + recipe.patience - ended) if recipe.patience else None
 
 
-def choose_head_form(head: Head, recipe: Recipe, *, clips: int, windows: int = 1, begun: str | None = None) -> str:
+def choose_head_form(
+    head: Head, recipe: Recipe, *, clips: int, accumulation_sizes: int = 1, resumed: str | None = None
+) -> str:
     """The form in which a head is trained, see `model.head_forms`; heads differ in their last bits from form to form.
 
     Args:
         head: on its device.
         recipe: of its training.
         clips: that it is trained on, over all epochs and trials.
-        windows: sizes of window that trials have, each of which is compiled by itself.
-        begun: the form in which the run began, where it goes on.
+        accumulation_sizes: how many numbers of clips a step trials have, each of which is compiled by itself.
+        resumed: the form in which the run began, where it goes on.
     """
     forms, pays = head_forms(head), COMPILING_PAYS[recipe.precision]
-    return begun if begun in forms else form_for(forms, clips, compiling_pays=pays * windows)
+    return resumed if resumed in forms else form_for(forms, clips, compiling_pays=pays * accumulation_sizes)
 
 
 def _begin(passes: HeadPasses) -> TrainingState:
@@ -170,14 +176,14 @@ def _begin(passes: HeadPasses) -> TrainingState:
     return _begin(passes)
 
 
-def _course(scheduler: str, steps: int) -> Callable[[int], float]:
+def _learning_rate_schedule(scheduler: str, steps: int) -> Callable[[int], float]:
     """What the learning rate is multiplied with after so many steps, as by transformers' `get_scheduler`."""
-    courses: dict[str, Callable[[int], float]] = {
+    schedules: dict[str, Callable[[int], float]] = {
         "constant": lambda _: 1.0,
         "linear": lambda step: max(0.0, (steps - step) / max(1, steps)),
         "cosine": lambda step: max(0.0, 0.5 * (1.0 + math.cos(math.pi * (step / max(1, steps))))),
     }
-    return courses[scheduler]
+    return schedules[scheduler]
 
 
 def _check_loss(name: str, loss: float, state: TrainingState, recipe: Recipe) -> None:

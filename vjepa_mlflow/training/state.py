@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ from vjepa_mlflow.training.ranking import rank
 ABOUT = "training"
 DIGEST = "sha256"
 """The metadata's entries: what is not a tensor, and the digest of it and of all tensors."""
+
+OPEN_EPOCH = "begun"
+OPEN_EPOCH_VALUES = {"steps": "windows", "seconds": "seconds", "learning_rate": "learning_rate"}
+"""How an epoch that has not ended, and what is known of it, are called in files."""
 
 _BEST = "best."
 """How the names of the best head's weights begin."""
@@ -51,13 +55,13 @@ class OpenEpoch:
     """What has been done of the epoch that has begun and not ended.
 
     Attributes:
-        windows: that have been trained on.
+        steps: of the optimizer.
         seconds: they took.
         learning_rate: of the last of them.
         outputs: what the head said of their clips before it learnt from them.
     """
 
-    windows: int = 0
+    steps: int = 0
     seconds: float = 0.0
     learning_rate: float = 0.0
     outputs: list[Predictions] = field(default_factory=list)
@@ -72,7 +76,7 @@ class TrainingState:
         optimizer: its optimizer.
         epochs: the metrics of epoch 1, 2, ... so far.
         steps: of the optimizer, so far.
-        begun: the epoch after those.
+        open_epoch: the epoch after those.
         is_whole: whether training can be resumed here; not while a step, or an epoch's end, changes it.
     """
 
@@ -80,7 +84,7 @@ class TrainingState:
     optimizer: Adam
     epochs: list[dict[str, float]] = field(default_factory=list)
     steps: int = 0
-    begun: OpenEpoch = field(default_factory=OpenEpoch)
+    open_epoch: OpenEpoch = field(default_factory=OpenEpoch)
     is_whole: bool = True
     _best: BestHead | None = None
     _best_weights: dict[str, Tensor] = field(init=False)
@@ -109,18 +113,18 @@ class TrainingState:
         self._random = _random_states(self._device)
         self.is_whole = True
 
-    def end_window(self, outputs: Predictions, learning_rate: float, seconds: float) -> None:
-        """Takes in that the epoch has got one window further, so many seconds after it was begun or resumed."""
+    def end_step(self, outputs: Predictions, learning_rate: float, seconds: float) -> None:
+        """Takes in that the epoch has got one step further, so many seconds after it was begun or resumed."""
         self.steps += 1
-        self.begun.windows += 1
-        self.begun.outputs.append(outputs)
-        self.begun.learning_rate = learning_rate
-        self.begun.seconds += seconds
+        self.open_epoch.steps += 1
+        self.open_epoch.outputs.append(outputs)
+        self.open_epoch.learning_rate = learning_rate
+        self.open_epoch.seconds += seconds
 
     def end_epoch(self, metrics: dict[str, float], metric: str) -> None:
         """Takes an epoch's metrics in, and a copy of the head if it is the best one so far by `metric`."""
         self.epochs.append(metrics)
-        self.begun = OpenEpoch()
+        self.open_epoch = OpenEpoch()
         if self._best is None or rank(metrics, metric) > rank(self._best.metrics, metric):
             self._best = BestHead(len(self.epochs), metrics, self._keep(self.head.state_dict()))
 
@@ -135,7 +139,7 @@ class TrainingState:
         Args:
             memory: where it is to lie, instead of an earlier one of this training; None for new memory.
         """
-        outputs = gather(self.begun.outputs)._asdict() if self.begun.outputs else {}
+        outputs = gather(self.open_epoch.outputs)._asdict() if self.open_epoch.outputs else {}
         parts: dict[str, Mapping[str, Tensor]] = {
             "head": self.head.state_dict(),
             "best": self._best.weights if self._best else {},
@@ -148,9 +152,7 @@ class TrainingState:
             "epochs": self.epochs,
             "best_epoch": best_epoch,
             "steps": self.steps,
-            "begun": {
-                name: value for name, value in asdict(replace(self.begun, outputs=[])).items() if name != "outputs"
-            },
+            OPEN_EPOCH: {stored: getattr(self.open_epoch, name) for name, stored in OPEN_EPOCH_VALUES.items()},
         }
         tensors = {f"{part}.{name}": value for part, kept in parts.items() for name, value in kept.items()}
         return Snapshot((memory or HostMemory()).copy(tensors, best_epoch=best_epoch), json.dumps(about))
@@ -167,7 +169,8 @@ class TrainingState:
         about = json.loads(kept.about)
         self.epochs, self.steps = about["epochs"], about["steps"]
         outputs = {name: value.to(device) for name, value in kept.part("outputs").items()}
-        self.begun = OpenEpoch(**about["begun"], outputs=[Predictions(**outputs)] if outputs else [])
+        values = {name: about[OPEN_EPOCH][stored] for name, stored in OPEN_EPOCH_VALUES.items()}
+        self.open_epoch = OpenEpoch(**values, outputs=[Predictions(**outputs)] if outputs else [])
         weights = kept.part("best")
         self._best = _best(about, self._keep(weights)) if weights else None
         _set_random_states(kept.part("random"), device)
@@ -240,9 +243,9 @@ class Snapshot:
         return int(json.loads(self.about)["best_epoch"])
 
     @property
-    def windows(self) -> int:
+    def steps_of_open_epoch(self) -> int:
         """Of the epoch that has begun and not ended, so far."""
-        return int(json.loads(self.about)["begun"]["windows"])
+        return int(json.loads(self.about)[OPEN_EPOCH][OPEN_EPOCH_VALUES["steps"]])
 
     def part(self, name: str) -> dict[str, Tensor]:
         """The tensors whose names begin with that of a part, by the rest of theirs."""

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from vjepa_mlflow.files.cached import cache_values, cached_values
 from vjepa_mlflow.files.digest import sha256
-from vjepa_mlflow.files.kept import read_note, write_note
 from vjepa_mlflow.files.temporary import sweep
 from vjepa_mlflow.runtime.iteration import progress
 from vjepa_mlflow.runtime.ranks import Share
 from vjepa_mlflow.runtime.streams import Allocate, Stream
 from vjepa_mlflow.runtime.workers import complete, worker_processes
+from vjepa_mlflow.video.cached import FileVersion, cache_path, cache_timeline, forget, version_of
 from vjepa_mlflow.video.decode import Clip, SeenClip, look_at_clip, sample_clip
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.gpu_decoder import GpuReaders, for_each_process
 from vjepa_mlflow.video.limits import Limits
-from vjepa_mlflow.video.notes import FileVersion, forget, note_of, version_of, write_timeline
 from vjepa_mlflow.video.opening import Source, open_video
 from vjepa_mlflow.video.properties import Measure, VideoFile
 from vjepa_mlflow.video.sampling import Sampling
@@ -95,7 +95,7 @@ def inspect_videos(
     paths: Sequence[Path],
     sampling: Sampling,
     *,
-    notes: Path | None = None,
+    cache_dir: Path | None = None,
     share: Share | None = None,
     reread: bool = False,
     measured: Collection[Path] = (),
@@ -107,29 +107,29 @@ def inspect_videos(
     Args:
         paths: the files.
         sampling: of the clip.
-        notes: a folder that remembers what was found of good files, which are then not opened again until their size or
-            their modification time changes, or anything of them is changed; None remembers nothing.
+        cache_dir: a folder that remembers what was found of good files, which are then not opened again until their
+            size or modification time changes, or anything of them is changed; None remembers nothing.
         share: the files to begin with, where other processes begin with others and leave notes of them.
         reread: opens every file, whatever is noted of it.
         measured: the files whose properties will be asked for. Of one that is opened the same clip is measured, too.
         properties: the folder in which `measure_videos` finds that.
         gpu_readers: processes that decode with a GPU, beside those that do it themselves; None: none.
     """
-    if notes is not None:
-        sweep(notes)
+    if cache_dir is not None:
+        sweep(cache_dir)
     found: dict[int, Inspection] = {}
 
     def unknown() -> Iterator[_Task]:
         order = (share or Share()).first(len(paths))
         for index in progress(order, total=len(paths), description="Checking videos", unit="video"):
-            known = None if reread else inspect.recall(paths[index])
+            known = None if reread else inspect.cached(paths[index])
             if known is None:
                 yield _Task(index, paths[index], paths[index] in asked)
             else:
                 found[index] = known
 
     asked = frozenset(measured)
-    inspect = _Inspect(sampling, notes, reread, properties)
+    inspect = _Inspect(sampling, cache_dir, reread, properties)
     with worker_processes():
         work = [one.work for one in for_each_process(inspect, gpu_readers)]
         stream = Stream(work, unknown(), finish=lambda task, inspection: (task.place, inspection), size=lambda _: 0)
@@ -149,7 +149,7 @@ class _Task(NamedTuple):
 @dataclass(frozen=True)
 class _Inspect:
     sampling: Sampling
-    notes: Path | None
+    cache_dir: Path | None
     reread: bool
     properties: Path | None = None
     gpu: int | None = None
@@ -163,20 +163,20 @@ class _Inspect:
             status = path.stat()  # taken first: what changes while it is read is read again the next time
             version = version_of(status)
             note = self._note(path, version)
-            before = read_note(note, Finding)
+            before = cached_values(note, Finding)
             finding, clip = self._look(path, status, keeps_clip=is_measured)
             if isinstance(clip, Clip) and path.stat().st_ctime_ns == status.st_ctime_ns:
-                Measure(self.sampling, self.properties).note(VideoFile(path, finding.digest), clip)
+                Measure(self.sampling, self.properties).cache(VideoFile(path, finding.digest), clip)
         except VideoError as error:
-            forget(self.notes, path, version)
+            forget(self.cache_dir, path, version)
             return Inspection(path, fault=str(error), replaced=before is not None)
         except OSError as error:
             return Inspection(path, fault=f"it cannot be read ({error.strerror})")
         replaced = before is not None and before.digest != finding.digest
         if replaced or self.reread:
-            forget(self.notes, path, version)
-        write_timeline(self.notes, path, version, clip.timeline)
-        write_note(note, finding._asdict(), within=self.notes)
+            forget(self.cache_dir, path, version)
+        cache_timeline(self.cache_dir, path, version, clip.timeline)
+        cache_values(note, finding._asdict(), within=self.cache_dir)
         return Inspection(path, finding, version, replaced=replaced)
 
     def _look(self, path: Path, status: os.stat_result, *, keeps_clip: bool) -> tuple[Finding, Clip | SeenClip]:
@@ -204,22 +204,22 @@ class _Inspect:
         )
         return finding, clip
 
-    def recall(self, path: Path) -> Inspection | None:
+    def cached(self, path: Path) -> Inspection | None:
         """What was noted of the file as it is now."""
-        if self.notes is None:
+        if self.cache_dir is None:
             return None
         try:
             status = path.stat()
         except OSError:
             return None
         version = version_of(status)
-        finding = read_note(self._note(path, version), Finding)
+        finding = cached_values(self._note(path, version), Finding)
         if finding is None or finding.changed != status.st_ctime_ns or not stat.S_ISREG(status.st_mode):
             return None
         return Inspection(path, finding, version)
 
     def _note(self, path: Path, version: FileVersion) -> Path | None:
-        return note_of(self.notes, path, version, self.sampling.name)
+        return cache_path(self.cache_dir, path, version, self.sampling.name)
 
 
 def _refusal(path: Path, timeline: Timeline, width: int, height: int) -> str:

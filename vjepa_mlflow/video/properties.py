@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vjepa_mlflow.files.kept import read_note, write_note
+from vjepa_mlflow.files.cached import cache_values, cached_values
 from vjepa_mlflow.runtime.workers import complete
+from vjepa_mlflow.video.cached import check_content
 from vjepa_mlflow.video.decode import Clip, sample_clip
 from vjepa_mlflow.video.error import VideoError
-from vjepa_mlflow.video.notes import check_content
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.sampling import Sampling, choose_frames
 
@@ -74,19 +74,19 @@ class VideoFile(NamedTuple):
 
 
 def measure_videos(
-    files: Sequence[VideoFile], sampling: Sampling, *, notes: Path | None = None
+    files: Sequence[VideoFile], sampling: Sampling, *, cache_dir: Path | None = None
 ) -> list[VideoProperties | VideoError]:
     """Measures several files at once, in their order.
 
     Args:
         files: the videos.
         sampling: of a clip.
-        notes: a folder that remembers what was measured of a content, which is then not read again; None remembers
+        cache_dir: a folder that remembers what was measured of a content, which is then not read again; None remembers
             nothing.
     """
-    measure = Measure(sampling, notes)
-    noted = [measure.noted(file.digest) for file in files]
-    return complete(noted, files, measure, description="Measuring videos")
+    measure = Measure(sampling, cache_dir)
+    cached = [measure.cached(file.digest) for file in files]
+    return complete(cached, files, measure, description="Measuring videos")
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,11 @@ class Measure:
 
     Attributes:
         sampling: of a clip.
-        notes: the folder for that; None notes nothing.
+        cache_dir: the folder for that; None notes nothing.
     """
 
     sampling: Sampling
-    notes: Path | None
+    cache_dir: Path | None
 
     def __call__(self, file: VideoFile) -> VideoProperties | VideoError:
         try:
@@ -110,21 +110,21 @@ class Measure:
         self._keep(file, properties)
         return properties
 
-    def note(self, file: VideoFile, clip: Clip) -> None:
+    def cache(self, file: VideoFile, clip: Clip) -> None:
         """Measures and notes a file by its centred clip, which was read for something else."""
-        if self.notes is not None and self.noted(file.digest) is None:
+        if self.cache_dir is not None and self.cached(file.digest) is None:
             self._keep(file, _measure(file.path, self.sampling, clip))
 
-    def noted(self, digest: str) -> VideoProperties | None:
+    def cached(self, digest: str) -> VideoProperties | None:
         """What was measured before of a file with this content."""
-        return read_note(self._note(digest), VideoProperties)
+        return cached_values(self._cache_path(digest), VideoProperties)
 
     def _keep(self, file: VideoFile, properties: VideoProperties) -> None:
-        write_note(self._note(file.digest), asdict(properties), within=self.notes)
+        cache_values(self._cache_path(file.digest), asdict(properties), within=self.cache_dir)
 
-    def _note(self, digest: str) -> Path | None:
+    def _cache_path(self, digest: str) -> Path | None:
         name = f"{digest}-{self.sampling.name}-{VERSION}"
-        return None if self.notes is None else self.notes / digest[:2] / name
+        return None if self.cache_dir is None else self.cache_dir / digest[:2] / name
 
 
 def measure_video(path: Path, sampling: Sampling) -> VideoProperties:

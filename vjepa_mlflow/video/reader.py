@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from vjepa_mlflow.runtime.streams import Allocate, Pin, Stream, no_pin
+from vjepa_mlflow.video.cached import FileVersion, cached_timeline, check_content, file_version
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.gpu_decoder import GpuReaders, for_each_process
-from vjepa_mlflow.video.notes import FileVersion, check_content, file_version, recall_timeline
 from vjepa_mlflow.video.one_pass import Failed, Part, Pass, Pictures
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.sampling import Sampling
@@ -40,13 +40,13 @@ class ClipReader:
 
     Attributes:
         sampling: of the clips.
-        notes: the folder in which `inspect_videos` noted timelines; None: nowhere.
+        cache_dir: the folder in which `inspect_videos` noted timelines; None: nowhere.
         as_planes: see `Pass`.
         gpu: likewise, for what one process does.
     """
 
     sampling: Sampling
-    notes: Path | None = None
+    cache_dir: Path | None = None
     as_planes: bool = False
     gpu: int | None = None
 
@@ -70,7 +70,7 @@ class ClipReader:
         """What a process does."""
         if self.gpu is None:
             _give_way()
-        timeline = recall_timeline(self.notes, request.path, request.version)
+        timeline = cached_timeline(self.cache_dir, request.path, request.version)
         reader = Pass(Source(request.path), self.sampling, allocate, as_planes=self.as_planes, gpu=self.gpu)
         checked = request.version
         for part in reader.read(request.positions, timeline):

@@ -17,11 +17,11 @@ LARGEST = 64 << 20
 SEAL = 64 + 1
 """Bytes before the content: its digest, hexadecimal, and a line's end."""
 
-Note = TypeVar("Note")
+Values = TypeVar("Values")
 
 
-def keep(path: Path, content: bytes, *, within: Path) -> None:
-    """Keeps a content for `recall`, where that can be done: without it, work is only done again.
+def cache_bytes(path: Path, content: bytes, *, within: Path) -> None:
+    """Keeps a content for `cached_bytes`, where that can be done: without it, work is only done again.
 
     Args:
         path: the file.
@@ -33,8 +33,8 @@ def keep(path: Path, content: bytes, *, within: Path) -> None:
             write_atomically(path, _seal(path, content), content, within=within)
 
 
-def recall(path: Path) -> bytes | None:
-    """What `keep` kept under this name; None where there is nothing, or anything else."""
+def cached_bytes(path: Path) -> bytes | None:
+    """What `cache_bytes` kept under this name; None where there is nothing, or anything else."""
     with suppress(OSError, ValueError):
         found = read_bounded(path, at_most=SEAL + LARGEST)
         content = found[SEAL:]
@@ -47,26 +47,26 @@ def _seal(path: Path, content: bytes) -> bytes:
     return f"{sha256_of(path.name.encode(errors='surrogateescape'), content)}\n".encode()
 
 
-def write_note(note: Path | None, values: Mapping[str, object], *, within: Path | None) -> None:
-    """Keeps values for `read_note`; None stands for no file."""
-    if note is not None and within is not None:
-        keep(note, json.dumps(values).encode(), within=within)
+def cache_values(path: Path | None, values: Mapping[str, object], *, within: Path | None) -> None:
+    """Keeps values for `cached_values`; None stands for no file."""
+    if path is not None and within is not None:
+        cache_bytes(path, json.dumps(values).encode(), within=within)
 
 
-def read_note(note: Path | None, kind: Callable[..., Note]) -> Note | None:
-    """What `write_note` kept, or None where there is nothing that `kind` can be made of.
+def cached_values(path: Path | None, kind: Callable[..., Values]) -> Values | None:
+    """What `cache_values` kept, or None where there is nothing that `kind` can be made of.
 
     Args:
-        note: the file; None stands for none.
+        path: the file; None stands for none.
         kind: a class of values that are texts or numbers, such as a named tuple.
     """
-    content = None if note is None else recall(note)
+    content = None if path is None else cached_bytes(path)
     with suppress(ValueError, RecursionError):
         return None if content is None else make(kind, json.loads(content))
     return None
 
 
-def make(kind: Callable[..., Note], values: Any) -> Note:
+def make(kind: Callable[..., Values], values: Any) -> Values:
     """Makes a class's object of values by name, if they are of the types that it says.
 
     Raises:

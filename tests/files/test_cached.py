@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 from helpers import flip, put_pipe
 
-from vjepa_mlflow.files.kept import keep, read_note, recall, write_note
+from vjepa_mlflow.files.cached import cache_bytes, cache_values, cached_bytes, cached_values
 
 
 class Found(NamedTuple):
@@ -44,13 +44,13 @@ def test_what_is_damaged_is_not_recalled_and_may_be_kept_again(
     tmp_path: Path, damage: Callable[[Path], object]
 ) -> None:
     note = tmp_path / "ab" / "note"
-    keep(note, b"content", within=tmp_path)
-    assert recall(note) == b"content"
+    cache_bytes(note, b"content", within=tmp_path)
+    assert cached_bytes(note) == b"content"
     damage(note)
-    assert recall(note) is None
-    assert recall(note.with_name("note-2")) is None  # of another name
-    keep(note, b"content", within=tmp_path)
-    assert recall(note) == (None if note.is_dir() else b"content")
+    assert cached_bytes(note) is None
+    assert cached_bytes(note.with_name("note-2")) is None  # of another name
+    cache_bytes(note, b"content", within=tmp_path)
+    assert cached_bytes(note) == (None if note.is_dir() else b"content")
     assert [path.name for path in tmp_path.iterdir()] == ["ab"]
 
 
@@ -66,12 +66,12 @@ def test_what_is_damaged_is_not_recalled_and_may_be_kept_again(
     ],
 )
 def test_a_note_of_other_values_is_none(tmp_path: Path, values: dict[str, object]) -> None:
-    write_note(tmp_path / "note", values, within=tmp_path)
-    assert recall(tmp_path / "note") is not None
-    assert read_note(tmp_path / "note", Found) is None
+    cache_values(tmp_path / "note", values, within=tmp_path)
+    assert cached_bytes(tmp_path / "note") is not None
+    assert cached_values(tmp_path / "note", Found) is None
 
 
 def test_a_note_is_read(tmp_path: Path) -> None:
-    write_note(tmp_path / "note", Found("a", 1, 2)._asdict(), within=tmp_path)
-    assert read_note(tmp_path / "note", Found) == Found("a", 1, 2)
-    assert read_note(None, Found) is None
+    cache_values(tmp_path / "note", Found("a", 1, 2)._asdict(), within=tmp_path)
+    assert cached_values(tmp_path / "note", Found) == Found("a", 1, 2)
+    assert cached_values(None, Found) is None

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vjepa_mlflow.files.cache import cache_folder
+from vjepa_mlflow.files.cached import cache_bytes, cached_bytes
 from vjepa_mlflow.files.digest import sha256, sha256_of_text
-from vjepa_mlflow.files.kept import keep, recall
 from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.timeline import Timeline
 
@@ -22,12 +22,12 @@ LEAST_BYTES = 4 * 2**20
 """Of a file whose timeline is noted, if it was not decoded: a smaller one's packets are read as fast as a note."""
 
 
-def video_notes(cache: str) -> Path | None:
+def video_cache_dir(cache: str) -> Path | None:
     """The folder for what is noted of video files, with the recipe's `cache`; None where nothing is kept on disk."""
     return cache_folder() / "videos" if cache == "disk" else None
 
 
-def property_notes(cache: str) -> Path | None:
+def property_cache_dir(cache: str) -> Path | None:
     """The folder for what is measured of videos, likewise."""
     return cache_folder() / "properties" if cache == "disk" else None
 
@@ -66,7 +66,7 @@ def version_of(status: os.stat_result) -> FileVersion:
     return FileVersion(status.st_size, status.st_mtime_ns)
 
 
-def note_of(folder: Path | None, path: Path, version: FileVersion, about: str) -> Path | None:
+def cache_path(folder: Path | None, path: Path, version: FileVersion, about: str) -> Path | None:
     """Where something is noted of a file in a version, in a folder of notes; None where nothing is."""
     return None if folder is None else _beginning(folder, path, version).with_suffix(f".{about}-{VERSION}")
 
@@ -86,9 +86,9 @@ def forget(folder: Path | None, path: Path, version: FileVersion) -> None:
                 note.unlink()
 
 
-def write_timeline(folder: Path | None, path: Path, version: FileVersion, timeline: Timeline) -> None:
+def cache_timeline(folder: Path | None, path: Path, version: FileVersion, timeline: Timeline) -> None:
     """Notes a timeline that takes time to make, and nothing of another one, so that none is taken for this."""
-    note = note_of(folder, path, version, "timeline")
+    note = cache_path(folder, path, version, "timeline")
     if note is None or folder is None:
         return
     if version.size < LEAST_BYTES and not timeline.decoded:
@@ -98,16 +98,16 @@ def write_timeline(folder: Path | None, path: Path, version: FileVersion, timeli
     content = io.BytesIO()
     values: dict[str, Any] = {field.name: getattr(timeline, field.name) for field in fields(Timeline)}
     np.savez(content, **values)
-    keep(note, content.getvalue(), within=folder)
+    cache_bytes(note, content.getvalue(), within=folder)
 
 
-def recall_timeline(folder: Path | None, path: Path, version: FileVersion | None) -> Timeline | None:
-    """What `write_timeline` noted of a file that still has this version."""
+def cached_timeline(folder: Path | None, path: Path, version: FileVersion | None) -> Timeline | None:
+    """What `cache_timeline` noted of a file that still has this version."""
     with suppress(OSError, ValueError, KeyError):
         if folder is None or version is None or file_version(path) != version:
             return None
-        note = note_of(folder, path, version, "timeline")
-        if note is not None and (content := recall(note)) is not None:
+        note = cache_path(folder, path, version, "timeline")
+        if note is not None and (content := cached_bytes(note)) is not None:
             with np.load(io.BytesIO(content), allow_pickle=False) as values:
                 found = {field.name: values[field.name] for field in fields(Timeline)}
             return Timeline(**{name: value if value.ndim else value.item() for name, value in found.items()})

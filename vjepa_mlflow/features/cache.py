@@ -24,7 +24,7 @@ SHARE = 0.5
 """Of the memory or the disk that is free at the start: what features may take where no budget is given."""
 
 
-class Shelves:
+class FeatureCache:
     """The features of one space that are there, by name.
 
     Near, in the memory of the model's device, is what will be read in this process, as far as there is room. Far, in
@@ -44,16 +44,16 @@ class Shelves:
     def __init__(self, space: FeatureSpace, recipe: Recipe, device: torch.device, *, size: int):
         self._device, self._size = device, size
         host, budget = torch.device("cpu"), math.ceil(recipe.cache_budget * 2**30)
-        self._near = FeatureMemory(device)
-        self._far: FeatureStore | FeatureMemory = FeatureMemory(host)
-        self._far_budget = Budget(0)
+        self._device_memory = FeatureMemory(device)
+        self._store: FeatureStore | FeatureMemory = FeatureMemory(host)
+        self._store_budget = Budget(0)
         if recipe.cache == "disk":
-            self._far = FeatureStore(space)
-            self._far_budget = Budget(budget or int(SHARE * free_space(store_folder())))
+            self._store = FeatureStore(space)
+            self._store_budget = Budget(budget or int(SHARE * free_space(store_folder())))
         elif recipe.cache == "memory" and device != host:
-            self._far_budget = Budget(budget or int(SHARE * _free_memory(host)))
-        is_near = recipe.cache == "memory" and device == host  # so that a budget for the host is for near
-        self._near_size = budget if is_near and budget else None
+            self._store_budget = Budget(budget or int(SHARE * _free_memory(host)))
+        is_on_device = recipe.cache == "memory" and device == host  # so that a budget for the host is for near
+        self._device_size = budget if is_on_device and budget else None
         self._tells = recipe.cache != "off"
         self.full = False
         self._held: dict[str, Tensor] = {}
@@ -61,31 +61,31 @@ class Shelves:
         self._doubtful: set[str] = set()  # what was lost once
 
     @cached_property
-    def _near_budget(self) -> Budget:
+    def _device_budget(self) -> Budget:
         """Made when first something is asked of it."""
-        size = self._near_size
+        size = self._device_size
         return Budget(int(SHARE * _free_memory(self._device)) if size is None else size)
 
     @property
     def _lasts(self) -> bool:
-        return isinstance(self._far, FeatureStore)
+        return isinstance(self._store, FeatureStore)
 
     def room(self, *, wanted: bool) -> int:
         """For how many clips there is any, in the near memory only if they are wanted in this process."""
-        near = self._near_budget.left // self._size if wanted else 0
-        far = 0 if self.denial else self._far_budget.left // self._size
-        return max(near, far) if self._lasts else near + far
+        on_device = self._device_budget.left // self._size if wanted else 0
+        stored = 0 if self.denial else self._store_budget.left // self._size
+        return max(on_device, stored) if self._lasts else on_device + stored
 
     def has(self, name: str) -> bool:
-        return self.near(name) is not None or self.is_far(name)
+        return self.on_device(name) is not None or self.is_stored(name)
 
-    def near(self, name: str) -> Tensor | None:
+    def on_device(self, name: str) -> Tensor | None:
         """What is on the device already."""
-        found = self._near.read(name)
+        found = self._device_memory.read(name)
         return self._held.get(name) if found is None else found
 
-    def is_far(self, name: str) -> bool:
-        return name not in self._lost and name in self._far
+    def is_stored(self, name: str) -> bool:
+        return name not in self._lost and name in self._store
 
     def fetch(self, names: Sequence[str]) -> Iterator[Tensor | None]:
         """Yields what is far, in turn, on the device; None for what turns out to be lost."""
@@ -96,7 +96,7 @@ class Shelves:
             yield features
 
     def _fetch(self, name: str) -> Tensor | None:
-        features = self._far.read(name)
+        features = self._store.read(name)
         return None if features is None else to_device(features, self._device)
 
     def put(self, name: str, features: Tensor, *, wanted: bool, new: bool) -> None:
@@ -111,17 +111,17 @@ class Shelves:
         Raises:
             UserError: the store's disk is full.
         """
-        if wanted and self._near.read(name) is None and self._near_budget.take(self._size):
-            self._near.write(name, features)
-        is_near = self._near.read(name) is not None
-        if new and (self._lasts or (wanted and not is_near)):
-            if self._far_budget.take(self._size):
-                self._far.write(name, features)
+        if wanted and self._device_memory.read(name) is None and self._device_budget.take(self._size):
+            self._device_memory.write(name, features)
+        is_on_device = self._device_memory.read(name) is not None
+        if new and (self._lasts or (wanted and not is_on_device)):
+            if self._store_budget.take(self._size):
+                self._store.write(name, features)
                 self._lost.discard(name)
                 self._tell_denied()
             else:
                 self.tell_full()
-        is_safe = is_near or (self.is_far(name) and not self.full and name not in self._doubtful)
+        is_safe = is_on_device or (self.is_stored(name) and not self.full and name not in self._doubtful)
         if wanted and new and not is_safe:
             self._held[name] = features.clone()  # a part of a batch would keep the whole batch
 
@@ -135,10 +135,10 @@ class Shelves:
         self._held.pop(name, None)
         if keeps_memory:
             return
-        if self._near.drop(name):
-            self._near_budget.give_back(self._size)
-        if isinstance(self._far, FeatureMemory) and self._far.drop(name):
-            self._far_budget.give_back(self._size)
+        if self._device_memory.drop(name):
+            self._device_budget.give_back(self._size)
+        if isinstance(self._store, FeatureMemory) and self._store.drop(name):
+            self._store_budget.give_back(self._size)
 
     def finish(self) -> None:
         """Waits until what was put is kept.
@@ -146,7 +146,7 @@ class Shelves:
         Raises:
             UserError: the store's disk is full.
         """
-        self._far.finish()
+        self._store.finish()
         self._tell_denied()
 
     def check_kept(self) -> None:
@@ -164,7 +164,7 @@ class Shelves:
     @property
     def denial(self) -> OSError | None:
         """Why nothing may be written to the store; None as long as that is not known."""
-        return self._far.denial if isinstance(self._far, FeatureStore) else None
+        return self._store.denial if isinstance(self._store, FeatureStore) else None
 
     def _tell_denied(self) -> None:
         if (denial := self.denial) is not None and not self.full:

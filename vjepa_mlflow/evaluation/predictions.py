@@ -7,21 +7,21 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class VideoPredictions:
     """A model's answers beside the truth, a row for each video.
 
     Attributes:
         labels: the classes, in the order of the model's outputs.
         targets: the true classes as indices, of shape (videos,).
         probabilities: of shape (videos, classes).
-        units: which videos belong together, numbered from 0, of shape (videos,). Videos of one group are no independent
-            evidence.
+        groups: which videos belong together, numbered from 0, of shape (videos,). Videos of one group are no
+            independent evidence.
     """
 
     labels: list[str]
     targets: np.ndarray
     probabilities: np.ndarray
-    units: np.ndarray
+    groups: np.ndarray
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -29,7 +29,7 @@ class Outcomes:
     @cached_property
     def grouped(self) -> bool:
         """Whether any videos belong together."""
-        return len(np.unique(self.units)) < len(self)
+        return len(np.unique(self.groups)) < len(self)
 
     @cached_property
     def predicted(self) -> np.ndarray:

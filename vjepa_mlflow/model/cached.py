@@ -11,12 +11,12 @@ VERSION = 1
 """Changes with what is noted and how files are looked at, so that no older note is taken for it."""
 
 
-def model_notes(cache: str) -> Path | None:
+def model_cache_dir(cache: str) -> Path | None:
     """The folder for what is noted of models' files, with the recipe's `cache`; None where nothing is kept on disk."""
     return cache_folder() / "models" if cache == "disk" else None
 
 
-def note_of(folder: Path | None, *about: object) -> Path | None:
+def cache_path(folder: Path | None, *about: object) -> Path | None:
     """Where something is noted, in a folder of notes; None where nothing is."""
     return None if folder is None else folder / sha256_of_text("\n".join(map(str, (VERSION, *about))))
 
