@@ -544,7 +544,7 @@ def test_a_best_head_that_is_gone_and_another_sampler_are_named(
     tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(job, "HEAD_FILE", "gone.safetensors")
+        patch.setattr(job.tracking, "HEAD_FILE", "gone.safetensors")
         with pytest.raises(UserError, match=r"run \w+: gone\.safetensors cannot be fetched"):
             run_sweep(write_plan(), recipe, trials=1, study="gone")
     assert run_sweep(write_plan(), recipe, trials=1, study="gone").best_trial == 0  # once it is there again

@@ -96,7 +96,7 @@ def test_a_user_may_order_the_threads(
 
 def test_affinity_bounds_the_cpus() -> None:
     (cpu, *_) = os.sched_getaffinity(0)
-    program = f"import os; os.sched_setaffinity(0, [{cpu}]); from vjepa_mlflow import cpus; "
+    program = f"import os; os.sched_setaffinity(0, [{cpu}]); from vjepa_mlflow.runtime import cpus; "
     program += "print(cpus.usable_cpus(), cpus.thread_count(2_000_000))"
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment(OMP_NUM_THREADS=""), capture_output=True, text=True, check=True

@@ -48,7 +48,7 @@ def make() -> Iterator[Callable[[], Crew]]:
     crews: list[Crew] = []
 
     def crew() -> Crew:
-        server = ForkServer("crew_work", PYTHONPATH=str(Path(__file__).parent))
+        server = ForkServer("crew_work", PYTHONPATH=str(Path(__file__).parents[1]))
         crews.append(Crew(server, work, count=1, places=3, heavy=HEAVY))
         return crews[-1]
 
