@@ -10,7 +10,8 @@ from transformers import VJEPA2ForVideoClassification
 
 from vjepa_mlflow import Recipe, UserError
 from vjepa_mlflow.data import VideoDataset
-from vjepa_mlflow.features import Clip, EvaluationSet, FeatureSource, TrainingSet, cache
+from vjepa_mlflow.features import Clip, EvaluationSet, FeatureSource, TrainingSet
+from vjepa_mlflow.features import cache as feature_cache
 from vjepa_mlflow.model import CENTRED, LoadedBackbone, locate
 from vjepa_mlflow.video import FileVersion, View
 
@@ -185,8 +186,8 @@ def test_a_plan_is_read_as_it_was_expected_however_little_room_there_is(
     readings = three_epochs(clips)
     expected = encoded(model, chain(*readings))
     size = expected[clips[1]].nbytes
-    monkeypatch.setattr(cache, "_free_memory", lambda _: 2 * room * size)
-    monkeypatch.setattr(cache, "free_space", lambda _: 2 * room * size)
+    monkeypatch.setattr(feature_cache, "_free_memory", lambda _: 2 * room * size)
+    monkeypatch.setattr(feature_cache, "free_space", lambda _: 2 * room * size)
     source = make_source(model, cache=cache)
     asked = count_encoded(source, monkeypatch)
     first = source.expect(readings)
@@ -231,7 +232,7 @@ def test_where_the_store_keeps_nothing_in_a_clips_place_it_is_held(
     model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = encoded(model, clips)
-    monkeypatch.setattr(cache, "_free_memory", lambda _: 0)
+    monkeypatch.setattr(feature_cache, "_free_memory", lambda _: 0)
     source = make_source(model)
     read(source, clips)
     for path in stored_files(own_cache)[:2]:
