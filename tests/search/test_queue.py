@@ -139,7 +139,7 @@ def test_a_trial_that_does_not_end_is_given_back_with_its_values(url: str, plan:
     assert states(trials) == ["0 COMPLETE", "1 INTERRUPTED"]
     again = trials.take_next()
     assert again is not None
-    assert lost == [again.trial] == [1]
+    assert lost == [again.number] == [1]
     assert plan.space.suggest(again.trial) == values
     assert states(trials) == ["0 COMPLETE", "1 RUNNING"]
 
