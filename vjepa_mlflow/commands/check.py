@@ -15,16 +15,8 @@ from vjepa_mlflow.files.temporary import own_temporaries
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.runtime.cpus import usable_cpus
 from vjepa_mlflow.stages.pace import clip_count, known_pace
-from vjepa_mlflow.stages.prepare import (
-    Fault,
-    check_classes,
-    describe_rates,
-    describe_refusals,
-    describe_replaced,
-    describe_test_groups,
-    refusals,
-    take_usable,
-)
+from vjepa_mlflow.stages.prepare import describe_test_groups
+from vjepa_mlflow.stages.videos import VideoCheck, check_classes
 from vjepa_mlflow.terminal.columns import align
 
 SHOWN_CLASSES = 40
@@ -45,20 +37,14 @@ class Survey:
     Attributes:
         recipe: what was asked.
         listing: how the data was read.
-        faults: of the videos that cannot be used.
-        dataset: the splits of the others.
-        findings: what the others are.
-        refused: those that a server with its default limits would refuse, by the limit's name.
-        replaced: those that were replaced by others of the same size and time, in a sentence.
+        videos: what was found of the videos.
+        dataset: the splits of those that can be used.
     """
 
     recipe: Recipe
     listing: data.Listing
-    faults: list[Fault]
+    videos: VideoCheck
     dataset: data.VideoDataset
-    findings: list[video.Finding]
-    refused: dict[str, list[str]]
-    replaced: list[str]
 
     def text(self) -> str:
         """All of it, as lines for a terminal."""
@@ -67,18 +53,18 @@ class Survey:
             "Splits": self._splits(),
             "Groups": self._groups(),
             "Durations": self._durations(),
-            "Frames": self._kinds([f"{one.width}x{one.height}" for one in self.findings]),
-            "Frame rates": self._kinds([f"{one.frames_per_second:.4g}" for one in self.findings]),
+            "Frames": self._kinds([f"{one.width}x{one.height}" for one in self.videos.findings]),
+            "Frame rates": self._kinds([f"{one.frames_per_second:.4g}" for one in self.videos.findings]),
             "Doubles": self.dataset.doubles()[:SHOWN_CLASSES],
             "Bad videos": self._bad_videos(),
-            "Replaced": self.replaced,
-            "Refused by servers": describe_refusals(self.refused, shown=SHOWN_NAMES),
+            "Replaced": self.videos.describe_replaced(),
+            "Refused by servers": self.videos.describe_refusals(shown=SHOWN_NAMES),
             "Left out": self.listing.describe_left_out(shown=SHOWN_NAMES),
             "Notes": [
                 *self.listing.notes,
                 *self.dataset.remarks(),
                 *self._about_the_model(),
-                *describe_rates(self.recipe, self.findings),
+                *self.videos.describe_rates(self.recipe),
                 *describe_test_groups(self.dataset),
             ],
             "Training": list(self._training()),
@@ -94,10 +80,10 @@ class Survey:
         Raises:
             UserError: some videos cannot be used, and the recipe does not leave them out.
         """
-        if self.faults and self.recipe.bad_videos == "stop":
+        if self.videos.faults and self.recipe.bad_videos == "stop":
             raise UserError(
-                f"data={self.recipe.data}: {len(self.faults)} of {len(self.listing.samples)} videos cannot be used: a "
-                f"training would stop there; mend them, or leave them out with bad_videos=skip"
+                f"data={self.recipe.data}: {len(self.videos.faults)} of {len(self.listing.samples)} videos cannot be "
+                f"used: a training would stop there; mend them, or leave them out with bad_videos=skip"
             )
 
     def _samples(self) -> list[data.Sample]:
@@ -105,7 +91,7 @@ class Survey:
 
     def _data(self) -> list[str]:
         samples = self._samples()
-        minutes = sum(one.seconds for one in self.findings) / 60
+        minutes = sum(one.seconds for one in self.videos.findings) / 60
         size = sum(sample.version.size for sample in samples if sample.version) / 2**20
         return [
             str(data.locate_data(self.recipe.data).resolve()),
@@ -135,7 +121,7 @@ class Survey:
         return [f"{len(sizes)}, of {min(sizes.values())} to {max(sizes.values())} videos{rest}"]
 
     def _durations(self) -> list[str]:
-        seconds = sorted(one.seconds for one in self.findings)
+        seconds = sorted(one.seconds for one in self.videos.findings)
         return [f"{seconds[0]:.1f} to {seconds[-1]:.1f} s, median {statistics.median(seconds):.1f} s"]
 
     def _kinds(self, kinds: Sequence[str]) -> list[str]:
@@ -152,7 +138,7 @@ class Survey:
         return [f"A training would keep the splits in which {name} has seen videos, which is not asked here"]
 
     def _bad_videos(self) -> list[str]:
-        return [f"{fault['path']}: {fault['fault']}" for fault in self.faults]
+        return [f"{fault['path']}: {fault['fault']}" for fault in self.videos.faults]
 
     def _training(self) -> Iterator[str]:
         recipe = self.recipe
@@ -175,10 +161,10 @@ class Survey:
 
     def _reading_seconds(self, clips: int, sampling: video.Sampling) -> float:
         """Of one CPU. All clips of a video are read in one pass, which takes no longer than all of the video does."""
-        views = clips / len(self.findings)
+        views = clips / len(self.videos.findings)
         return sum(
             one.pace * min(views, max(1.0, sampling.clips_in(one.seconds, one.frames_per_second)))
-            for one in self.findings
+            for one in self.videos.findings
         )
 
 
@@ -208,17 +194,9 @@ def check(recipe: Recipe, *, reread: bool = False) -> Survey:
         cache_dir=video.video_cache_dir("disk"),
         reread=reread,
     )
-    usable, faults = take_usable(listing.samples, inspections)
-    if not usable:
-        raise UserError(f"data={recipe.data}: no video can be used: {faults[0]['path']}: {faults[0]['fault']}")
-    check_classes(recipe.data, listing.samples, usable)
-    dataset = data.make_dataset(recipe.data, usable, seed=recipe.seed)
-    return Survey(
-        recipe,
-        listing,
-        faults,
-        dataset,
-        findings=[one.finding for one in inspections if one.finding is not None],
-        refused=refusals(listing.samples, inspections),
-        replaced=describe_replaced(listing.samples, inspections),
-    )
+    videos = VideoCheck.of(listing.samples, inspections)
+    if not videos.usable:
+        first = videos.faults[0]
+        raise UserError(f"data={recipe.data}: no video can be used: {first['path']}: {first['fault']}")
+    check_classes(recipe.data, listing.samples, videos.usable)
+    return Survey(recipe, listing, videos, data.make_dataset(recipe.data, videos.usable, seed=recipe.seed))
