@@ -69,10 +69,10 @@ class Survey:
             ],
             "Training": list(self._training()),
         }
-        lines = [
-            [name if not index else "", line] for name, found in sections.items() for index, line in enumerate(found)
+        rows = [
+            [name if not index else "", line] for name, lines in sections.items() for index, line in enumerate(lines)
         ]
-        return "\n".join(align(lines))
+        return "\n".join(align(rows))
 
     def refuse_faults(self) -> None:
         """Says that a training would not begin, where it would not.
@@ -127,8 +127,8 @@ class Survey:
     def _kinds(self, kinds: Sequence[str]) -> list[str]:
         counts = sorted(Counter(kinds).items(), key=lambda one: (-one[1], one[0]))
         rest = sum(count for _, count in counts[SHOWN_KINDS:])
-        said = ", ".join(f"{kind} ({count})" for kind, count in counts[:SHOWN_KINDS])
-        return [said + (f", others ({rest})" if rest else "")]
+        most = ", ".join(f"{kind} ({count})" for kind, count in counts[:SHOWN_KINDS])
+        return [most + (f", others ({rest})" if rest else "")]
 
     def _about_the_model(self) -> list[str]:
         name = self.recipe.model

@@ -74,7 +74,7 @@ def promote(model_uri: str, alias: str, *, if_better: str = "") -> Promotion:
 def _compare(name: str, holder: str, version: str, *, metric: str) -> tuple[tuple[float, float], str]:
     """The metric of both versions, and what they were evaluated on."""
     split, _, _ = metric.partition("_")
-    found = []
+    compared = []
     for one in (holder, version):
         tags = tracking.version_tags(name, one)
         if metric not in _figures(tags):
@@ -82,7 +82,7 @@ def _compare(name: str, holder: str, version: str, *, metric: str) -> tuple[tupl
                 f"if_better={metric}: version {one} of {name} has no such figure: expected one of "
                 f"{', '.join(_figures(tags)) or 'none yet'}; vjepa-mlflow evaluate models:/{name}/{one} makes them"
             )
-        found.append((float(tags[metric]), tags[tracking.evaluated_on_tag(split)]))
+        compared.append((float(tags[metric]), tags[tracking.evaluated_on_tag(split)]))
         seen = tags.get(tracking.seen_tag(split))
         if seen is None:
             raise UserError(
@@ -96,7 +96,7 @@ def _compare(name: str, holder: str, version: str, *, metric: str) -> tuple[tupl
                 f"if_better={metric}: version {one} of {name} was evaluated on {seen} videos of its own training: "
                 f"expected none; {_commands(name, holder, version, split)} evaluate both on what neither has seen"
             )
-    (of_holder, videos), (of_version, other_videos) = found
+    (of_holder, videos), (of_version, other_videos) = compared
     if videos != other_videos:
         raise UserError(
             f"if_better={metric}: version {holder} of {name} was evaluated on {videos}, and version {version} on "

@@ -70,8 +70,8 @@ class LabelledSet:
         clips = features.EvaluationSet(source, self.samples, self.labels, num_clips=self.num_clips)
         logits, _ = training.predict(head, clips, precision=precision, name=self.split.capitalize())
         videos = self._without(source.left_out)
-        kept = [index for index, clip in enumerate(clips.given) if clip.sample.name not in source.left_out]
-        probabilities = logits[kept].double().softmax(dim=-1).reshape(len(videos.samples), self.num_clips, -1)
+        readable = [index for index, clip in enumerate(clips.given) if clip.sample.name not in source.left_out]
+        probabilities = logits[readable].double().softmax(dim=-1).reshape(len(videos.samples), self.num_clips, -1)
         flavor.check_answers(probabilities.numpy())
         _, groups = np.unique(data.undivided_groups(videos.samples), return_inverse=True)
         predictions = evaluation.VideoPredictions(
@@ -122,9 +122,9 @@ class LabelledSet:
 
     def _thumbnails(self, samples: Sequence[Sample]) -> Iterator[np.ndarray]:
         """Frames of videos, or grey where one cannot be read any more: no picture is worth a trained head."""
-        kept = evaluation.thumbnail_cache_dir(self.cache)
-        found = evaluation.read_thumbnails(self._files(samples), self.sampling, kept=kept)
-        for sample, frames in zip(samples, found, strict=True):
+        cache_dir = evaluation.thumbnail_cache_dir(self.cache)
+        thumbnails = evaluation.read_thumbnails(self._files(samples), self.sampling, kept=cache_dir)
+        for sample, frames in zip(samples, thumbnails, strict=True):
             if isinstance(frames, video.VideoError):
                 logger.warning(f"{sample.path}: {frames}: the report is without its frames")
                 yield np.full(GREY_FRAMES, 200, dtype=np.uint8)

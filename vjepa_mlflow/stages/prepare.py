@@ -187,9 +187,9 @@ def _tell_seen(dataset: data.VideoDataset, before: data.SeenVideos | None) -> No
         logger.info(f"Note: what {', '.join(before.unknown)} was trained on is not known: perhaps on these videos")
     for split in data.SPLITS[1:]:
         counts = before.count(dataset.splits[split])
-        if known := counts["train"] + (counts["val"] if split == "test" else 0):
+        if seen_before := counts["train"] + (counts["val"] if split == "test" else 0):
             logger.info(
-                f"Note: {known} of the {split} videos were trained or validated on before: the {split} figures are not "
+                f"Note: {seen_before} of the {split} videos were trained or validated on before: the {split} figures are not "
                 f"those of a test"
             )
         elif groups := before.groups_trained_on(dataset.splits[split]):

@@ -81,8 +81,10 @@ def publish_kept(log: tracking.RunLog) -> str | None:
         return None
     if publication is None:
         return None
-    kept = flavor.fetch_model(str(log.folder / tracking.MODEL)).as_checkpoint()
-    finished = FinishedModel(model.Trained.of_whole(kept), Publication(**publication), data.read_seen(kept.folder))
+    checkpoint = flavor.fetch_model(str(log.folder / tracking.MODEL)).as_checkpoint()
+    finished = FinishedModel(
+        model.Trained.of_whole(checkpoint), Publication(**publication), data.read_seen(checkpoint.folder)
+    )
     return _publish(log, finished)
 
 
@@ -106,9 +108,9 @@ def _publish(log: tracking.RunLog, finished: FinishedModel) -> str:
 def _log(run_id: str, finished: FinishedModel) -> str:
     """The id of the logged model."""
     publication = finished.publication
-    known = tracking.find_logged_model(run_id, HEAD_TAG, publication.head)
-    if known is not None:
-        return known
+    model_id = tracking.find_logged_model(run_id, HEAD_TAG, publication.head)
+    if model_id is not None:
+        return model_id
     logged = flavor.log_trained(
         finished.trained,
         MODEL_NAME,
