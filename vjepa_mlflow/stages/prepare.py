@@ -189,8 +189,8 @@ def _tell_seen(dataset: data.VideoDataset, before: data.SeenVideos | None) -> No
         counts = before.count(dataset.splits[split])
         if seen_before := counts["train"] + (counts["val"] if split == "test" else 0):
             logger.info(
-                f"Note: {seen_before} of the {split} videos were trained or validated on before: the {split} figures are not "
-                f"those of a test"
+                f"Note: {seen_before} of the {split} videos were trained or validated on before: the {split} figures "
+                f"are not those of a test"
             )
         elif groups := before.groups_trained_on(dataset.splits[split]):
             logger.info(f"Note: the model before was trained on groups of these names in {split}: {data.few(groups)}")
