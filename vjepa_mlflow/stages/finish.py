@@ -109,6 +109,7 @@ def _import_the_rest() -> None:
     with suppress(Exception):  # which `finish` meets as well
         for module in ("card", "report", "results", "thumbnails"):
             import_module(f"vjepa_mlflow.evaluation.{module}")
+        import_module("scipy.stats")
 
 
 def test_videos(prepared: Preparation, recipe: Recipe) -> LabelledSet:

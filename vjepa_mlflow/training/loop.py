@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features import Clip, EvaluationSet, TrainingSet
+from vjepa_mlflow.metrics import CURVES
 from vjepa_mlflow.model import Head, form_for, head_forms, is_out_of_memory
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.runtime.iteration import batches, progress
@@ -115,8 +116,7 @@ def fit(
         )
         _check_loss("validation", validated["loss"], state, recipe)
         metrics = {
-            "train_loss": trained["loss"],
-            "train_accuracy": trained["accuracy"],
+            **{f"train_{name}": trained[name] for name in CURVES},
             **{f"val_{name}": value for name, value in validated.items()},
             "learning_rate": open_epoch.learning_rate,
             "clips_per_second": len(predictions.labels) / open_epoch.seconds,
