@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
-from training.test_loop import Clips, Evaluation, Training
+from trainings import Clips, Evaluation, Training
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 from vjepa_mlflow import Recipe, data, search, tracking

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from vjepa_mlflow import evaluation, tracking
+from vjepa_mlflow import tracking
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.files.temporary import own_temporaries
 from vjepa_mlflow.logs import get_logger
+from vjepa_mlflow.metrics import is_better
 from vjepa_mlflow.runtime.ranks import check_alone
 
 logger = get_logger(__name__)
@@ -63,7 +64,8 @@ def promote(model_uri: str, alias: str, *, if_better: str = "") -> Promotion:
             tracking.move_alias(name, alias, version)
             return Promotion(name, alias, version, holder, moved=True)
         figures, evaluated_on = _compare(name, holder, version, metric=if_better)
-        better = _is_better(figures, metric=if_better)
+        before, after = figures
+        better = is_better(after, before, name=if_better)
         if better:
             tracking.move_alias(name, alias, version)
         return Promotion(name, alias, version, holder, moved=better, figures=figures, evaluated_on=evaluated_on)
@@ -132,8 +134,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_better(figures: tuple[float, float], *, metric: str) -> bool:
-    before, after = figures
-    return after < before if metric.endswith(evaluation.LOWER_IS_BETTER) else after > before

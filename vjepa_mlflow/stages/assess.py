@@ -104,3 +104,4 @@ def _import_the_rest() -> None:
     with suppress(Exception):  # which `assess` meets as well
         for module in ("card", "report", "results", "thumbnails"):
             import_module(f"vjepa_mlflow.evaluation.{module}")
+        import_module("scipy.stats")
