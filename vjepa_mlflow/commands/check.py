@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vjepa_mlflow import data, flavor, model, video
+from vjepa_mlflow.bad_videos import BadVideos
 from vjepa_mlflow.data.seen import FILE as SEEN_FILE
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.files.paths import expand
@@ -94,11 +95,9 @@ class Survey:
         Raises:
             UserError: some videos cannot be used, and the recipe does not leave them out.
         """
-        if self.faults and self.recipe.bad_videos == "stop":
-            raise UserError(
-                f"data={self.recipe.data}: {len(self.faults)} of {len(self.listing.samples)} videos cannot be used: a "
-                f"training would stop there; mend them, or leave them out with bad_videos=skip"
-            )
+        if self.faults:
+            count = f"{len(self.faults)} of {len(self.listing.samples)} videos"
+            BadVideos(self.recipe.bad_videos).instead_of_training(self.recipe.data, count=count)
 
     def _samples(self) -> list[data.Sample]:
         return [sample for samples in self.dataset.splits.values() for sample in samples]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from vjepa_mlflow import data, evaluation, features, flavor, model, tracking, video
+from vjepa_mlflow.bad_videos import BadVideos
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.recipe import Recipe
@@ -204,12 +205,8 @@ def check_videos(
         on_faults(faults)
         _print_faults(faults)
         count = f"{len(faults)} of {len(samples)} videos"
-        if recipe.bad_videos == "stop":
-            raise UserError(
-                f"data={recipe.data}: {count} cannot be used, the first is {faults[0]['path']}: "
-                f"expected readable videos; mend them, or leave them out with bad_videos=skip"
-            )
-        logger.info(f"Left out {count} (bad_videos=skip)")
+        policy = BadVideos(recipe.bad_videos)
+        logger.info(policy.before_training(recipe.data, count=count, first=faults[0]["path"]))
     return usable
 
 
