@@ -357,7 +357,7 @@ def predict(model_uri: str, paths: tuple[Path, ...], output: Path | None, num_cl
         rows += 1
         failed += bool(row["error"])
         warning = f"  ({row['warning']})" if row["warning"] else ""
-        message = row["error"] or f"{row['score']:.3f}  {row['label']}{warning}"
-        print_result(printable(f"{row['path']}  {message}"))
+        answer = row["error"] or f"{row['score']:.3f}  {row['label']}{warning}"
+        print_result(printable(f"{row['path']}  {answer}"))
     if failed:
         raise UserError(f"{failed} of {rows} files could not be read")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vjepa_mlflow import data, flavor, model, video
+from vjepa_mlflow.bad_videos import BadVideos
 from vjepa_mlflow.data.seen import FILE as SEEN_FILE
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.files.paths import expand
@@ -80,11 +81,9 @@ class Survey:
         Raises:
             UserError: some videos cannot be used, and the recipe does not leave them out.
         """
-        if self.videos.faults and self.recipe.bad_videos == "stop":
-            raise UserError(
-                f"data={self.recipe.data}: {len(self.videos.faults)} of {len(self.listing.samples)} videos cannot be "
-                f"used: a training would stop there; mend them, or leave them out with bad_videos=skip"
-            )
+        if self.videos.faults:
+            count = f"{len(self.videos.faults)} of {len(self.listing.samples)} videos"
+            BadVideos(self.recipe.bad_videos).instead_of_training(self.recipe.data, count=count)
 
     def _samples(self) -> list[data.Sample]:
         return [sample for samples in self.dataset.splits.values() for sample in samples]

@@ -120,9 +120,7 @@ def _end_left_runs(log: tracking.RunLog, queue: search.TrialQueue) -> None:
     tracking.end_left_runs(log.run_id, {trial.number: (trial.state, trial.failure) for trial in queue.trials()})
 
 
-def _log_pictures(
-    log: tracking.RunLog, queue: search.TrialQueue, pictures: dict[str, evaluation.Picture]
-) -> None:
+def _log_pictures(log: tracking.RunLog, queue: search.TrialQueue, pictures: dict[str, evaluation.Picture]) -> None:
     log_pictures(log, pictures, step=sum(trial.ended for trial in queue.trials()))
 
 

@@ -16,6 +16,7 @@ from mlflow.models.evaluation.base import EvaluationArtifact, EvaluationMetric, 
 from mlflow.models.evaluation.default_evaluator import BuiltInEvaluator
 from mlflow.pyfunc import PyFuncModel, _ServedPyFuncModel
 
+from vjepa_mlflow.bad_videos import REPORT, STOP
 from vjepa_mlflow.data import Sample, few, label_ids, ordered, undivided_groups
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.evaluation.figures import draw, plot_calibration, plot_confusion
@@ -130,7 +131,7 @@ class _Options:
                 f"evaluator_config: {few(foreign, shown=len(foreign))}: expected none of that, since every video and "
                 "class counts the same; it is for MLflow's own evaluators, whose configurations go by their names"
             )
-        num_clips, bad_videos = config.get("num_clips", 1), config.get("bad_videos", BAD_VIDEOS[0])
+        num_clips, bad_videos = config.get("num_clips", 1), config.get("bad_videos", STOP)
         if not isinstance(num_clips, int):
             raise UserError(f"evaluator_config: num_clips={num_clips!r}: expected a whole number")
         check_num_clips(num_clips)
@@ -205,7 +206,7 @@ def _ask(model: PyFuncModel, videos: pd.Series, samples: Sequence[Sample], num_c
     """Has the model classify the videos, few at once, so that labels it does not know are told of early."""
     answers = _Answers()
     at_once = min(AT_ONCE, model.model_config.get("max_videos", AT_ONCE))
-    params = {"num_clips": num_clips, "top_k": ALL_CLASSES, "bad_videos": "report"}
+    params = {"num_clips": num_clips, "top_k": ALL_CLASSES, "bad_videos": REPORT}
     _check_signature(model, params)
     for start in range(0, len(videos), at_once):
         part = videos.iloc[start : start + at_once]
@@ -245,7 +246,7 @@ def _account_for(answers: _Answers, samples: Sequence[Sample], bad_videos: str) 
     told = f"{len(bad)} of {len(samples)} videos cannot be read: {few(bad)}"
     if len(bad) == len(samples):
         raise UserError(f"data: {told}")
-    if bad and bad_videos == "stop":
+    if bad and bad_videos == STOP:
         raise UserError(
             f"data: {told}: expected video files; evaluator_config={{'bad_videos': 'report'}} leaves them out"
         )

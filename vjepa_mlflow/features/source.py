@@ -5,8 +5,8 @@ from itertools import islice
 
 from torch import Tensor
 
+from vjepa_mlflow.bad_videos import BadVideos
 from vjepa_mlflow.data import Sample
-from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features.assembly import Clip
 from vjepa_mlflow.features.cache import FeatureCache
 from vjepa_mlflow.features.encoder import Encoder, Encoding
@@ -55,7 +55,7 @@ class FeatureSource:
         size = ClipShape.of(backbone.architecture).values * features_dtype(recipe.precision).itemsize
         self.cache = FeatureCache(self._space, recipe, backbone.device, size=size)
         self._again = again and recipe.cache != "off"
-        self._skips = recipe.bad_videos == "skip"
+        self._bad_videos = BadVideos(recipe.bad_videos)
         self.encoded = 0
         self.left_out: dict[str, str] = {}
         self._readings = Readings(self._space.entry)
@@ -211,10 +211,7 @@ class FeatureSource:
         return [clip for clip, _ in encoded]
 
     def _leave_out(self, sample: Sample, fault: VideoError) -> None:
-        if not self._skips:
-            raise UserError(
-                f"{sample.path}: {fault}: expected it to be as the check found it; bad_videos=skip leaves it out"
-            ) from fault
+        message = self._bad_videos.while_training(sample.path, fault)
         if sample.name not in self.left_out:
-            logger.warning(f"{sample.path}: {fault}: left out from here on (bad_videos=skip)")
+            logger.warning(message)
             self.left_out[sample.name] = str(fault)

@@ -14,6 +14,7 @@ import pandas as pd
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
+from vjepa_mlflow.bad_videos import STOP
 from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.contents import read_contents
 from vjepa_mlflow.flavor.engine import Classification, Engine, Video
@@ -135,7 +136,7 @@ class VideoClassifier:
             PredictionError: it cannot be read, and was not to be reported.
             UserError: see `row`.
         """
-        if found.error and params.bad_videos == "stop":
+        if found.error and params.bad_videos == STOP:
             raise PredictionError(f"Video {number} of {total} was refused: {found.error}.")
         return self.row(found, top_k=params.top_k)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vjepa_mlflow import data, features, tracking, video
+from vjepa_mlflow.bad_videos import BadVideos
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.recipe import Recipe
@@ -144,12 +145,8 @@ def check_videos(
             logger.info("Videos that cannot be used, all in the run's artifact bad_videos.csv:")
         _tell_faults(check.faults)
         count = f"{len(check.faults)} of {len(samples)} videos"
-        if recipe.bad_videos == "stop":
-            raise UserError(
-                f"data={recipe.data}: {count} cannot be used, the first is {check.faults[0]['path']}: "
-                f"expected readable videos; mend them, or leave them out with bad_videos=skip"
-            )
-        logger.info(f"Left out {count} (bad_videos=skip)")
+        policy = BadVideos(recipe.bad_videos)
+        logger.info(policy.before_training(recipe.data, count=count, first=check.faults[0]["path"]))
     return check.usable
 
 
