@@ -13,8 +13,7 @@ import pandas as pd
 from mlflow.metrics.base import MetricValue
 from mlflow.models.evaluation.artifacts import ImageEvaluationArtifact, JsonEvaluationArtifact
 from mlflow.models.evaluation.base import EvaluationArtifact, EvaluationMetric, EvaluationResult
-from mlflow.models.evaluation.default_evaluator import BuiltInEvaluator
-from mlflow.pyfunc import PyFuncModel, _ServedPyFuncModel
+from mlflow.pyfunc import PyFuncModel
 
 from vjepa_mlflow.bad_videos import REPORT, STOP
 from vjepa_mlflow.data import Sample, few, label_ids, ordered, undivided_groups
@@ -23,6 +22,7 @@ from vjepa_mlflow.evaluation.figures import draw, plot_calibration, plot_confusi
 from vjepa_mlflow.evaluation.predictions import VideoPredictions
 from vjepa_mlflow.evaluation.results import Evaluation, evaluate
 from vjepa_mlflow.flavor import BAD_VIDEOS, check_num_clips
+from vjepa_mlflow.internals.mlflow_private_evaluators import BuiltInEvaluator, guard, is_apart, load_artifact
 from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.tracking import mark_as_table, table_json
 
@@ -87,7 +87,7 @@ class ModelEvaluation(BuiltInEvaluator):
     @property
     def X(self) -> Any:  # noqa: N802, MLflow's name
         """The columns beside the labels, of the videos that can be read: what users' metrics are told."""
-        return BuiltInEvaluator._MutationGuardedData(self._features)
+        return guard(self._features)
 
     def _scores(self) -> pd.DataFrame:
         """What users' metrics say of each video."""
@@ -108,7 +108,7 @@ class ModelEvaluation(BuiltInEvaluator):
         path.write_bytes(content)
         self.client.log_artifact(self.run_id, str(path))
         self.artifacts[name] = kind(uri=mlflow.get_artifact_uri(path.name))
-        self.artifacts[name]._load(str(path))
+        load_artifact(self.artifacts[name], path)
         return path.name
 
 
@@ -141,7 +141,7 @@ class _Options:
 
 
 def _check_model(model: PyFuncModel) -> None:
-    if isinstance(model, _ServedPyFuncModel):
+    if is_apart(model):
         raise UserError(
             f"env_manager={model.env_manager}: of a model in another environment MLflow gives labels alone, without "
             "their probabilities: expected env_manager=local"

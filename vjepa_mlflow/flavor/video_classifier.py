@@ -32,7 +32,7 @@ class VideoClassifier:
     """A classifier behind `mlflow.pyfunc`, for any number of threads.
 
     It may be pickled, and the process that has it may be forked: decoders, and the model on its device, come into being
-    where they are first used, in each process by itself.
+    where they are first used, in each process by itself. As a context manager it ends with them.
     """
 
     def __init__(
@@ -74,11 +74,28 @@ class VideoClassifier:
     def __deepcopy__(self, memo: dict[int, Any]) -> "VideoClassifier":
         return self  # nothing of it ever changes
 
+    def close(self) -> None:
+        """Ends what does the work in this process; what is asked of it later has it made again."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+    def __enter__(self) -> "VideoClassifier":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def begin_anew(self) -> None:
         """In a fork of the process that had it: what does the work is made again when it is needed."""
         if self._engine is not None:
             self._engine.abandon()
         self._begin()
+
+    def get_raw_model(self) -> "VideoClassifier":
+        """Itself: what MLflow's `PyFuncModel.get_raw_model` gives out of the model that it has loaded."""
+        return self
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Classifies video files.
