@@ -32,8 +32,7 @@ from vjepa_mlflow.search import default_storage, runner
 from vjepa_mlflow.search.progress import TrialProgress
 from vjepa_mlflow.search.queue import OUTLIVED, TakenOverError, TrialQueue
 from vjepa_mlflow.stages import checkpoints, prepare
-from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, STATE_TAG, TRIAL_TAG
-from vjepa_mlflow.tracking import run as runs_of_jobs
+from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, STATE_TAG, TRIAL_TAG, lifecycle
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -265,7 +264,7 @@ def test_a_checkpoint_has_no_epoch_that_nobody_was_told_of(
 def test_a_study_hears_of_a_trials_end_once_its_run_has_everything(
     tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deliver, complete = runs_of_jobs.deliver, TrialQueue.complete
+    deliver, complete = lifecycle.deliver, TrialQueue.complete
     found: list[tuple[list[int], set[str]]] = []
 
     def deliver_late(*entry: Any) -> None:
@@ -279,7 +278,7 @@ def test_a_study_hears_of_a_trials_end_once_its_run_has_everything(
             found.append(([step for step, _ in history(run_id, "best_val_accuracy")], artifacts))
         complete(self, running, value, attributes)
 
-    monkeypatch.setattr(runs_of_jobs, "deliver", deliver_late)
+    monkeypatch.setattr(lifecycle, "deliver", deliver_late)
     monkeypatch.setattr(TrialQueue, "complete", note_and_complete)
     run_sweep(write_plan(), recipe, trials=1, study="late")
     assert found == [([2], {"head.safetensors", "tensorboard"})]
