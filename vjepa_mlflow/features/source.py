@@ -65,15 +65,6 @@ class FeatureSource:
         self._is_behind = False  # whether there may be more to encode, once there is room
         self._least_room = 0  # for clips, from which on it is worth looking
 
-    def __enter__(self) -> "FeatureSource":
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            self.finish()
-        else:
-            self._begin([])
-
     def missing(self, clips: Iterable[Clip]) -> list[Clip]:
         """The clips whose features would have to be encoded, each once."""
         return list(self._missing(clips))

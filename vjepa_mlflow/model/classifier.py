@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping, Sequence, Set
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +14,9 @@ from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2Video
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.files.paths import shortened
 from vjepa_mlflow.internals.transformers_private import activations
-from vjepa_mlflow.model.architecture import BACKBONE
 from vjepa_mlflow.model.checkpoint import Checkpoint, check_digests, choose_weights
 from vjepa_mlflow.model.configuration import (
     CONFIG_FILE,
-    FIELDS,
     PROCESSOR_FILE,
     Configuration,
     Preprocessing,
@@ -28,7 +25,6 @@ from vjepa_mlflow.model.configuration import (
 )
 from vjepa_mlflow.model.head import draw_classifier, without_foreign_classifier
 from vjepa_mlflow.model.quiet import quiet_transformers
-from vjepa_mlflow.model.trained import Trained, write_weights
 from vjepa_mlflow.model.weights import (
     StoredWeights,
     check_finite,
@@ -152,34 +148,6 @@ def load_trained(
     return model.eval()
 
 
-def take_apart(about: str, model: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor) -> Trained:
-    """A classifier and its preprocessing in the parts that they are saved from.
-
-    Args:
-        about: what messages begin with.
-        model: the classifier, with its labels in `config.id2label`.
-        processor: its preprocessing.
-
-    Raises:
-        UserError: some of its weights are no numbers, its activation is not one of `ACTIVATIONS`, or see
-            `preprocessing_of`.
-    """
-    weights = model.state_dict()
-    check_finite(about, weights)
-    configuration = Configuration(
-        {name: getattr(model.config, name) for name in FIELDS}, tuple(label_names(model.config))
-    )
-    _check_activation(about, configuration)
-    backbone = {name: weight for name, weight in weights.items() if name.startswith(BACKBONE)}
-    return Trained(
-        configuration,
-        preprocessing_of(about, processor),
-        backbone=partial(write_weights, about, weights=backbone),
-        head={name: weight for name, weight in weights.items() if name not in backbone},
-        dtype=str(model.dtype).removeprefix("torch."),
-    )
-
-
 def _fit(checkpoint: Checkpoint, labels: list[str]) -> _Fit:
     """Compares a checkpoint with a classifier for new labels, by names and shapes."""
     about = checkpoint.about
@@ -229,7 +197,7 @@ def _check_layers(stored: StoredWeights, configuration: Configuration) -> None:
 
 def _make_blank(about: str, configuration: Configuration, labels: Sequence[str]) -> VJEPA2ForVideoClassification:
     """A classifier without weights, which takes no memory."""
-    _check_activation(about, configuration)
+    check_activation(about, configuration)
     config = VJEPA2Config(
         **configuration.fields,
         id2label=dict(enumerate(labels)),
@@ -239,7 +207,7 @@ def _make_blank(about: str, configuration: Configuration, labels: Sequence[str])
         return VJEPA2ForVideoClassification(config)
 
 
-def _check_activation(about: str, configuration: Configuration) -> None:
+def check_activation(about: str, configuration: Configuration) -> None:
     activation = configuration.fields["hidden_act"]
     if activation not in ACTIVATIONS:
         raise UserError(

@@ -8,20 +8,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vjepa_mlflow.logs import get_logger
+from vjepa_mlflow.model.attention import Attention, fused_attention, plain_attention, scaled_attention, steady_attention
 from vjepa_mlflow.model.captured import Captured
 from vjepa_mlflow.model.device import autocast, matmul_precision, training_numerics
 from vjepa_mlflow.model.head import Architecture, Head
 from vjepa_mlflow.model.lean import (
-    Attention,
     LeanEncoder,
     LeanHead,
     Multiply,
-    fused_attention,
     knows,
-    plain_attention,
-    scaled_attention,
     split_linear,
-    steady_attention,
 )
 
 logger = get_logger(__name__)
