@@ -1,14 +1,14 @@
 """A model's answers beside the truth, against scikit-learn."""
 
 import numpy as np
-from evaluations import random_outcomes
+from evaluations import random_predictions
 from sklearn.metrics import confusion_matrix
 
 from vjepa_mlflow.evaluation import VideoPredictions
 
 
 def test_the_confusion_is_scikit_learns_with_classes_that_do_not_occur() -> None:
-    predictions = random_outcomes(videos=40, classes=9)
+    predictions = random_predictions(videos=40, classes=9)
     few = VideoPredictions(
         predictions.labels, predictions.targets[:5], predictions.probabilities[:5], predictions.groups[:5]
     )

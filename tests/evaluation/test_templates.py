@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from evaluations import random_outcomes
+from evaluations import random_predictions
 from jinja2 import DictLoader, UndefinedError
 
 from vjepa_mlflow.evaluation import TITLES, Evaluation, evaluate, templates
@@ -12,7 +12,7 @@ from vjepa_mlflow.metrics import METRICS
 
 @pytest.fixture
 def evaluation() -> Evaluation:
-    return evaluate([f"{row}.mp4" for row in range(20)], random_outcomes(videos=20, classes=3), [])
+    return evaluate([f"{row}.mp4" for row in range(20)], random_predictions(videos=20, classes=3), [])
 
 
 @pytest.fixture

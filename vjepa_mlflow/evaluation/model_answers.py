@@ -69,7 +69,7 @@ class Answers:
     """What a model says of each video.
 
     Attributes:
-        labels: its classes; empty while it has said nothing of any video.
+        labels: its classes; empty until it has answered for a video.
         probabilities: of them, of shape (classes,); None where the video cannot be read.
         warnings: what is wrong with the video all the same.
         errors: why it cannot be read.
@@ -90,7 +90,7 @@ class Answers:
 
 
 def ask(model: PyFuncModel, videos: pd.Series, samples: Sequence[Sample], num_clips: int) -> Answers:
-    """Has the model classify the videos, few at once, so that labels it does not know are told of early."""
+    """Has the model classify the videos, few at once, so that labels that are not its own are reported early."""
     answers = Answers()
     at_once = min(AT_ONCE, model.model_config.get("max_videos", AT_ONCE))
     params = {"num_clips": num_clips, "top_k": ALL_CLASSES, "bad_videos": "report"}

@@ -73,7 +73,7 @@ class ModelEvaluation(BuiltInEvaluator):
 
     @property
     def X(self) -> Any:  # noqa: N802, MLflow's name
-        """The columns beside the labels, of the videos that can be read: what users' metrics are told."""
+        """The columns beside the labels, of the videos that can be read: what users' metrics get."""
         return BuiltInEvaluator._MutationGuardedData(self._features)
 
     def _scores(self) -> pd.DataFrame:
@@ -105,7 +105,7 @@ class _Options:
 
     Attributes:
         num_clips: clips of a video that are averaged.
-        bad_videos: whether a video that cannot be read stops the evaluation, or is only told of.
+        bad_videos: whether a video that cannot be read stops the evaluation, or is only reported.
     """
 
     num_clips: int
