@@ -19,7 +19,7 @@ from vjepa_mlflow.files.cache import cache_folder
 from vjepa_mlflow.files.temporary import temporary_folder_in
 from vjepa_mlflow.model import Checkpoint, describe_device, load_classifier, load_processor, locate
 from vjepa_mlflow.runtime.cpus import usable_cpus
-from vjepa_mlflow.stages.prepare import take_usable
+from vjepa_mlflow.stages.videos import VideoCheck
 from vjepa_mlflow.video import Sampling, inspect_videos
 
 RANDOM_VITL = "random-vitl"
@@ -74,8 +74,7 @@ def read_dataset(data: str, *, num_frames: int, stride: int, limit: int | None) 
     """The data as a training run splits it; with a limit, so many videos of each split's beginning and end."""
     samples = read_training_data(data).samples
     found = inspect_videos([sample.path for sample in samples], Sampling(num_frames, stride))
-    usable, _ = take_usable(samples, found)
-    dataset = make_dataset(data, usable, seed=0)
+    dataset = make_dataset(data, VideoCheck.of(samples, found).usable, seed=0)
     if limit is None:
         return dataset
     splits = {name: split[:: max(1, len(split) // limit)][:limit] for name, split in dataset.splits.items()}

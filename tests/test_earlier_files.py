@@ -16,11 +16,10 @@ import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
-from training.test_loop import Clips, Evaluation, Training
+from trainings import Clips, Evaluation, Training
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 from vjepa_mlflow import Recipe, data, search, tracking
-from vjepa_mlflow.commands.train import _define
 from vjepa_mlflow.data import Sample
 from vjepa_mlflow.features import Clip
 from vjepa_mlflow.features.names import FeatureSpace
@@ -29,8 +28,10 @@ from vjepa_mlflow.files.cached import cached_values
 from vjepa_mlflow.model import TRANSFORMERS, Head, freeze_backbone
 from vjepa_mlflow.model.checkpoint import _Digests
 from vjepa_mlflow.model.frozen import KnownBackbone, _Agreement
+from vjepa_mlflow.stages.describe import Publication
 from vjepa_mlflow.stages.pace import Pace
-from vjepa_mlflow.stages.publish import HEAD_TAG, Publication
+from vjepa_mlflow.stages.publish import HEAD_TAG
+from vjepa_mlflow.stages.training_run import define
 from vjepa_mlflow.tracking.delivery import deliver
 from vjepa_mlflow.tracking.entries import entries, kind_of
 from vjepa_mlflow.tracking.joining import JOB_TAG, KEY_TAG, STATUS_TAG, Job
@@ -148,7 +149,7 @@ def test_a_model_that_waits_to_be_published(tmp_path: Path) -> None:
 
 def test_a_run_and_a_study_are_the_same_as_before() -> None:
     written = json.loads((EARLIER / "definitions.json").read_text())
-    assert _define(Recipe(), SAMPLES) == written["train"]
+    assert define(Recipe(), SAMPLES) == written["train"]
     plan = search.read_plan(BASELINE)
     assert search.define(plan, Recipe(), SAMPLES) == written["sweep"]
     assert Job.of("train", written["train"], {}).key == "61a2104237f5d76b"

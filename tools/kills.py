@@ -184,7 +184,7 @@ def _log_everything(run_id: str, folder: Path) -> None:
     import mlflow
     import pandas as pd
 
-    from vjepa_mlflow.tracking.run import open_log
+    from vjepa_mlflow.tracking.lifecycle import open_log
 
     with open_log(run_id, continued=True) as log:
         log.params({"epochs": 5})

@@ -103,11 +103,11 @@ def _run(arguments: list[str] | None) -> None:
     try:
         commands.main(arguments, prog_name="vjepa-mlflow", standalone_mode=False)
     except (UserError, click.ClickException) as error:
-        said = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        raise _CommandError(said, USER_ERROR) from error
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        raise _CommandError(message, USER_ERROR) from error
     except (KeyboardInterrupt, click.Abort) as interrupt:
-        said = str(interrupt.__cause__ or interrupt)  # click makes an Abort of it
-        raise _CommandError(said or "interrupted", INTERRUPTED) from interrupt
+        message = str(interrupt.__cause__ or interrupt)  # click makes an Abort of it
+        raise _CommandError(message or "interrupted", INTERRUPTED) from interrupt
     except Exception as error:
         from mlflow.exceptions import MlflowException
 
@@ -118,8 +118,8 @@ def _run(arguments: list[str] | None) -> None:
         if isinstance(error, MlflowException):
             raise _CommandError(f"MLflow: {one_line(error)}", OTHER_ERROR) from error
         if is_out_of_memory(error):
-            said = f"memory ran out ({one_line(error)}): expected more of it, or smaller videos"
-            raise _CommandError(said, OTHER_ERROR) from error
+            message = f"memory ran out ({one_line(error)}): expected more of it, or smaller videos"
+            raise _CommandError(message, OTHER_ERROR) from error
         raise
 
 
@@ -357,7 +357,7 @@ def predict(model_uri: str, paths: tuple[Path, ...], output: Path | None, num_cl
         rows += 1
         failed += bool(row["error"])
         warning = f"  ({row['warning']})" if row["warning"] else ""
-        said = row["error"] or f"{row['score']:.3f}  {row['label']}{warning}"
-        print_result(printable(f"{row['path']}  {said}"))
+        answer = row["error"] or f"{row['score']:.3f}  {row['label']}{warning}"
+        print_result(printable(f"{row['path']}  {answer}"))
     if failed:
         raise UserError(f"{failed} of {rows} files could not be read")

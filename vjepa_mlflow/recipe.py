@@ -1,7 +1,7 @@
 """The values of a training run. The only place where a default stands.
 
-The command line makes its options from these fields, `MLproject` repeats them (a test holds the two together),
-and MLflow logs them as parameters under these names.
+The command line makes its options from these fields, `tools.mlproject` makes `MLproject` from the command line, and
+MLflow logs them as parameters under these names.
 """
 
 import math
@@ -13,10 +13,10 @@ from numbers import Integral, Real
 from typing import Any
 
 from vjepa_mlflow import video
+from vjepa_mlflow.bad_videos import BadVideos
 from vjepa_mlflow.errors import UserError
 
 PRECISIONS = ("fp32", "tf32", "bf16")
-BAD_VIDEOS = ("stop", "skip")
 CLASS_WEIGHTS = ("none", "balanced")
 CACHES = ("disk", "memory", "off")
 LARGEST = 2**32 - 1
@@ -62,7 +62,9 @@ class Recipe:
     seed: int = _option(0, "Seed of the splits, the views, the order and the new classifier.", minimum=0)
     device: str = _option("auto", "auto, cpu, cuda or cuda:N.")
     bad_videos: str = _option(
-        "stop", "What unreadable videos do: stop the run before training, or be skipped.", choices=BAD_VIDEOS
+        "stop",
+        "What unreadable videos do: stop the run before training, or be skipped.",
+        choices=BadVideos.CHOICES,
     )
     min_videos: int = _option(1, "Leave out classes with fewer videos; 1 leaves out none.", minimum=1)
     cache: str = _option(
@@ -173,8 +175,8 @@ TYPES: dict[Any, tuple[Any, str]] = {
 
 
 def _check_type(name: str, value: Any, kind: Any) -> None:
-    taken, text = TYPES[kind]
-    if not isinstance(value, taken) or (isinstance(value, bool) and kind is not bool):
+    types, text = TYPES[kind]
+    if not isinstance(value, types) or (isinstance(value, bool) and kind is not bool):
         raise UserError(f"{name}={value!r}: expected {text}")
     if isinstance(value, Integral) and int(value) > LARGEST:
         raise UserError(f"{name}={value}: expected {text} of at most {LARGEST}")

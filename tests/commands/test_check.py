@@ -53,8 +53,9 @@ def test_it_says_what_there_is_and_what_a_training_would_take(messy: Path) -> No
 
 def test_reading_takes_no_longer_than_each_video_once(messy: Path) -> None:
     survey = check(Recipe(data=str(messy), model="tiny", epochs=300, bad_videos="skip"))
-    pace = 600 * usable_cpus() / len(survey.findings)  # seconds a clip, which is all of a video here
-    lines = replace(survey, findings=[one._replace(pace=pace) for one in survey.findings]).text()
+    pace = 600 * usable_cpus() / len(survey.videos.findings)  # seconds a clip, which is all of a video here
+    paced = [one._replace(pace=pace) for one in survey.videos.findings]
+    lines = replace(survey, videos=replace(survey.videos, findings=paced)).text()
     assert f"reading the clips takes about 10 minutes on {usable_cpus()} CPUs" in lines
 
 

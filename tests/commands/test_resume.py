@@ -18,14 +18,16 @@ from helpers import environment, points
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
-from vjepa_mlflow import Recipe, TrainingResult, UserError, flavor, train
+from vjepa_mlflow import Recipe, TrainingResult, UserError, flavor, train, training
 from vjepa_mlflow.commands import train as job
 from vjepa_mlflow.data import SPLITS, Sample, VideoDataset, read_training_data
 from vjepa_mlflow.files.cache import cache_folder
-from vjepa_mlflow.model import TINY_FOLDER
+from vjepa_mlflow.model import TINY_FOLDER, Head
 from vjepa_mlflow.runtime import interrupts
 from vjepa_mlflow.runtime.cpus import VALUES_OF_A_THREAD, thread_count
-from vjepa_mlflow.stages import prepare
+from vjepa_mlflow.stages import fit, prepare
+from vjepa_mlflow.stages.checkpoints import Checkpoints
+from vjepa_mlflow.stages.training_run import define
 from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, Job, RunLog, resumed_log, signs_of_life, unfinished
 from vjepa_mlflow.training.gradient import AccumulatedGradient
 
@@ -66,14 +68,14 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], N
 def stop(recipe: Recipe, number: signal.Signals, *, after: int = 1) -> tuple[str, str]:
     """Has a run stop itself after so many epochs; returns its id, and what it said at last."""
     with pytest.MonkeyPatch.context() as patch:
-        told = job._print_epoch
+        told = fit._tell_epoch
 
         def tell(epoch: int, epochs: int, metrics: dict[str, float]) -> None:
             told(epoch, epochs, metrics)
             if epoch == after:
                 signal.raise_signal(number)
 
-        patch.setattr(job, "_print_epoch", tell)
+        patch.setattr(fit, "_tell_epoch", tell)
         with pytest.raises(KeyboardInterrupt) as stopped:
             train(recipe)
     run = mlflow.search_runs(output_format="list")[0]
@@ -161,7 +163,7 @@ def test_a_run_that_failed_goes_on_where_it_did(
     run = mlflow.search_runs(output_format="list")[0]
     assert (run.info.status, shown()) == ("FAILED", ["Epoch 1"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "finish", None)
+        patch.setattr(job, "test", None)
         with pytest.raises(TypeError):
             train(recipe, resume=run.info.run_id)
     assert (len(calls), shown()) == (5, ["Epoch 2", "Epoch 3"])
@@ -202,7 +204,7 @@ def test_a_second_signal_stops_at_once_and_later_ones_do_not_stop_what_ends_the_
         end_run(status)
 
     monkeypatch.setattr(interrupts, "TOGETHER", 0)
-    monkeypatch.setattr(job, "_print_epoch", press)
+    monkeypatch.setattr(fit, "_tell_epoch", press)
     monkeypatch.setattr(RunLog, "events", press)
     monkeypatch.setattr(mlflow, "end_run", end)
     with pytest.raises(KeyboardInterrupt, match=r"^interrupted: the same command with --resume"):
@@ -238,7 +240,7 @@ def test_auto_takes_a_run_that_was_left_running_if_nobody_works_at_it(
     run_id, _ = stop(recipe, signal.SIGTERM)
     MlflowClient().update_run(run_id, status="RUNNING")
     monkeypatch.setattr(signs_of_life, "OBSERVED", 2)
-    definition = job._define(recipe, read_training_data(recipe.data).samples)
+    definition = define(recipe, read_training_data(recipe.data).samples)
     assert unfinished.find_unfinished(definition) == run_id
     monkeypatch.setattr(signs_of_life, "SIGN_INTERVAL", 0.2)
     again = Job.of("train", definition, {})
@@ -358,42 +360,42 @@ def test_every_so_many_steps_there_is_a_checkpoint(recipe: Recipe) -> None:
         train(recipe, save_steps=-1)
     seen: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        save = job.Checkpoints.save
+        save = Checkpoints.save
 
-        def note(checkpoints: job.Checkpoints, state: job.training.TrainingState) -> None:
+        def note(checkpoints: Checkpoints, state: training.TrainingState) -> None:
             seen.append(state.steps)
             save(checkpoints, state)
 
-        patch.setattr(job.Checkpoints, "save", note)
+        patch.setattr(Checkpoints, "save", note)
         train(recipe, save_steps=2)
     assert seen == [2, 4, 6, 8]  # and none else in a training of a few seconds
 
 
 def test_where_the_loss_is_no_number_any_more_the_best_head_is_kept(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        told = job._print_epoch
+        told = fit._tell_epoch
 
         def spoil_head(epoch: int, epochs: int, metrics: dict[str, float]) -> None:
             told(epoch, epochs, metrics)
             if epoch == 2:
                 heads[0].classifier.bias.data.fill_(float("nan"))
 
-        heads: list[job.model.Head] = []
+        heads: list[Head] = []
         opened = job.prepare
 
-        def keep_head(*arguments: Any, **options: Any) -> job.Preparation:
+        def keep_head(*arguments: Any, **options: Any) -> prepare.Preparation:
             prepared = opened(*arguments, **options)
             heads.append(prepared.head)
             return prepared
 
         patch.setattr(job, "prepare", keep_head)
-        patch.setattr(job, "_print_epoch", spoil_head)
+        patch.setattr(fit, "_tell_epoch", spoil_head)
         with pytest.raises(UserError, match=r"loss became nan in epoch 3 .*the artifact head\.safetensors"):
             train(recipe)
     run = mlflow.search_runs(output_format="list")[0]
     assert run.info.status == "FAILED"
     kept = MlflowClient().download_artifacts(run.info.run_id, "head.safetensors", str(tmp_path))
-    best, epochs = job.training.load_best(Path(kept))
+    best, epochs = training.load_best(Path(kept))
     assert len(epochs) == 2
     assert all(weight.isfinite().all() for weight in best.weights.values())
 

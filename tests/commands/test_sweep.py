@@ -36,9 +36,8 @@ from vjepa_mlflow.search.running import TakenOverError
 from vjepa_mlflow.search.setups import TrialSetups
 from vjepa_mlflow.search.trials import OUTLIVED
 from vjepa_mlflow.stages import checkpoints, prepare
-from vjepa_mlflow.stages.forms import choose_forms
-from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, STATE_TAG, TRIAL_TAG
-from vjepa_mlflow.tracking import run as runs_of_jobs
+from vjepa_mlflow.stages.names import check_names
+from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, STATE_TAG, TRIAL_TAG, lifecycle
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -78,11 +77,7 @@ def swept(module_tracking: Path, recipe: Recipe) -> SweepResult:
 
 
 def new_setups() -> TrialSetups:
-    return TrialSetups(
-        Share(),
-        prepare=lambda recipe: prepare.prepare(recipe, prepare.check_names(recipe)),
-        choose_forms=choose_forms,
-    )
+    return TrialSetups(Share(), lambda recipe: prepare.prepare(recipe, check_names(recipe)))
 
 
 def children(parent: str) -> list[Run]:
@@ -278,7 +273,7 @@ def test_a_checkpoint_has_no_epoch_that_nobody_was_told_of(
 def test_a_study_hears_of_a_trials_end_once_its_run_has_everything(
     tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deliver, complete = runs_of_jobs.deliver, TrialQueue.complete
+    deliver, complete = lifecycle.deliver, TrialQueue.complete
     found: list[tuple[list[int], set[str]]] = []
 
     def deliver_late(*entry: Any) -> None:
@@ -292,7 +287,7 @@ def test_a_study_hears_of_a_trials_end_once_its_run_has_everything(
             found.append(([step for step, _ in history(run_id, "best_val_accuracy")], artifacts))
         complete(self, running, value, attributes)
 
-    monkeypatch.setattr(runs_of_jobs, "deliver", deliver_late)
+    monkeypatch.setattr(lifecycle, "deliver", deliver_late)
     monkeypatch.setattr(TrialQueue, "complete", note_and_complete)
     run_sweep(write_plan(), recipe, trials=1, study="late")
     assert found == [([2], {"head.safetensors", "tensorboard"})]

@@ -66,16 +66,16 @@ def test_where_nothing_is_planted_hardly_anything_is_flagged() -> None:
     assert flagged / sets <= 0.05
 
 
-@pytest.mark.parametrize("groups", [8, 40])
-def test_groups_that_are_alike_are_no_evidence_of_their_own(groups: int) -> None:
+@pytest.mark.parametrize("count", [8, 40])
+def test_groups_that_are_alike_are_no_evidence_of_their_own(count: int) -> None:
     """What is of a group, such as its light, is compared with as much evidence as there are groups."""
     generator = np.random.default_rng(6)
-    groups = np.repeat(np.arange(groups), 6)
+    groups = np.repeat(np.arange(count), 6)
     p_values = []
     for _ in range(1000):
-        shares = np.clip(generator.normal(0.75, 0.2, size=groups), 0, 1)
+        shares = np.clip(generator.normal(0.75, 0.2, size=count), 0, 1)
         hits = generator.random(len(groups)) < shares[groups]
-        chosen = (generator.permutation(groups) < groups // 3)[groups]
+        chosen = (generator.permutation(count) < count // 3)[groups]
         p_values.append(_p_worse(outcomes_of_hits(hits, groups), chosen))
     assert np.mean(np.array(p_values) <= 0.05) < 0.07
     assert np.mean(np.array(p_values) <= 0.002) < 0.01

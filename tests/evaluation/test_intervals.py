@@ -100,7 +100,7 @@ def test_fewer_than_four_groups_have_no_interval() -> None:
     ):
         assert found == (hits.mean(), None, None)
         assert found.interval(3) == TOO_FEW
-    assert proportion(*groups(4, 20)).low is not None
+    assert proportion(*even_groups(4, 20)).low is not None
     assert Estimate(0.5, 0.25, 0.75).interval(2) == "0.25 to 0.75"
 
 

@@ -1,4 +1,5 @@
 import shutil
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -198,7 +199,7 @@ def test_a_plan_is_read_as_it_was_expected_however_little_room_there_is(
     source.finish()
     assert len(asked) == len(expected) or room < len(expected)
     assert not source.cache._held
-    assert not source.cache._device_memory._kept
+    assert not source.cache._device_memory._features
 
 
 def test_without_any_room_many_clips_are_still_encoded_at_a_time(
@@ -258,7 +259,7 @@ def test_what_may_not_be_read_is_encoded_when_it_comes_near(
         assert same(list(source.read(reading)), [expected[clip] for clip in reading])  # type: ignore[arg-type]
     source.finish()
     assert set(asked) == {*first, *readings[2], *last}
-    assert not source.cache._device_memory._kept
+    assert not source.cache._device_memory._features
 
 
 def test_precision_sampling_and_weights_each_have_features_of_their_own(
@@ -304,3 +305,46 @@ def test_a_video_that_goes_bad_after_the_check_goes_by_the_rule(
     evaluation = EvaluationSet(source, [bad, good], dataset.labels, num_clips=2)
     assert len(list(evaluation.read())) == 2
     assert evaluation.given == evaluation.clips[2:]
+
+
+def test_a_block_keeps_what_was_encoded_and_leaves_no_thread(
+    model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path
+) -> None:
+    before = set(threading.enumerate())
+    with make_source(model, cache="disk") as source:
+        assert len(list(source.read(clips[:2]))) == 2
+    assert len(stored_files(own_cache)) == 2
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_block_that_fails_encodes_nothing_more_and_raises_its_own_error(
+    model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(threading.enumerate())
+    source = make_source(model, cache="disk")
+    monkeypatch.setattr(source.cache, "finish", lambda: pytest.fail("the error stands for itself"))
+    with pytest.raises(ValueError, match="mine") as raised, source:
+        raise_at_first(source, clips)
+    assert raised.value.__context__ is None
+    assert source.encoded < len(clips)
+    assert set(threading.enumerate()) <= before
+
+
+def raise_at_first(source: FeatureSource, clips: Sequence[Clip]) -> None:
+    for _ in source.read(clips):
+        raise ValueError("mine")
+
+
+def test_a_block_tells_that_the_disk_is_full(
+    model: VJEPA2ForVideoClassification, clips: list[Clip], own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(threading.enumerate())
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vjepa_mlflow.features.store.write_atomically", fail)
+    source = make_source(model, cache="disk")
+    with pytest.raises(UserError, match="cannot be written"), source:
+        list(source.read(clips[:1]))
+    assert set(threading.enumerate()) <= before

@@ -107,3 +107,11 @@ def test_closing_does_what_was_submitted_and_ends_the_thread() -> None:
     batcher.close()
     assert [future.result(0) for future in futures] == [2 * number for number in range(7)]
     assert threading.active_count() == before
+
+
+def test_a_block_ends_with_the_thread_and_has_done_what_was_submitted() -> None:
+    before = set(threading.enumerate())
+    with batch(Doubling(2)) as batcher:
+        futures = [batcher.submit(number, asker()) for number in range(3)]
+    assert [future.result(0) for future in futures] == [0, 2, 4]
+    assert set(threading.enumerate()) <= before

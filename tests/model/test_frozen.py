@@ -82,7 +82,7 @@ def test_the_head_is_read_without_transformers(folder: Path) -> None:
     program = f"""
 import sys, torch
 from pathlib import Path
-from vjepa_mlflow.model import from_folder, model_notes, open_checkpoint
+from vjepa_mlflow.model import from_folder, model_cache_dir, open_checkpoint
 checkpoint = from_folder("copy", Path({str(folder)!r}), cache_dir=model_cache_dir("disk"))
 open_checkpoint(checkpoint, {LABELS}, seed=0, device=torch.device("cpu"))
 print([name for name in ("transformers", "torchvision", "torch._inductor") if name in sys.modules])

@@ -13,15 +13,18 @@ from vjepa_mlflow.search.setups import TrialSetups
 
 
 class Source:
-    finished = 0
+    closed = 0
     error: Exception | None = None
 
     def __init__(self, *_: Any, **__: Any):
         pass
 
-    def finish(self) -> None:
-        type(self).finished += 1
-        if self.error:
+    def __enter__(self) -> "Source":
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        type(self).closed += 1
+        if self.error and error is None:
             raise self.error
 
 
@@ -40,14 +43,15 @@ def open_setups(prepared: list[weakref.ref[Any]]) -> TrialSetups:
         pass
 
     def prepare(_: Recipe) -> Any:
-        one = Prepared(backbone=None, head=SimpleNamespace(state_dict=dict), clip_shape=SimpleNamespace(values=1))
+        forms = SimpleNamespace(encoder_form="", head_form="")
+        head, shape = SimpleNamespace(state_dict=dict), SimpleNamespace(values=1)
+        one = Prepared(backbone=None, head=head, clip_shape=shape, forms=forms)
         alive.append(sum(before() is not None for before in prepared))
         prepared.append(weakref.ref(one))
         return one
 
     alive: list[int] = []
-    forms: Any = SimpleNamespace(encoder_form="", head_form="")
-    made = TrialSetups(Share(), prepare=prepare, choose_forms=lambda *_: forms)
+    made = TrialSetups(Share(), prepare)
     made.alive = alive  # type: ignore[attr-defined]
     return made
 
@@ -61,9 +65,9 @@ def test_a_setup_is_shared_until_the_backbone_the_data_or_the_features_change(so
         for number, changes in enumerate([{"stride": 2}, {"seed": 7}, {"data": "other"}, {"model": "other"}], start=2):
             trial_setups.setup(Recipe(**changes))  # type: ignore[arg-type]
             assert len(prepared) == number
-        assert source.finished == 4
+        assert source.closed == 4
         assert trial_setups.alive == [0] * 5  # type: ignore[attr-defined]
-    assert source.finished == 5
+    assert source.closed == 5
 
 
 def test_leaving_tells_of_a_full_disk_but_hides_no_other_error(source: type[Source]) -> None:
@@ -76,4 +80,4 @@ def test_leaving_tells_of_a_full_disk_but_hides_no_other_error(source: type[Sour
         raise ZeroDivisionError
     with open_setups([]):  # of which nobody needed one
         pass
-    assert source.finished == 2
+    assert source.closed == 2

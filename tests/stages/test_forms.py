@@ -5,21 +5,21 @@ import pytest
 
 from vjepa_mlflow import Recipe, training
 from vjepa_mlflow.stages import forms
-from vjepa_mlflow.stages.forms import Forms, choose_forms
+from vjepa_mlflow.stages.forms import Forms, Workload, choose_forms
 from vjepa_mlflow.training import loop
 
 
 @pytest.mark.parametrize(
     ("resumed", "expected"),
     [
-        (None, ("chosen", "chosen")),
+        ({}, ("chosen", "chosen")),
         ({"data": "demo"}, ("chosen", "chosen")),  # killed before anything was computed
         ({"checkpoint_revision": "sha256:1"}, ("lean", "lean")),  # of an older version
         ({"checkpoint_revision": "sha256:1", "encoder_form": "eager", "head_form": "lean"}, ("eager", "lean")),
     ],
 )
 def test_what_goes_on_keeps_the_forms_it_began_in(
-    resumed: dict[str, str] | None, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    resumed: dict[str, str], expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = []
 
@@ -30,10 +30,10 @@ def test_what_goes_on_keeps_the_forms_it_began_in(
     monkeypatch.setattr(forms.features, "choose_form", choose)
     monkeypatch.setattr(forms.training, "choose_head_form", choose)
     dataset = SimpleNamespace(splits={"train": [1, 2, 3], "val": [], "test": []})
-    prepared: Any = SimpleNamespace(dataset=dataset, backbone=None, head=None)
-    assert choose_forms(prepared, Recipe(epochs=5), trials=20, accumulation_sizes=4, resumed=resumed) == Forms(
-        *expected
-    )
+    opened: Any = SimpleNamespace(backbone=None, head=None)
+    workload = Workload(trials=20, accumulation_sizes=4)
+    chosen = choose_forms(opened, dataset, Recipe(epochs=5), workload=workload, resumed=resumed)  # type: ignore[arg-type]
+    assert chosen == Forms(*expected)
     assert trained == [(0, 0), (5 * 20 * 3, 4)]
 
 

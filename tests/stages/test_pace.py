@@ -1,5 +1,7 @@
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,13 +18,15 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     return Recipe(data="videos", model="tiny", epochs=4, views=3)
 
 
-def dataset_of(count: int, *, val: int = 0) -> VideoDataset:
+def sets_of(recipe: Recipe, count: int, *, val: int = 0, encoded: int, seconds: float = 7.0) -> Any:
     samples = [Sample(Path(f"{index}.mp4"), f"{index}.mp4", "a") for index in range(count + val)]
-    return VideoDataset(["a"], {"train": samples[val:], "val": samples[:val], "test": []}, [])
+    dataset = VideoDataset(["a"], {"train": samples[val:], "val": samples[:val], "test": []}, [])
+    prepared = SimpleNamespace(recipe=recipe, dataset=dataset)
+    return SimpleNamespace(prepared=prepared, source=SimpleNamespace(encoded=encoded), seconds=seconds)
 
 
 def test_the_pace_is_that_of_encoding_and_of_all_epochs_that_it_was_for(recipe: Recipe) -> None:
-    cache_pace(recipe, dataset_of(20, val=8), encoded=68, seconds=7.0, epochs=EPOCHS)
+    cache_pace(sets_of(recipe, 20, val=8, encoded=68), EPOCHS)
     pace = known_pace(recipe)
     assert pace is not None
     assert math.isclose(3 * 20 / pace, 7 + 20 / 10 + 20 / 40 + 20 / 40)
@@ -30,5 +34,5 @@ def test_the_pace_is_that_of_encoding_and_of_all_epochs_that_it_was_for(recipe: 
 
 @pytest.mark.parametrize(("videos", "val", "encoded"), [(20, 0, 40), (5, 0, 15), (20, 60, 60)])
 def test_a_training_that_encoded_little_has_none(recipe: Recipe, videos: int, val: int, encoded: int) -> None:
-    cache_pace(recipe, dataset_of(videos, val=val), encoded=encoded, seconds=7.0, epochs=EPOCHS)
+    cache_pace(sets_of(recipe, videos, val=val, encoded=encoded), EPOCHS)
     assert known_pace(recipe) is None

@@ -11,7 +11,7 @@ from tools.kills import do, kill_before_each
 from vjepa_mlflow.tracking import outbox
 from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, FILES
 from vjepa_mlflow.tracking.entries import content_path, read_entry
-from vjepa_mlflow.tracking.outbox import open_outbox
+from vjepa_mlflow.tracking.outbox_opening import open_outbox
 
 RUN = "0123"
 

@@ -16,12 +16,12 @@ from vjepa_mlflow.tracking import (
     end_left_runs,
     end_trial_run,
     leave_trial_run,
+    lifecycle,
     run_log,
     study_params,
     trial_log,
     trial_run_id,
 )
-from vjepa_mlflow.tracking import run as run_module
 
 
 def children(parent: str) -> list[Run]:
@@ -78,7 +78,7 @@ def test_a_trial_that_went_on_has_not_failed_though_its_failure_was_delivered_la
 
     with run_log(Job.of("sweep", {}, {})) as parent:
         with monkeypatch.context() as patch:
-            patch.setattr(run_module, "deliver", fall_silent)
+            patch.setattr(lifecycle, "deliver", fall_silent)
             with pytest.raises(ZeroDivisionError), trial_log(parent.run_id, 0):
                 raise ZeroDivisionError
         with trial_log(parent.run_id, 0):

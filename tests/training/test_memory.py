@@ -13,7 +13,7 @@ import psutil, torch
 from vjepa_mlflow import UserError
 from vjepa_mlflow.features import LabelledFeatures
 from vjepa_mlflow.model import Head
-from vjepa_mlflow.training.gradient import HeadPasses, WindowGradient
+from vjepa_mlflow.training.gradient import HeadPasses, AccumulatedGradient
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -26,7 +26,7 @@ window = [LabelledFeatures(torch.randn(1024, 64), number % 3) for number in rang
 
 def gradient(clips):
     sizes = {"clips_per_step": len(clips), "class_weights": torch.ones(3)}
-    pass_ = WindowGradient(HeadPasses(head, precision="fp32", form="transformers"), **sizes)
+    pass_ = AccumulatedGradient(HeadPasses(head, precision="fp32", form="transformers"), **sizes)
     head.zero_grad()
     pass_.compute(clips)
     return [parameter.grad.clone() for parameter in head.parameters()]

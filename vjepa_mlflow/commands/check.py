@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vjepa_mlflow import data, flavor, model, video
+from vjepa_mlflow.bad_videos import BadVideos
 from vjepa_mlflow.data.seen import FILE as SEEN_FILE
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.files.paths import expand
@@ -15,16 +16,8 @@ from vjepa_mlflow.files.temporary import own_temporaries
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.runtime.cpus import usable_cpus
 from vjepa_mlflow.stages.pace import clip_count, known_pace
-from vjepa_mlflow.stages.prepare import (
-    Fault,
-    check_classes,
-    describe_rates,
-    describe_refusals,
-    describe_replaced,
-    describe_test_groups,
-    refusals,
-    take_usable,
-)
+from vjepa_mlflow.stages.prepare import describe_test_groups
+from vjepa_mlflow.stages.videos import VideoCheck, check_classes
 from vjepa_mlflow.terminal.columns import align
 
 SHOWN_CLASSES = 40
@@ -45,20 +38,14 @@ class Survey:
     Attributes:
         recipe: what was asked.
         listing: how the data was read.
-        faults: of the videos that cannot be used.
-        dataset: the splits of the others.
-        findings: what the others are.
-        refused: those that a server with its default limits would refuse, by the limit's name.
-        replaced: those that were replaced by others of the same size and time, in a sentence.
+        videos: what was found of the videos.
+        dataset: the splits of those that can be used.
     """
 
     recipe: Recipe
     listing: data.Listing
-    faults: list[Fault]
+    videos: VideoCheck
     dataset: data.VideoDataset
-    findings: list[video.Finding]
-    refused: dict[str, list[str]]
-    replaced: list[str]
 
     def text(self) -> str:
         """All of it, as lines for a terminal."""
@@ -67,26 +54,26 @@ class Survey:
             "Splits": self._splits(),
             "Groups": self._groups(),
             "Durations": self._durations(),
-            "Frames": self._kinds([f"{one.width}x{one.height}" for one in self.findings]),
-            "Frame rates": self._kinds([f"{one.frames_per_second:.4g}" for one in self.findings]),
+            "Frames": self._kinds([f"{one.width}x{one.height}" for one in self.videos.findings]),
+            "Frame rates": self._kinds([f"{one.frames_per_second:.4g}" for one in self.videos.findings]),
             "Doubles": self.dataset.doubles()[:SHOWN_CLASSES],
             "Bad videos": self._bad_videos(),
-            "Replaced": self.replaced,
-            "Refused by servers": describe_refusals(self.refused, shown=SHOWN_NAMES),
+            "Replaced": self.videos.describe_replaced(),
+            "Refused by servers": self.videos.describe_refusals(shown=SHOWN_NAMES),
             "Left out": self.listing.describe_left_out(shown=SHOWN_NAMES),
             "Notes": [
                 *self.listing.notes,
                 *self.dataset.remarks(),
                 *self._about_the_model(),
-                *describe_rates(self.recipe, self.findings),
+                *self.videos.describe_rates(self.recipe),
                 *describe_test_groups(self.dataset),
             ],
             "Training": list(self._training()),
         }
-        lines = [
-            [name if not index else "", line] for name, found in sections.items() for index, line in enumerate(found)
+        rows = [
+            [name if not index else "", line] for name, lines in sections.items() for index, line in enumerate(lines)
         ]
-        return "\n".join(align(lines))
+        return "\n".join(align(rows))
 
     def refuse_faults(self) -> None:
         """Says that a training would not begin, where it would not.
@@ -94,18 +81,16 @@ class Survey:
         Raises:
             UserError: some videos cannot be used, and the recipe does not leave them out.
         """
-        if self.faults and self.recipe.bad_videos == "stop":
-            raise UserError(
-                f"data={self.recipe.data}: {len(self.faults)} of {len(self.listing.samples)} videos cannot be used: a "
-                f"training would stop there; mend them, or leave them out with bad_videos=skip"
-            )
+        if self.videos.faults:
+            count = f"{len(self.videos.faults)} of {len(self.listing.samples)} videos"
+            BadVideos(self.recipe.bad_videos).instead_of_training(self.recipe.data, count=count)
 
     def _samples(self) -> list[data.Sample]:
         return [sample for samples in self.dataset.splits.values() for sample in samples]
 
     def _data(self) -> list[str]:
         samples = self._samples()
-        minutes = sum(one.seconds for one in self.findings) / 60
+        minutes = sum(one.seconds for one in self.videos.findings) / 60
         size = sum(sample.version.size for sample in samples if sample.version) / 2**20
         return [
             str(data.locate_data(self.recipe.data).resolve()),
@@ -135,14 +120,14 @@ class Survey:
         return [f"{len(sizes)}, of {min(sizes.values())} to {max(sizes.values())} videos{rest}"]
 
     def _durations(self) -> list[str]:
-        seconds = sorted(one.seconds for one in self.findings)
+        seconds = sorted(one.seconds for one in self.videos.findings)
         return [f"{seconds[0]:.1f} to {seconds[-1]:.1f} s, median {statistics.median(seconds):.1f} s"]
 
     def _kinds(self, kinds: Sequence[str]) -> list[str]:
         counts = sorted(Counter(kinds).items(), key=lambda one: (-one[1], one[0]))
         rest = sum(count for _, count in counts[SHOWN_KINDS:])
-        said = ", ".join(f"{kind} ({count})" for kind, count in counts[:SHOWN_KINDS])
-        return [said + (f", others ({rest})" if rest else "")]
+        most = ", ".join(f"{kind} ({count})" for kind, count in counts[:SHOWN_KINDS])
+        return [most + (f", others ({rest})" if rest else "")]
 
     def _about_the_model(self) -> list[str]:
         name = self.recipe.model
@@ -152,7 +137,7 @@ class Survey:
         return [f"A training would keep the splits in which {name} has seen videos, which is not asked here"]
 
     def _bad_videos(self) -> list[str]:
-        return [f"{fault['path']}: {fault['fault']}" for fault in self.faults]
+        return [f"{fault['path']}: {fault['fault']}" for fault in self.videos.faults]
 
     def _training(self) -> Iterator[str]:
         recipe = self.recipe
@@ -175,10 +160,10 @@ class Survey:
 
     def _reading_seconds(self, clips: int, sampling: video.Sampling) -> float:
         """Of one CPU. All clips of a video are read in one pass, which takes no longer than all of the video does."""
-        views = clips / len(self.findings)
+        views = clips / len(self.videos.findings)
         return sum(
             one.pace * min(views, max(1.0, sampling.clips_in(one.seconds, one.frames_per_second)))
-            for one in self.findings
+            for one in self.videos.findings
         )
 
 
@@ -208,17 +193,9 @@ def check(recipe: Recipe, *, reread: bool = False) -> Survey:
         cache_dir=video.video_cache_dir("disk"),
         reread=reread,
     )
-    usable, faults = take_usable(listing.samples, inspections)
-    if not usable:
-        raise UserError(f"data={recipe.data}: no video can be used: {faults[0]['path']}: {faults[0]['fault']}")
-    check_classes(recipe.data, listing.samples, usable)
-    dataset = data.make_dataset(recipe.data, usable, seed=recipe.seed)
-    return Survey(
-        recipe,
-        listing,
-        faults,
-        dataset,
-        findings=[one.finding for one in inspections if one.finding is not None],
-        refused=refusals(listing.samples, inspections),
-        replaced=describe_replaced(listing.samples, inspections),
-    )
+    videos = VideoCheck.of(listing.samples, inspections)
+    if not videos.usable:
+        first = videos.faults[0]
+        raise UserError(f"data={recipe.data}: no video can be used: {first['path']}: {first['fault']}")
+    check_classes(recipe.data, listing.samples, videos.usable)
+    return Survey(recipe, listing, videos, data.make_dataset(recipe.data, videos.usable, seed=recipe.seed))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vjepa_mlflow import data, evaluation, features, flavor, model, tracking
 from vjepa_mlflow.errors import UserError
@@ -12,16 +13,19 @@ from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.recipe import EVALUATED, EVALUATED_SPLITS, Recipe
 from vjepa_mlflow.runtime.cpus import thread_count
 from vjepa_mlflow.runtime.ranks import check_alone
-from vjepa_mlflow.stages.assess import LabelledSet, assess
+from vjepa_mlflow.stages.assess import Assessment, assess
 from vjepa_mlflow.stages.at_work import at_work
-from vjepa_mlflow.stages.prepare import check_videos, log_faults, log_left_out, log_unused, print_listing
-from vjepa_mlflow.stages.seen import Memory, describe_seen, seen_by
+from vjepa_mlflow.stages.evaluation_set import candidates, check_labels, choose_videos, memory_of
+from vjepa_mlflow.stages.labelled_set import LabelledSet
+from vjepa_mlflow.stages.seen import Memory, describe_seen
+from vjepa_mlflow.stages.test import TestedModel, log_left_out
 from vjepa_mlflow.stages.threads import threads_of_run
+from vjepa_mlflow.stages.videos import log_unused, tell_listing
 
 logger = get_logger(__name__)
 
 if TYPE_CHECKING:
-    import torch
+    from transformers import VJEPA2ForVideoClassification
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,8 @@ def evaluate(
     listing = data.read_data(recipe.data)
     data.leave_out_small(listing, recipe.min_videos)
     device = model.use_device(recipe.device)
-    fetched = flavor.fetch_model(model_uri)
-    preprocessing, classifier = fetched.preprocessing(), flavor.load_fetched(fetched)
-    labels = model.label_names(classifier.config)
-    _check_labels(recipe.data, _candidates(listing.samples, split), labels)
-    memory = _memory(model_uri, fetched, unseen_by)
+    opened = _open(model_uri, unseen_by)
+    check_labels(recipe.data, candidates(listing.samples, split), opened.labels)
     values = {
         "model_uri": model_uri,
         "split": split,
@@ -77,160 +78,128 @@ def evaluate(
         **({"unseen_by": unseen_by} if unseen_by else {}),
         **{name: getattr(recipe, name) for name in EVALUATED},
     }
+    recipe = replace(recipe, stride=opened.fetched.stride, frames_per_second=opened.fetched.frames_per_second)
     with (
         evaluation.painting() as painter,
         tracking.run_log(tracking.Job.of("evaluate", values, values)) as log,
-        threads_of_run(log, thread_count(model.ClipShape.of(classifier.config).values)),
+        threads_of_run(log, thread_count(model.ClipShape.of(opened.classifier.config).values)),
         model.matmul_precision(recipe.precision),
     ):
         log.params(values)
-        classifier = classifier.to(device)
+        opened.classifier.to(device)
         logger.info(f"Model: {model_uri} on {model.describe_device(device)}")
-        print_listing(listing)
+        tell_listing(listing)
         log_unused(log, listing)
-        recipe = replace(recipe, stride=fetched.stride, frames_per_second=fetched.frames_per_second)
-        chosen = _choose_videos(
+        samples = choose_videos(
             log,
             recipe,
             listing.samples,
             split,
-            memory,
-            num_frames=classifier.config.frames_per_clip,
+            opened.memory,
+            num_frames=opened.num_frames,
             device=device,
         )
         videos = LabelledSet(
             data=recipe.data,
             split=split,
-            samples=chosen,
-            labels=labels,
+            samples=samples,
+            labels=opened.labels,
             num_clips=num_clips,
-            sampling=recipe.sampling(classifier.config.frames_per_clip),
+            sampling=recipe.sampling(opened.num_frames),
             cache=recipe.cache,
         )
         logger.info(f"Data: {recipe.data}, {split}, {len(videos.samples)} videos")
-        log.params({"seen_videos": memory.describe(chosen)})
-        logger.info(memory.sentence(split, chosen))
         log.input(videos.dataset, context=split)
-
-        backbone = model.LoadedBackbone(classifier, preprocessing, cache_dir=model.model_cache_dir(recipe.cache))
-        form = features.choose_form(backbone, recipe, features.evaluation_clips(videos.samples, num_clips=num_clips))
-        source = features.FeatureSource(backbone, recipe, form=form)
-        videos, predictions = videos.predict(model.Head.of(classifier), source, precision=recipe.precision)
-        log_left_out(log, source.left_out)
-        facts = {
-            "Model": model_uri,
-            "Data": f"{recipe.data}, {split}",
-            "Seen before": memory.describe(chosen),
-            "Clips of a video": str(num_clips),
-            "MLflow run": log.run_id,
-        }
-        title = f"{model_uri} on {recipe.data}"
-        # That of a copied folder may be nobody's.
-        model_id = fetched.model_id if model_uri.startswith(flavor.URI_SCHEMES) else None
-        assessment = assess(log, painter, videos, predictions, title=title, facts=facts, step=0, model_id=model_id)
-        found = assessment.found
-        for line in ["", *found.summary().splitlines()]:
-            logger.info(line)
-        version = tracking.registered_version(model_uri)
-        seen = describe_seen(memory.own, chosen)
-        if version is not None and seen not in ("0", "unknown"):
-            logger.info(
-                f"Version {version[1]} of {version[0]} keeps the figures that it has as tags: these are not a test's"
-            )
-        elif version is not None:
-            tags = tracking.evaluation_tags(
-                found.metrics_of(split),
-                split=split,
-                num_clips=num_clips,
-                dataset=videos.dataset,
-                seen=seen,
-                run_id=log.run_id,
-            )
-            tracking.tag_version(*version, tags)
-        source.finish()
+        with _encoding(opened, recipe, videos) as source:
+            tested = _test(log, opened, recipe, videos, source)
+            assessment = assess(log, painter, tested)
+            for line in ["", *assessment.result.summary().splitlines()]:
+                logger.info(line)
+            _tag_version(assessment, log.run_id, model_uri)
         assessment.log_report(log)
-        return EvaluationResult(log.run_id, found)
+        return EvaluationResult(log.run_id, assessment.result)
 
 
-def _memory(model_uri: str, fetched: flavor.FetchedModel, other: str) -> Memory:
-    """What the model has seen, and what the one has that it is to be compared with, if there is one."""
-    own = seen_by(model_uri, fetched)
-    if not other:
-        return Memory(own)
-    others = seen_by(other, flavor.fetch_model(other))
-    if own.unknown or others.unknown:
-        raise UserError(
-            f"unseen_by={other}: what {data.few([*own.unknown, *others.unknown])} was trained on is not known: "
-            f"expected two models that say so"
-        )
-    return Memory(own, others)
+class _OpenedModel(NamedTuple):
+    """The model that is evaluated, and what it has seen."""
+
+    uri: str
+    fetched: flavor.FetchedModel
+    preprocessing: model.Preprocessing
+    classifier: VJEPA2ForVideoClassification
+    memory: Memory
+
+    @property
+    def labels(self) -> list[str]:
+        return model.label_names(self.classifier.config)
+
+    @property
+    def num_frames(self) -> int:
+        return int(self.classifier.config.frames_per_clip)
 
 
-def _candidates(samples: Sequence[data.Sample], split: str) -> Sequence[data.Sample]:
-    """The videos that are given as the split's, or all that it may be drawn from."""
-    return [sample for sample in samples if split in ("all", sample.split)] or samples
+def _open(model_uri: str, unseen_by: str) -> _OpenedModel:
+    fetched = flavor.fetch_model(model_uri)
+    preprocessing, classifier = fetched.preprocessing(), flavor.load_fetched(fetched)
+    memory = memory_of(model_uri, fetched, unseen_by)
+    return _OpenedModel(model_uri, fetched, preprocessing, classifier, memory)
 
 
-def _choose_videos(
+@contextmanager
+def _encoding(opened: _OpenedModel, recipe: Recipe, videos: LabelledSet) -> Iterator[features.FeatureSource]:
+    """The features of the set's clips, encoded when they are read."""
+    cache_dir = model.model_cache_dir(recipe.cache)
+    backbone = model.LoadedBackbone(opened.classifier, opened.preprocessing, cache_dir=cache_dir)
+    clips = features.evaluation_clips(videos.samples, num_clips=videos.num_clips)
+    form = features.choose_form(backbone, recipe, clips)
+    with features.FeatureSource(backbone, recipe, form=form) as source:
+        yield source
+
+
+def _test(
     log: tracking.RunLog,
+    opened: _OpenedModel,
     recipe: Recipe,
-    samples: Sequence[data.Sample],
-    split: str,
-    memory: Memory,
-    *,
-    num_frames: int,
-    device: torch.device,
-) -> list[data.Sample]:
-    """The videos of the split, checked; where the data does not give it, those that the models know in it, and some."""
-    candidates = _candidates(samples, split)
-    usable = check_videos(
-        candidates,
-        recipe,
-        num_frames=num_frames,
-        on_faults=lambda faults: log_faults(log, faults),
-        device=device,
-        measured=split,
+    videos: LabelledSet,
+    source: features.FeatureSource,
+) -> TestedModel:
+    """What the model says of the videos, after it was told what they are to it."""
+    described = opened.memory.describe(videos.samples)
+    log.params({"seen_videos": described})
+    logger.info(opened.memory.sentence(videos.split, videos.samples))
+    seen = describe_seen(opened.memory.own, videos.samples)
+    head = model.Head.of(opened.classifier)
+    readable, predictions = videos.predict(head, source, precision=recipe.precision)
+    log_left_out(log, source.left_out)
+    facts = {
+        "Model": opened.uri,
+        "Data": f"{recipe.data}, {videos.split}",
+        "Seen before": described,
+        "Clips of a video": str(videos.num_clips),
+        "MLflow run": log.run_id,
+    }
+    # That of a copied folder may be nobody's.
+    model_id = opened.fetched.model_id if opened.uri.startswith(flavor.URI_SCHEMES) else None
+    title = f"{opened.uri} on {recipe.data}"
+    return TestedModel(readable, predictions, title, facts, seen, step=0, model_id=model_id)
+
+
+def _tag_version(assessment: Assessment, run_id: str, model_uri: str) -> None:
+    """Gives a registered version the figures, unless it has learnt from the videos that they are of."""
+    version = tracking.registered_version(model_uri)
+    if version is None:
+        return
+    name, number = version
+    tested = assessment.tested
+    if tested.seen not in ("0", "unknown"):
+        logger.info(f"Version {number} of {name} keeps the figures that it has as tags: these are not a test's")
+        return
+    tags = tracking.evaluation_tags(
+        assessment.metrics,
+        split=tested.videos.split,
+        num_clips=tested.videos.num_clips,
+        dataset=tested.videos.dataset,
+        seen=tested.seen,
+        run_id=run_id,
     )
-    if not usable:
-        raise UserError(f"data={recipe.data}: no video can be used: expected at least one")
-    data.check_content(recipe.data, usable)
-    if split != "all" and not any(sample.split == split for sample in usable):
-        usable = _draw(recipe, usable, split, memory)
-    chosen = memory.unseen(usable) if memory.other else usable
-    if memory.other:
-        count = f"{len(usable) - len(chosen)} of {len(usable)}"
-        logger.info(f"Left out: {count} videos that one of the two models was trained or validated on")
-    if not chosen:
-        raise UserError(
-            f"data={recipe.data}: of {len(usable)} videos none is left to evaluate on as {split}: expected some that "
-            f"were not trained or validated on; split=all takes all"
-        )
-    return chosen
-
-
-def _draw(recipe: Recipe, samples: Sequence[data.Sample], split: str, memory: Memory) -> list[data.Sample]:
-    """The videos that the models know in the split, and of those that none of them knows some."""
-    given = {sample.split for sample in samples}
-    missing = [name for name in data.SPLITS[1:] if name not in given]
-    pool = [sample for sample in samples if sample.split in (None, "train")]
-    drawn = data.draw_missing(recipe.data, pool, missing, seed=recipe.seed, role=memory.role)
-    chosen = [sample for sample in drawn if sample.split == split]
-    known = sum(memory.role(sample.digest) == split for sample in chosen)
-    new = sum(memory.role(sample.digest) is None for sample in chosen)
-    new_in_all = sum(memory.role(sample.digest) is None for sample in pool)
-    logger.info(
-        f"The {split} split: {known} videos that {memory.owner} in it, and {new} drawn of {new_in_all} new "
-        f"ones, seed {recipe.seed}; split=all takes all videos"
-    )
-    return chosen
-
-
-def _check_labels(name: str, samples: Sequence[data.Sample], labels: Sequence[str]) -> None:
-    """Refuses classes that the model does not have, before any video is opened: all of them at once."""
-    foreign = {sample.label: sample.name for sample in samples if sample.label not in labels}
-    if foreign:
-        shown = data.few([f"'{label}' ({foreign[label]})" for label in sorted(foreign)], shown=len(foreign))
-        raise UserError(
-            f"data={name}: {len(foreign)} of its classes {'is' if len(foreign) == 1 else 'are'} none of the model's: "
-            f"{shown}: expected some of {data.few(labels, shown=20)}"
-        )
+    tracking.tag_version(name, number, tags)

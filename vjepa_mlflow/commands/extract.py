@@ -1,5 +1,7 @@
 """Filling the feature store and nothing else, alone or as one of several processes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vjepa_mlflow import features, model
@@ -7,8 +9,9 @@ from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.runtime.cpus import thread_count
 from vjepa_mlflow.runtime.ranks import launched_share
 from vjepa_mlflow.stages.at_work import at_work
-from vjepa_mlflow.stages.encode import encode
-from vjepa_mlflow.stages.prepare import check_names, prepare
+from vjepa_mlflow.stages.encode import encode_clips
+from vjepa_mlflow.stages.names import check_names
+from vjepa_mlflow.stages.prepare import prepare
 
 
 @dataclass(frozen=True)
@@ -39,20 +42,17 @@ def extract(recipe: Recipe) -> ExtractionResult:
         UserError: something in the recipe or in what it names is not as expected, or the disk is full.
     """
     share = launched_share()
-    listing = check_names(recipe)
-    prepared = prepare(recipe, listing, share=share)
-    threads = thread_count(prepared.clip_shape.values)
-    with model.cpu_threads(threads), model.matmul_precision(recipe.precision):
-        wanted = list(features.all_clips(prepared.dataset, recipe))
-        form = features.choose_form(prepared.backbone, recipe, wanted)
-        source = features.FeatureSource(prepared.backbone, recipe, form=form)
-        clips = list(share.of(wanted))
+    prepared = prepare(recipe, check_names(recipe), share=share)
+    with (
+        model.cpu_threads(thread_count(prepared.clip_shape.values)),
+        model.matmul_precision(recipe.precision),
+        _telling_that_nothing_is_lost(),
+        features.FeatureSource(prepared.backbone, recipe, form=prepared.forms.encoder_form) as source,
+    ):
+        clips = list(share.of(list(features.all_clips(prepared.dataset, recipe))))
         missing = source.missing(clips)
-        try:
-            times = encode(source, source.affordable(missing))
-            source.finish()
-        except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt("interrupted: what was encoded is kept; the same command goes on") from interrupt
+        times = encode_clips(source, source.affordable(missing))
+        source.finish()
         source.cache.check_kept()
     return ExtractionResult(
         clips=len(clips),
@@ -60,6 +60,14 @@ def extract(recipe: Recipe) -> ExtractionResult:
         encoded=len(times),
         clips_per_second=_pace(times, source.encoder.batch_size),
     )
+
+
+@contextmanager
+def _telling_that_nothing_is_lost() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt("interrupted: what was encoded is kept; the same command goes on") from interrupt
 
 
 def _pace(times: list[float], batch_size: int) -> float | None:

@@ -32,17 +32,17 @@ def describe() -> str:
 
 def _row(space: contents.Contents) -> tuple[str, ...]:
     used = time.strftime("%Y-%m-%d", time.localtime(space.entries[-1].used)) if space.entries else "-"
-    known = space.description
+    description = space.description
     return (
         space.folder.name,
         "?" if space.fault else str(len(space.entries)),
         "?" if space.fault else f"{space.size / 2**30:.2f}",
         used,
-        f"{known.get('precision', '?')} ({known.get('form', '?')})",
-        str(known.get("num_frames", "?")),
-        str(known.get("stride", "?") or "-"),
-        str(known.get("frames_per_second", 0) or "-"),
-        str(known.get("backbone", "?"))[:12],
+        f"{description.get('precision', '?')} ({description.get('form', '?')})",
+        str(description.get("num_frames", "?")),
+        str(description.get("stride", "?") or "-"),
+        str(description.get("frames_per_second", 0) or "-"),
+        str(description.get("backbone", "?"))[:12],
     )
 
 

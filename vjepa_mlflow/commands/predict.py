@@ -141,21 +141,21 @@ def _predict(
                 waiting.append(name)
                 yield path
 
-    for found in model.classifier.classify(videos(), num_clips=num_clips):
-        yield _row(waiting.popleft(), found, model, num_clips)
+    for classification in model.classifier.classify(videos(), num_clips=num_clips):
+        yield _row(waiting.popleft(), classification, model, num_clips)
 
 
-def _row(path: str, found: Classification, model: _Model, num_clips: int) -> PredictionRow:
+def _row(path: str, classification: Classification, model: _Model, num_clips: int) -> PredictionRow:
     try:
-        said = model.classifier.row(found, top_k=1)
+        row = model.classifier.row(classification, top_k=1)
     except UserError as error:
         raise UserError(f"{model.name}: {path}: {error}") from None
     return {
         "path": path,
-        "label": said["label"],
-        "score": said["score"],
-        "warning": said["warning"],
-        "error": said["error"],
+        "label": row["label"],
+        "score": row["score"],
+        "warning": row["warning"],
+        "error": row["error"],
         "model": model.name,
         "num_clips": num_clips,
     }

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from vjepa_mlflow import evaluation, tracking
+from vjepa_mlflow import tracking
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.files.temporary import own_temporaries
 from vjepa_mlflow.logs import get_logger
+from vjepa_mlflow.metrics import is_better
 from vjepa_mlflow.runtime.ranks import check_alone
 
 logger = get_logger(__name__)
@@ -63,7 +64,8 @@ def promote(model_uri: str, alias: str, *, if_better: str = "") -> Promotion:
             tracking.move_alias(name, alias, version)
             return Promotion(name, alias, version, holder, moved=True)
         figures, evaluated_on = _compare(name, holder, version, metric=if_better)
-        better = _is_better(figures, metric=if_better)
+        before, after = figures
+        better = is_better(after, before, name=if_better)
         if better:
             tracking.move_alias(name, alias, version)
         return Promotion(name, alias, version, holder, moved=better, figures=figures, evaluated_on=evaluated_on)
@@ -74,7 +76,7 @@ def promote(model_uri: str, alias: str, *, if_better: str = "") -> Promotion:
 def _compare(name: str, holder: str, version: str, *, metric: str) -> tuple[tuple[float, float], str]:
     """The metric of both versions, and what they were evaluated on."""
     split, _, _ = metric.partition("_")
-    found = []
+    compared = []
     for one in (holder, version):
         tags = tracking.version_tags(name, one)
         if metric not in _figures(tags):
@@ -82,7 +84,7 @@ def _compare(name: str, holder: str, version: str, *, metric: str) -> tuple[tupl
                 f"if_better={metric}: version {one} of {name} has no such figure: expected one of "
                 f"{', '.join(_figures(tags)) or 'none yet'}; vjepa-mlflow evaluate models:/{name}/{one} makes them"
             )
-        found.append((float(tags[metric]), tags[tracking.evaluated_on_tag(split)]))
+        compared.append((float(tags[metric]), tags[tracking.evaluated_on_tag(split)]))
         seen = tags.get(tracking.seen_tag(split))
         if seen is None:
             raise UserError(
@@ -96,7 +98,7 @@ def _compare(name: str, holder: str, version: str, *, metric: str) -> tuple[tupl
                 f"if_better={metric}: version {one} of {name} was evaluated on {seen} videos of its own training: "
                 f"expected none; {_commands(name, holder, version, split)} evaluate both on what neither has seen"
             )
-    (of_holder, videos), (of_version, other_videos) = found
+    (of_holder, videos), (of_version, other_videos) = compared
     if videos != other_videos:
         raise UserError(
             f"if_better={metric}: version {holder} of {name} was evaluated on {videos}, and version {version} on "
@@ -132,8 +134,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_better(figures: tuple[float, float], *, metric: str) -> bool:
-    before, after = figures
-    return after < before if metric.endswith(evaluation.LOWER_IS_BETTER) else after > before

@@ -6,8 +6,8 @@ from vjepa_mlflow.lazy import load_when_used
 
 if TYPE_CHECKING:
     from vjepa_mlflow.data.beginning import Beginning, split_rows
-    from vjepa_mlflow.data.demo import draw_clip
-    from vjepa_mlflow.data.listing import DEMO, locate_data, read_data, read_training_data
+    from vjepa_mlflow.data.demo import DEMO, draw_clip
+    from vjepa_mlflow.data.listing import locate_data, read_data, read_training_data
     from vjepa_mlflow.data.samples import (
         SPLITS,
         Listing,

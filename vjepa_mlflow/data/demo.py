@@ -12,8 +12,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from vjepa_mlflow.data.data_source import DataSource
+from vjepa_mlflow.data.folders import read_folder
 from vjepa_mlflow.data.motions import Motion, Style
-from vjepa_mlflow.data.samples import few
+from vjepa_mlflow.data.samples import Listing, few
 from vjepa_mlflow.errors import UserError, expected, one_line
 from vjepa_mlflow.files.cache import cache_folder, write_atomically
 from vjepa_mlflow.files.cached import cache_bytes, cached_bytes
@@ -50,6 +52,8 @@ SEEN = Style(textures=("clouds", "mosaic", "waves", "net"))
 UNSEEN = Style(textures=("checks", "dots", "rings"))
 STYLES = {"train": SEEN, "val": SEEN, "test": UNSEEN}
 
+DEMO = "demo"
+"""What the user calls it."""
 
 LARGEST_CLIP = 1 << 20
 """Bytes: twenty times as many as one has."""
@@ -64,6 +68,18 @@ class _Clip(NamedTuple):
     digest: str = ""
 
 
+class DemoSet(DataSource):
+    """The demo set, which goes by its name."""
+
+    @classmethod
+    def named(cls, data: str) -> DemoSet | None:
+        return cls(place()) if data == DEMO else None
+
+    def read(self) -> Listing:
+        """Draws what is missing of it, first."""
+        return read_folder(folder())
+
+
 def place() -> Path:
     """Where the demo set is, or will be once it is drawn."""
     return cache_folder() / f"demo-{VERSION}"
@@ -76,14 +92,14 @@ def folder() -> Path:
         UserError: there is no place for it.
     """
     root = place()
-    noted = root.with_name(f"{root.name}-files")  # not among the set's files
-    clips = _read_clips(noted) or _all_clips()
+    file = root.with_name(f"{root.name}-files")  # not among the set's files
+    clips = _read_clips(file) or _all_clips()
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda name: _digest(root / name), clips))
-    amiss = {name: clip for (name, clip), digest in zip(clips.items(), found, strict=True) if clip.digest != digest}
+        digests = list(pool.map(lambda name: _digest(root / name), clips))
+    amiss = {name: clip for (name, clip), digest in zip(clips.items(), digests, strict=True) if clip.digest != digest}
     if amiss:
         drawn = _draw(root, amiss)
-        cache_bytes(noted, json.dumps(clips | drawn).encode(), within=noted.parent)
+        cache_bytes(file, json.dumps(clips | drawn).encode(), within=file.parent)
         changed = [name for name, clip in amiss.items() if clip.digest]
         if changed:
             count = f"{len(changed)} files"
@@ -91,9 +107,9 @@ def folder() -> Path:
     return root
 
 
-def _read_clips(noted: Path) -> dict[str, _Clip]:
+def _read_clips(file: Path) -> dict[str, _Clip]:
     """What was drawn, by the names of the files; nothing where that is not known."""
-    content = cached_bytes(noted)
+    content = cached_bytes(file)
     return {} if content is None else {name: _Clip(*values) for name, values in json.loads(content).items()}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from vjepa_mlflow.data.data_source import DataSource
 from vjepa_mlflow.data.samples import Listing, Sample, few
 from vjepa_mlflow.data.tables import TABLE_SUFFIXES
 from vjepa_mlflow.data.walk import Entries, Walk, find_videos, in_order
@@ -23,6 +24,19 @@ class ClassFolder(NamedTuple):
     split: str | None
 
 
+class ClassFolders(DataSource):
+    """A folder of class folders, or of split folders with class folders in them."""
+
+    @classmethod
+    def at(cls, place: Path) -> "ClassFolders":
+        """Whatever is no other kind: `read` says what is wrong with it."""
+        return cls(place)
+
+    def read(self) -> Listing:
+        """See `read_folder`."""
+        return read_folder(self.place)
+
+
 def read_folder(root: Path) -> Listing:
     """Reads `root/CLASS/...` or `root/SPLIT/CLASS/...`; a class is named by its folder.
 
@@ -39,9 +53,9 @@ def read_folder(root: Path) -> Listing:
         _leave_out_loose(walk, top.files)
         classes = []
         for folder, split in splits.items():
-            found = walk.entries(folder)
-            _leave_out_loose(walk, found.files)
-            classes += [ClassFolder(inner, split) for inner in found.folders]
+            inside = walk.entries(folder)
+            _leave_out_loose(walk, inside.files)
+            classes += [ClassFolder(inner, split) for inner in inside.folders]
     else:
         _check_classes(walk, top)
         _leave_out_loose(walk, top.files)
@@ -183,15 +197,15 @@ def _check_classes(walk: Walk, top: Entries) -> None:
             raise UserError(
                 f"data={walk.root}: its only folder, {one.name}, would be the only class: did you mean data={one}?"
             )
-    for folder, found in inside.items():
-        within = [inner.name for inner in found.folders]
+    for folder, entries in inside.items():
+        within = [inner.name for inner in entries.folders]
         if shared := sorted((names - {folder.name}) & set(within)):
             raise UserError(
                 f"data={walk.root}: can be read in two ways: {folder.name} as a class, or as a set of its own with the "
                 f"classes {few(shared)}, which lie beside it as well: expected train, val and test folders where there "
                 f"are sets, {table}"
             )
-        if split_folders(found):
+        if split_folders(entries):
             raise UserError(
                 f"data={walk.root}: can be read in two ways: {few(within)} in {folder.name} as splits of a class, or "
                 f"as folders of it without a meaning: expected SPLIT/CLASS and not CLASS/SPLIT, {table}"

@@ -1,23 +1,25 @@
 """From what the user names to a listing of samples."""
 
-import functools
-import os
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vjepa_mlflow.data import demo
-from vjepa_mlflow.data.folders import read_folder
-from vjepa_mlflow.data.samples import Listing, Sample, few
+from vjepa_mlflow.data.data_source import DataSource
+from vjepa_mlflow.data.demo import DemoSet
+from vjepa_mlflow.data.folders import ClassFolders
+from vjepa_mlflow.data.list_folders import FolderWithLists
+from vjepa_mlflow.data.samples import Listing, Sample
 from vjepa_mlflow.data.splits import check_samples, leave_out_small
-from vjepa_mlflow.data.tables import TABLE_SUFFIXES, find_split_lists, is_list, read_table
-from vjepa_mlflow.data.walk import Walk, find_videos
+from vjepa_mlflow.data.tables import Table
+from vjepa_mlflow.data.walk import real_paths
 from vjepa_mlflow.data.words import check_labels, spoken
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.files.paths import check_local, expand, is_file, is_link, is_there, shortened
+from vjepa_mlflow.files.paths import check_local, expand, is_there, shortened
 
-DEMO = "demo"
+SOURCES: tuple[type[DataSource], ...] = (DemoSet, Table, FolderWithLists, ClassFolders)
+"""The kinds of data, in the order in which they are asked: `Table` takes any file, and the
+last one all that is left."""
+
 REPEATED = "files that are named before"
 _UCF101 = re.compile(r"v_.+_(g\d+)_c\d+\.\w+")
 """Names that say which videos were cut from one, as in UCF101 (Soomro, Zamir and Shah, 2012)."""
@@ -48,10 +50,7 @@ def read_data(data: str) -> Listing:
     Raises:
         UserError: there is no such folder or table, it cannot be understood, or it holds no videos.
     """
-    root = demo.folder() if data == DEMO else locate_data(data)
-    if not is_there(root):
-        raise UserError(f"data={shortened(data)}: no such folder or table (looked in {Path.cwd()})")
-    listing = _read(root)
+    listing = _source_of(data).read()
     if not listing.samples:
         raise UserError(
             f"data={data}: no videos found: expected class folders, split folders or a table of video files"
@@ -70,57 +69,31 @@ def locate_data(data: str) -> Path:
     Raises:
         UserError: it is an address.
     """
-    if data == DEMO:
-        return demo.place()
+    if (source := _named_source(data)) is not None:
+        return source.place
     check_local("data", data)
     return expand("data", data)
 
 
-def _read(root: Path) -> Listing:
-    if is_file(root):
-        if root.suffix.lower() not in TABLE_SUFFIXES:
-            raise UserError(f"data={root}: expected a folder, or a table ending in {', '.join(sorted(TABLE_SUFFIXES))}")
-        return read_table(root)
-    top = Walk(root, Listing()).entries(root)
-    named = find_split_lists(top.files)
-    lists = {table: split for table, split in named.items() if is_list(table)}
-    if not lists and (len({*named.values()}) > 1 or not any(next(find_videos(one), None) for one in top.folders)):
-        lists = named  # too much is said by their names: whoever reads them will tell what is wrong with them
-    return _read_lists(root, lists) if lists else read_folder(root)
+def _source_of(data: str) -> DataSource:
+    """What the user names, looked at as far as it takes to say of which kind it is.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    if (source := _named_source(data)) is not None:
+        return source
+    place = locate_data(data)
+    if not is_there(place):
+        raise UserError(f"data={shortened(data)}: no such folder or table (looked in {Path.cwd()})")
+    sources = (kind.at(place) for kind in SOURCES)
+    return next(source for source in sources if source is not None)
 
 
-def _read_lists(root: Path, lists: dict[Path, str]) -> Listing:
-    """Reads the lists of a folder, if they name all videos that lie in its class folders."""
-    listing = Listing()
-    of_split: dict[tuple[str, str], Path] = {}
-    for table, split in lists.items():
-        part = read_table(table, split=split)
-        for sample, real in zip(part.samples, _real_paths(part.samples), strict=True):
-            other = of_split.setdefault((split, real), table)
-            if other != table:
-                raise UserError(
-                    f"data={root}: {other.name} and {table.name} are both lists of {split} and name {sample.name}: "
-                    f"expected one of them"
-                )
-        listing.extend(part)
-    names = few([path.name for path in lists])
-    listed = {os.path.realpath(path) for path in [*lists, *(sample.path for sample in listing.samples)]}
-    beside = Listing()
-    others = [path for path in find_videos(root, beside) if os.path.realpath(path) not in listed]
-    if len({path.relative_to(root).parts[0] for path in others}) > 1:
-        raise UserError(
-            f"data={root}: can be read in two ways: by {names}, without {len(others)} videos such as "
-            f"{others[0].relative_to(root)}, or by its folders: expected either; move the lists or the folders "
-            f"elsewhere, or give a table path,label[,split]"
-        )
-    for path in others:
-        listing.leave_out("videos in no list", str(path.relative_to(root)))
-    for reason, left in beside.left_out.items():
-        for name in left:
-            if os.path.realpath(root / name) not in listed:
-                listing.leave_out(reason, name)
-    listing.notes.append(f"Read by its lists {names}")
-    return listing
+def _named_source(data: str) -> DataSource | None:
+    """What goes by that name, if anything does."""
+    sources = (kind.named(data) for kind in SOURCES)
+    return next((source for source in sources if source is not None), None)
 
 
 def _group_by_names(listing: Listing) -> None:
@@ -142,27 +115,20 @@ def _leave_out_repeated(data: str, listing: Listing) -> None:
     """Keeps a file that is named again once, if all is said of it that was said before."""
     first: dict[str, Sample] = {}
     samples = []
-    for sample, path in zip(listing.samples, _real_paths(listing.samples), strict=True):
-        known = first.setdefault(path, sample)
-        if known is sample:
+    for sample, path in zip(listing.samples, real_paths(listing.samples), strict=True):
+        before = first.setdefault(path, sample)
+        if before is sample:
             samples.append(sample)
             continue
         for name in ("label", "split", "group"):
-            if getattr(known, name) != getattr(sample, name):
+            if getattr(before, name) != getattr(sample, name):
                 raise UserError(
                     f"data={data}: {sample.name} has {name} {getattr(sample, name) or 'none'}, and "
-                    f"{'before' if known.name == sample.name else known.name + ', the same file,'} "
-                    f"{getattr(known, name) or 'none'}: expected every video once"
+                    f"{'before' if before.name == sample.name else before.name + ', the same file,'} "
+                    f"{getattr(before, name) or 'none'}: expected every video once"
                 )
         listing.leave_out(REPEATED, sample.name)
     listing.samples = samples
-
-
-def _real_paths(samples: Sequence[Sample]) -> Iterator[str]:
-    """Where the files are: `os.path.realpath`, which looks at each folder on the way, but for each folder once."""
-    real_folder = functools.cache(os.path.realpath)
-    for path in (sample.path for sample in samples):
-        yield os.path.realpath(path) if is_link(path) else f"{real_folder(path.parent)}/{path.name}"
 
 
 def _check_groups(data: str, samples: list[Sample]) -> None:

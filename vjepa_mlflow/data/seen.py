@@ -82,8 +82,8 @@ class SeenVideos:
             OSError: the file cannot be written.
         """
         contents = {split: sorted(self.contents[split]) for split in SPLITS}
-        kept = {**contents, "groups": sorted(self.groups), "unknown": self.unknown}
-        (folder / FILE).write_text(json.dumps(kept), encoding="utf-8")
+        values = {**contents, "groups": sorted(self.groups), "unknown": self.unknown}
+        (folder / FILE).write_text(json.dumps(values), encoding="utf-8")
 
 
 def read_seen(folder: Path) -> SeenVideos | None:
@@ -93,9 +93,9 @@ def read_seen(folder: Path) -> SeenVideos | None:
         UserError: it cannot be read as such.
     """
     try:
-        kept = read_json(folder / FILE, at_most=_LARGEST)
-        contents = {split: frozenset(_digests(kept[split])) for split in SPLITS}
-        return SeenVideos(contents, frozenset(_digests(kept["groups"])), tuple(_texts(kept["unknown"])))
+        values = read_json(folder / FILE, at_most=_LARGEST)
+        contents = {split: frozenset(_digests(values[split])) for split in SPLITS}
+        return SeenVideos(contents, frozenset(_digests(values["groups"])), tuple(_texts(values["unknown"])))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -118,8 +118,8 @@ def joint_role(models: Sequence[SeenVideos]) -> Callable[[str], str | None]:
     """As what any of several models has seen a content: train before val before test; None for a new one."""
 
     def role(digest: str) -> str | None:
-        known = {seen.role(digest) for seen in models}
-        return next((split for split in SPLITS if split in known), None)
+        roles = {seen.role(digest) for seen in models}
+        return next((split for split in SPLITS if split in roles), None)
 
     return role
 

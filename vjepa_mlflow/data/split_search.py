@@ -50,8 +50,8 @@ def draw_splits(labels: Sequence[str], units: Sequence[str], *, missing: Sequenc
             break
     else:
         raise NoSplitError(f"no split with every class in {listed(pool.splits)} was found, though there may be one")
-    while draft.excess[0] and pool.units_of[-1] <= SMALL and (found := nearer(pool, below=draft.excess[0])):
-        draft = _improved(found)
+    while draft.excess[0] and pool.units_of[-1] <= SMALL and (better := nearer(pool, below=draft.excess[0])):
+        draft = _improved(better)
     return _drawn(draft, units)
 
 

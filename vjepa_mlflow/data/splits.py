@@ -41,18 +41,18 @@ class VideoDataset:
 
     def remarks(self) -> list[str]:
         """What one should know of the splits: classes that are in none but training, and drawn shares that are off."""
-        found = []
+        remarks = []
         pool = sum(len(self.splits[split]) for split in ("train", *self.drawn))
         for split in SPLITS[1:]:
             absent = sorted({*self.labels} - {sample.label for sample in self.splits[split]})
             if absent:
-                found.append(f"{split} has no video of {len(absent)} of {len(self.labels)} classes: {few(absent)}")
+                remarks.append(f"{split} has no video of {len(absent)} of {len(self.labels)} classes: {few(absent)}")
             share = len(self.splits[split]) / pool
             if split in self.drawn and abs(share - SHARE) > TOLERANCE:
-                found.append(
+                remarks.append(
                     f"{split} has {share:.0%} of the videos that it was drawn from, where {SHARE:.0%} are meant"
                 )
-        return found
+        return remarks
 
     def doubles(self) -> list[str]:
         """The contents that several files have, as these files' names; they are in one split."""
@@ -89,15 +89,15 @@ def check_samples(data: str, samples: Sequence[Sample]) -> None:
         raise UserError(
             f"data={data}: no videos in the train split: expected train, and val and test where you have them"
         )
-    known = {sample.label for sample in trained}
+    trained_labels = {sample.label for sample in trained}
     for sample in samples:
-        if sample.label not in known:
+        if sample.label not in trained_labels:
             raise UserError(
                 f"data={data}: class '{sample.label}' is in {sample.split} ({sample.name}) and not in train: "
                 f"expected every class in train"
             )
-    if len(known) < 2:
-        raise UserError(f"data={data}: only one class, '{known.pop()}': expected at least two")
+    if len(trained_labels) < 2:
+        raise UserError(f"data={data}: only one class, '{trained_labels.pop()}': expected at least two")
 
 
 def make_dataset(data: str, samples: Sequence[Sample], *, seed: int, role: Role = lambda _: None) -> VideoDataset:
@@ -123,10 +123,8 @@ def make_dataset(data: str, samples: Sequence[Sample], *, seed: int, role: Role 
     splits = {split: [sample for sample in assigned if sample.split == split] for split in SPLITS}
     for split in SPLITS:
         if not splits[split]:
-            known = sum(role(sample.digest) is not None for sample in pool)
-            before = (
-                f"; {known} of {len(pool)} videos keep the split that the model before had them in" if known else ""
-            )
+            seen = sum(role(sample.digest) is not None for sample in pool)
+            before = f"; {seen} of {len(pool)} videos keep the split that the model before had them in" if seen else ""
             raise UserError(
                 f"data={data}: no video is left for {split}: expected a class of at least {len(missing) + 1} different "
                 f"videos or groups to draw from, or data that gives the splits{before}"
@@ -196,8 +194,8 @@ def _wanted_for_training(
     """
     units_of: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for sample, unit in zip(samples, units, strict=True):
-        known = roles.get(unit, "train")
-        units_of[sample.label][known if known in missing else "train"].add(unit)
+        split = roles.get(unit, "train")
+        units_of[sample.label][split if split in missing else "train"].add(unit)
     lacking = [of_split for of_split in units_of.values() if not of_split["train"]]
     return {unit for of_split in lacking for unit in of_split["val"] or of_split["test"]}
 
@@ -206,9 +204,9 @@ def _roles_of_units(samples: Sequence[Sample], units: Sequence[str], role: Role)
     """The split in which a unit is known; of several the first of `SPLITS`, since what was trained on stays so."""
     roles: dict[str, str] = {}
     for sample, unit in zip(samples, units, strict=True):
-        known = role(sample.digest)
-        if known is not None:
-            roles[unit] = min(known, roles.get(unit, known), key=SPLITS.index)
+        split = role(sample.digest)
+        if split is not None:
+            roles[unit] = min(split, roles.get(unit, split), key=SPLITS.index)
     return roles
 
 

@@ -1,12 +1,13 @@
 """Folders searched for videos: every real folder and file once, and nothing passed over without a word."""
 
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from vjepa_mlflow.data.samples import Listing
+from vjepa_mlflow.data.samples import Listing, Sample
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.files.paths import is_file, is_link, is_there, shortened, text_of
 
@@ -66,22 +67,22 @@ class Walk:
 
     def _look(self, folder: Path) -> Entries:
         try:
-            with os.scandir(folder) as found:
-                entries = sorted(found, key=lambda entry: text_of(entry.name))
+            with os.scandir(folder) as unordered:
+                entries = sorted(unordered, key=lambda entry: text_of(entry.name))
         except OSError as error:
             raise UserError(
                 f"{shortened(str(folder))}: this folder cannot be read ({error.strerror}): expected that all below "
                 f"{shortened(str(self.root))} can be"
             ) from error
-        found_folders: list[Path] = []
-        found_files: list[Path] = []
+        folders: list[Path] = []
+        files: list[Path] = []
         for entry in entries:
             path = Path(entry.path)
             if entry.name.startswith(".") or entry.name in SYSTEM_NAMES:
                 self.listing.leave_out(HIDDEN, self.name(path))
             else:
-                (found_folders if _is_folder(entry) else found_files).append(path)
-        return Entries(found_folders, found_files)
+                (folders if _is_folder(entry) else files).append(path)
+        return Entries(folders, files)
 
     def videos(self, folder: Path) -> Iterator[Path]:
         """The video files anywhere below a folder, known by their suffix, but for those behind links to folders."""
@@ -143,6 +144,13 @@ def find_videos(folder: Path, listing: Listing | None = None) -> Iterator[Path]:
             yield from walk.videos(link)
         else:
             walk.leave_out_seen(link, first)
+
+
+def real_paths(samples: Iterable[Sample]) -> Iterator[str]:
+    """Where the files are: `os.path.realpath`, which looks at each folder on the way, but for each folder once."""
+    real_folder = functools.cache(os.path.realpath)
+    for path in (sample.path for sample in samples):
+        yield os.path.realpath(path) if is_link(path) else f"{real_folder(path.parent)}/{path.name}"
 
 
 def in_order(name: str) -> tuple[tuple[bool, str], ...]:

@@ -32,8 +32,8 @@ def split_named(name: str) -> str | None:
 def split_words(name: str) -> set[str]:
     """The splits that words of a longer name say, such as `kinetics400_val` or `trainlist01`; "" for unclear ones."""
     words = [_ADDITION.sub("", word) for word in re.split(r"[^a-z]+", name.casefold())]
-    found = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
-    return found | ({""} if any(word in _UNCLEAR for word in words) else set())
+    splits = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
+    return splits | ({""} if any(word in _UNCLEAR for word in words) else set())
 
 
 def check_labels(data: str, samples: Sequence[Sample]) -> None:

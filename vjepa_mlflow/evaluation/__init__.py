@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         prediction_sheet,
     )
     from vjepa_mlflow.evaluation.intervals import FEWEST, TOO_FEW, Estimate, estimate_means, estimate_shares, proportion
-    from vjepa_mlflow.evaluation.metrics import LOWER_IS_BETTER, TITLES, ClassResult, measure, measure_classes
+    from vjepa_mlflow.evaluation.metrics import TITLES, ClassResult, measure, measure_classes
     from vjepa_mlflow.evaluation.model_evaluation import ModelEvaluation
     from vjepa_mlflow.evaluation.painter import Painter, Picture, painting
     from vjepa_mlflow.evaluation.predictions import VideoPredictions

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import gammaln, stdtr
+from scipy.special import stdtr
 
 from vjepa_mlflow.evaluation.intervals import Estimate, proportion
 from vjepa_mlflow.evaluation.predictions import VideoPredictions
@@ -125,19 +125,10 @@ def _p_worse(predictions: VideoPredictions, chosen: np.ndarray) -> float:
 
 
 def _p_of_fisher(hits: np.ndarray, chosen: np.ndarray) -> float:
-    """How likely no more hits would be among the chosen, were as many drawn from all without replacement.
+    """How likely no more hits would be among the chosen, were as many drawn from all without replacement."""
+    from scipy.stats import hypergeom  # here, since its import takes a second
 
-    That is scipy.stats.hypergeom.cdf, whose import takes a second.
-    """
-    right, drawn = hits.sum(), chosen.sum()
-    found = np.arange(max(0, drawn - (~hits).sum()), hits[chosen].sum() + 1)
-    ways = _log_ways(right, found) + _log_ways(len(hits) - right, drawn - found) - _log_ways(len(hits), drawn)
-    return min(1.0, float(np.exp(ways).sum()))
-
-
-def _log_ways(count: int, chosen: np.ndarray) -> np.ndarray:
-    """Logarithm of the number of ways to choose so many of `count`."""
-    return gammaln(count + 1) - gammaln(chosen + 1) - gammaln(count - chosen + 1)
+    return float(hypergeom.cdf(hits[chosen].sum(), len(hits), hits.sum(), chosen.sum()))
 
 
 def _p_worse_in_groups(hits: np.ndarray, chosen: np.ndarray, groups: np.ndarray) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 from vjepa_mlflow.evaluation.factors import FACTORS, Slice
 from vjepa_mlflow.evaluation.metrics import BINS, calibration_bins
 from vjepa_mlflow.evaluation.predictions import VideoPredictions
+from vjepa_mlflow.metrics import CURVES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +69,7 @@ def plot_curves(epochs: Sequence[dict[str, float]], *, best_epoch: int, test_acc
     figure = _plot(height=5.2, left=0.85)
     figure.subplots_adjust(hspace=0.08, top=1 - 0.3 / 5.2)  # where a factor of the losses is told, such as 1e-5
     steps = range(1, len(epochs) + 1)
-    for axes, name in zip(figure.subplots(2, 1, sharex=True), ("loss", "accuracy"), strict=True):
+    for axes, name in zip(figure.subplots(2, 1, sharex=True), CURVES, strict=True):
         axes.plot(steps, [metrics[f"train_{name}"] for metrics in epochs], "o-", color=TRAIN, label="train")
         axes.plot(steps, [metrics[f"val_{name}"] for metrics in epochs], "o-", color=VAL, label="validation")
         axes.axvline(best_epoch, color=QUIET, linewidth=0.8, linestyle=":")

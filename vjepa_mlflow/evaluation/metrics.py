@@ -6,27 +6,10 @@ import numpy as np
 
 from vjepa_mlflow.evaluation.intervals import Estimate, estimate_means, estimate_shares, proportion
 from vjepa_mlflow.evaluation.predictions import VideoPredictions
+from vjepa_mlflow.metrics import METRICS
 
-TITLES = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "top5_accuracy": "Top-5 accuracy",
-    "macro_f1": "Macro F1",
-    "loss": "Log loss",
-    "calibration_error": "Calibration error",
-}
+TITLES = {name: metric.title for name, metric in METRICS.items() if metric.of_sets}
 """The metrics of a set, by their names in MLflow without the set's."""
-
-MEANINGS = {
-    "accuracy": "share of videos whose most probable class is the true one",
-    "balanced_accuracy": "mean recall over the classes",
-    "top5_accuracy": "share of videos whose true class is among the five most probable",
-    "macro_f1": "mean over the classes of the harmonic mean of precision and recall",
-    "loss": "mean negative logarithm of the true class's probability, in nats; lower is better",
-    "calibration_error": "how far confidence and accuracy are apart, over 15 bins of confidence; lower is better",
-}
-
-LOWER_IS_BETTER = ("loss", "calibration_error")
 
 BINS = 15
 """Of equal width, for the calibration error, as in Guo et al. (2017), arXiv 1706.04599."""
@@ -36,7 +19,7 @@ LEAST = 1e-15
 
 
 def measure(predictions: VideoPredictions) -> dict[str, Estimate]:
-    """The metrics of a set by name, see `MEANINGS`, with 95% intervals, see `intervals`."""
+    """The metrics of a set by name, see `vjepa_mlflow.metrics`, with 95% intervals, see `intervals`."""
     accuracy = proportion(predictions.hits, predictions.groups)
     top5 = np.take_along_axis(_ranks(predictions), predictions.targets[:, None], axis=1)[:, 0] < 5
     estimates = {

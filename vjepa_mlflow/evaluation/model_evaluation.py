@@ -13,15 +13,16 @@ import pandas as pd
 from mlflow.metrics.base import MetricValue
 from mlflow.models.evaluation.artifacts import ImageEvaluationArtifact, JsonEvaluationArtifact
 from mlflow.models.evaluation.base import EvaluationArtifact, EvaluationMetric, EvaluationResult
-from mlflow.models.evaluation.default_evaluator import BuiltInEvaluator
-from mlflow.pyfunc import PyFuncModel, _ServedPyFuncModel
+from mlflow.pyfunc import PyFuncModel
 
+from vjepa_mlflow.bad_videos import REPORT, STOP
 from vjepa_mlflow.data import Sample, few, label_ids, ordered, undivided_groups
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.evaluation.figures import draw, plot_calibration, plot_confusion
 from vjepa_mlflow.evaluation.predictions import VideoPredictions
 from vjepa_mlflow.evaluation.results import Evaluation, evaluate
 from vjepa_mlflow.flavor import BAD_VIDEOS, check_num_clips
+from vjepa_mlflow.internals.mlflow_private_evaluators import BuiltInEvaluator, guard, is_apart, load_artifact
 from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.tracking import mark_as_table, table_json
 
@@ -86,7 +87,7 @@ class ModelEvaluation(BuiltInEvaluator):
     @property
     def X(self) -> Any:  # noqa: N802, MLflow's name
         """The columns beside the labels, of the videos that can be read: what users' metrics are told."""
-        return BuiltInEvaluator._MutationGuardedData(self._features)
+        return guard(self._features)
 
     def _scores(self) -> pd.DataFrame:
         """What users' metrics say of each video."""
@@ -107,7 +108,7 @@ class ModelEvaluation(BuiltInEvaluator):
         path.write_bytes(content)
         self.client.log_artifact(self.run_id, str(path))
         self.artifacts[name] = kind(uri=mlflow.get_artifact_uri(path.name))
-        self.artifacts[name]._load(str(path))
+        load_artifact(self.artifacts[name], path)
         return path.name
 
 
@@ -130,7 +131,7 @@ class _Options:
                 f"evaluator_config: {few(foreign, shown=len(foreign))}: expected none of that, since every video and "
                 "class counts the same; it is for MLflow's own evaluators, whose configurations go by their names"
             )
-        num_clips, bad_videos = config.get("num_clips", 1), config.get("bad_videos", BAD_VIDEOS[0])
+        num_clips, bad_videos = config.get("num_clips", 1), config.get("bad_videos", STOP)
         if not isinstance(num_clips, int):
             raise UserError(f"evaluator_config: num_clips={num_clips!r}: expected a whole number")
         check_num_clips(num_clips)
@@ -140,7 +141,7 @@ class _Options:
 
 
 def _check_model(model: PyFuncModel) -> None:
-    if isinstance(model, _ServedPyFuncModel):
+    if is_apart(model):
         raise UserError(
             f"env_manager={model.env_manager}: of a model in another environment MLflow gives labels alone, without "
             "their probabilities: expected env_manager=local"
@@ -205,7 +206,7 @@ def _ask(model: PyFuncModel, videos: pd.Series, samples: Sequence[Sample], num_c
     """Has the model classify the videos, few at once, so that labels it does not know are told of early."""
     answers = _Answers()
     at_once = min(AT_ONCE, model.model_config.get("max_videos", AT_ONCE))
-    params = {"num_clips": num_clips, "top_k": ALL_CLASSES, "bad_videos": "report"}
+    params = {"num_clips": num_clips, "top_k": ALL_CLASSES, "bad_videos": REPORT}
     _check_signature(model, params)
     for start in range(0, len(videos), at_once):
         part = videos.iloc[start : start + at_once]
@@ -245,7 +246,7 @@ def _account_for(answers: _Answers, samples: Sequence[Sample], bad_videos: str) 
     told = f"{len(bad)} of {len(samples)} videos cannot be read: {few(bad)}"
     if len(bad) == len(samples):
         raise UserError(f"data: {told}")
-    if bad and bad_videos == "stop":
+    if bad and bad_videos == STOP:
         raise UserError(
             f"data: {told}: expected video files; evaluator_config={{'bad_videos': 'report'}} leaves them out"
         )

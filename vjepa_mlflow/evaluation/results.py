@@ -21,7 +21,7 @@ class Evaluation:
         names: the videos, as the data names them.
         predictions: what the model said of each.
         properties: what was measured of each; empty where nothing was.
-        metrics: of the set, by name, see `metrics.MEANINGS`.
+        metrics: of the set, by name, see `vjepa_mlflow.metrics`.
         classes: how it does on each class, the most difficult first.
         slices: how it does on thirds of the set by each property.
     """

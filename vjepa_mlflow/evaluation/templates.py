@@ -7,8 +7,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vjepa_mlflow.evaluation.factors import ERROR_RATE, FACTORS
-from vjepa_mlflow.evaluation.metrics import MEANINGS, TITLES
+from vjepa_mlflow.evaluation.metrics import TITLES
 from vjepa_mlflow.evaluation.results import Evaluation
+from vjepa_mlflow.metrics import EPOCH_COLUMNS, METRICS
 
 
 def fill(name: str, evaluation: Evaluation, *, filters: Mapping[str, Callable[..., Any]], **values: Any) -> str:
@@ -23,7 +24,13 @@ def fill(name: str, evaluation: Evaluation, *, filters: Mapping[str, Callable[..
     environment = _environment(name)
     environment.filters |= filters
     return environment.get_template(name).render(
-        evaluation=evaluation, factors=FACTORS, titles=TITLES, meanings=MEANINGS, error_rate=ERROR_RATE, **values
+        evaluation=evaluation,
+        factors=FACTORS,
+        titles=TITLES,
+        meanings={name: METRICS[name].meaning for name in TITLES},
+        epoch_columns=EPOCH_COLUMNS,
+        error_rate=ERROR_RATE,
+        **values,
     )
 
 

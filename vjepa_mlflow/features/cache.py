@@ -1,7 +1,8 @@
 """Where features are kept: near, far, or for want of room only until they are read."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from functools import cached_property
 
 import psutil
@@ -87,13 +88,14 @@ class FeatureCache:
     def is_stored(self, name: str) -> bool:
         return name not in self._lost and name in self._store
 
-    def fetch(self, names: Sequence[str]) -> Iterator[Tensor | None]:
-        """Yields what is far, in turn, on the device; None for what turns out to be lost."""
-        for name, features in zip(names, map_ahead(self._fetch, names), strict=True):
-            if features is None:
-                self._lost.add(name)
-                self._doubtful.add(name)
-            yield features
+    def fetch(self, names: Sequence[str]) -> Generator[Tensor | None, None, None]:
+        """Yields what is stored, in turn, on the device; None for what turns out to be lost."""
+        with closing(map_ahead(self._fetch, names)) as fetched:
+            for name, features in zip(names, fetched, strict=True):
+                if features is None:
+                    self._lost.add(name)
+                    self._doubtful.add(name)
+                yield features
 
     def _fetch(self, name: str) -> Tensor | None:
         features = self._store.read(name)
@@ -148,6 +150,18 @@ class FeatureCache:
         """
         self._store.finish()
         self._tell_denied()
+
+    def close(self) -> None:
+        """Lets go of what is in memory, and ends the threads that write to the store; see `FeatureStore.close`."""
+        self._held.clear()
+        self._device_memory.close()
+        self._store.close()
+
+    def __enter__(self) -> "FeatureCache":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def check_kept(self) -> None:
         """Refuses a store that this user may not write to, for work that is done for it alone.

@@ -9,24 +9,34 @@ class FeatureMemory:
 
     def __init__(self, device: torch.device):
         self._device = device
-        self._kept: dict[str, Tensor] = {}
+        self._features: dict[str, Tensor] = {}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._kept
+        return name in self._features
 
     def read(self, name: str) -> Tensor | None:
-        return self._kept.get(name)
+        return self._features.get(name)
 
     def write(self, name: str, features: Tensor) -> None:
         # A copy: a part of a batch would keep the whole batch.
-        self._kept[name] = features.to(self._device, copy=True)
+        self._features[name] = features.to(self._device, copy=True)
 
     def drop(self, name: str) -> bool:
         """Lets features go. Returns whether there were any."""
-        return self._kept.pop(name, None) is not None
+        return self._features.pop(name, None) is not None
 
     def finish(self) -> None:
         """Nothing is on its way: `write` is done when it returns."""
+
+    def close(self) -> None:
+        """Lets go of everything."""
+        self._features.clear()
+
+    def __enter__(self) -> "FeatureMemory":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Budget:

@@ -1,12 +1,13 @@
 """Where features come from: memory, the store, or else the encoder."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 
 from torch import Tensor
 
+from vjepa_mlflow.bad_videos import BadVideos
 from vjepa_mlflow.data import Sample
-from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features.assembly import Clip
 from vjepa_mlflow.features.cache import FeatureCache
 from vjepa_mlflow.features.encoder import Encoder, Encoding
@@ -24,7 +25,7 @@ LEAST_CLIPS = 32
 
 
 class FeatureSource:
-    """The features of any clips, each encoded once as far as the recipe's cache goes.
+    """The features of any clips, each encoded once as far as the recipe's cache goes: a context manager.
 
     What is missing is encoded ahead of who reads it, and all clips of a video together: of those that are expected to
     be read next as many as there is room for, while the ones before are read.
@@ -55,7 +56,7 @@ class FeatureSource:
         size = ClipShape.of(backbone.architecture).values * features_dtype(recipe.precision).itemsize
         self.cache = FeatureCache(self._space, recipe, backbone.device, size=size)
         self._again = again and recipe.cache != "off"
-        self._skips = recipe.bad_videos == "skip"
+        self._bad_videos = BadVideos(recipe.bad_videos)
         self.encoded = 0
         self.left_out: dict[str, str] = {}
         self._readings = Readings(self._space.entry)
@@ -63,6 +64,15 @@ class FeatureSource:
         self._coming: set[str] = set()  # what that will bring, by name
         self._is_behind = False  # whether there may be more to encode, once there is room
         self._least_room = 0  # for clips, from which on it is worth looking
+
+    def __enter__(self) -> "FeatureSource":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.finish()
+        else:
+            self._begin([])
 
     def missing(self, clips: Iterable[Clip]) -> list[Clip]:
         """The clips whose features would have to be encoded, each once."""
@@ -111,17 +121,18 @@ class FeatureSource:
         self._is_behind |= self._readings.were_unsure
         names = [self._space.entry(clip) for clip in clips]
         stored = [self.cache.on_device(name) is None and self.cache.is_stored(name) for name in names]
-        fetched = self.cache.fetch([name for name, is_stored in zip(names, stored, strict=True) if is_stored])
-        for clip, name, is_stored in zip(clips, names, stored, strict=True):
-            self._encode_ahead()
-            features = next(fetched) if is_stored else self.cache.on_device(name)
-            if features is None:
-                features = self._wait_for(clip, name)
-            self._readings.read_one()
-            if features is not None and is_stored:
-                self.cache.put(name, features, wanted=self._want(name), new=False)
-            yield None if clip.sample.name in self.left_out else features
-            self._let_go(name)
+        to_fetch = [name for name, is_stored in zip(names, stored, strict=True) if is_stored]
+        with closing(self.cache.fetch(to_fetch)) as fetched:
+            for clip, name, is_stored in zip(clips, names, stored, strict=True):
+                self._encode_ahead()
+                features = next(fetched) if is_stored else self.cache.on_device(name)
+                if features is None:
+                    features = self._wait_for(clip, name)
+                self._readings.read_one()
+                if features is not None and is_stored:
+                    self.cache.put(name, features, wanted=self._want(name), new=False)
+                yield None if clip.sample.name in self.left_out else features
+                self._let_go(name)
 
     def finish(self) -> None:
         """Encodes nothing ahead any more, and waits until what was encoded is kept.
@@ -131,6 +142,20 @@ class FeatureSource:
         """
         self._begin([])
         self.cache.finish()
+
+    def __enter__(self) -> "FeatureSource":
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Encodes nothing ahead any more, ends the threads, and without an error does what `finish` does.
+
+        Raises:
+            UserError: see `finish`.
+        """
+        with self.cache:
+            self._begin([])
+            if error is None:
+                self.finish()
 
     def _missing(self, clips: Iterable[Clip]) -> Iterator[Clip]:
         known: set[str] = set()
@@ -202,10 +227,7 @@ class FeatureSource:
         return [clip for clip, _ in encoded]
 
     def _leave_out(self, sample: Sample, fault: VideoError) -> None:
-        if not self._skips:
-            raise UserError(
-                f"{sample.path}: {fault}: expected it to be as the check found it; bad_videos=skip leaves it out"
-            ) from fault
+        message = self._bad_videos.while_training(sample.path, fault)
         if sample.name not in self.left_out:
-            logger.warning(f"{sample.path}: {fault}: left out from here on (bad_videos=skip)")
+            logger.warning(message)
             self.left_out[sample.name] = str(fault)

@@ -48,7 +48,7 @@ class FeatureStore:
     """The features of one space, one safetensors file for each clip's, named by what they depend on.
 
     A file appears complete or not at all. It holds its own name and the digest of its values, and is deleted and taken
-    for missing when it does not agree with them.
+    for missing when it does not agree with them. As a context manager it ends with its threads, which write.
 
     Attributes:
         folder: of the space.
@@ -118,6 +118,16 @@ class FeatureStore:
     def finish(self) -> None:
         """Waits until everything is written. Raises what `write` raises."""
         self._wait_for_writes(left=0)
+
+    def close(self) -> None:
+        """Ends the threads that write, once what they have is written; where it cannot be, `finish` tells before."""
+        self._pool.shutdown()
+
+    def __enter__(self) -> "FeatureStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _wait_for_writes(self, *, left: int) -> None:
         for name, write in list(self._writes.items()):

@@ -36,9 +36,9 @@ def cache_bytes(path: Path, content: bytes, *, within: Path) -> None:
 def cached_bytes(path: Path) -> bytes | None:
     """What `cache_bytes` kept under this name; None where there is nothing, or anything else."""
     with suppress(OSError, ValueError):
-        found = read_bounded(path, at_most=SEAL + LARGEST)
-        content = found[SEAL:]
-        if found[:SEAL] == _seal(path, content):
+        sealed = read_bounded(path, at_most=SEAL + LARGEST)
+        content = sealed[SEAL:]
+        if sealed[:SEAL] == _seal(path, content):
             return content
     return None
 

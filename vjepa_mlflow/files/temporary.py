@@ -214,8 +214,8 @@ def temporary_folder() -> Iterator[Path]:
             with tempfile.TemporaryDirectory(dir=_OWN.folder) as folder:
                 yield Path(folder)
         except OSError as error:
-            if told := lack_of_room(error):
-                raise UserError(told) from error
+            if message := lack_of_room(error):
+                raise UserError(message) from error
             raise
 
 

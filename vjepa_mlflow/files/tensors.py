@@ -66,12 +66,12 @@ def header(layout: Mapping[str, tuple[str, Sequence[int], int]], metadata: Mappi
         layout: format, shape and bytes of each tensor, in the order in which they follow, without gaps.
         metadata: of the file.
     """
-    said: dict[str, Any] = {"__metadata__": metadata}
+    entries: dict[str, Any] = {"__metadata__": metadata}
     begin = 0
     for name, (dtype, shape, size) in layout.items():
-        said[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, begin + size]}
+        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, begin + size]}
         begin += size
-    text = json.dumps(said, separators=(",", ":")).encode()
+    text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     return len(text).to_bytes(_LENGTH, "little") + text
 
@@ -100,7 +100,7 @@ def read_layout(path: Path) -> dict[str, StoredTensor]:
             raise ValueError(f"a header of {length} bytes in a file of {size}: expected a whole .safetensors file")
         header = _parse(file.read(length))
     begin = _LENGTH + length
-    stored = {name: _stored(name, said, begin) for name, said in header.items() if name != "__metadata__"}
+    stored = {name: _stored(name, entry, begin) for name, entry in header.items() if name != "__metadata__"}
     ordered = sorted(stored.items(), key=lambda named: named[1][2:])
     for name, tensor in ordered:
         if tensor.begin != begin:
@@ -121,10 +121,10 @@ def _parse(text: bytes) -> dict[str, Any]:
     return header
 
 
-def _stored(name: str, said: Any, start: int) -> StoredTensor:
+def _stored(name: str, entry: Any, start: int) -> StoredTensor:
     """What a header says of one tensor, in a file whose tensors start at some byte."""
     try:
-        dtype, shape, (begin, end) = said["dtype"], tuple(said["shape"]), said["data_offsets"]
+        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         numbers = (*shape, begin, end)
         proper = len(shape) <= MOST_DIMENSIONS and all(type(one) is int and 0 <= one <= LARGEST for one in numbers)
         if proper and end - begin == math.prod(shape) * _SIZES[dtype]:

@@ -36,6 +36,7 @@ class Batcher(Generic[Item, Result]):
     """Calls a function of many items with those that any threads submit, in a thread of its own.
 
     Where more wait than it takes at once, those of askers that have had more of processes' time come as much later.
+    As a context manager it ends with its thread, which first does what was submitted.
 
     Args:
         make: makes the function, in that thread, in which alone it is used. Where the function raises, it is called
@@ -55,6 +56,12 @@ class Batcher(Generic[Item, Result]):
         # A thread that outlives the program may crash it.
         self.close = weakref.finalize(self, _end, self._line, thread)
         ready.result()
+
+    def __enter__(self) -> "Batcher[Item, Result]":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def submit(self, item: Item, asker: Asker) -> "Future[Result]":
         """Returns a future for the item's result."""

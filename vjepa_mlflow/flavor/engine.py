@@ -109,6 +109,11 @@ class Engine:
         self._decoders.abandon()
         self._batcher.close.detach()
 
+    def close(self) -> None:
+        """Ends its processes and its thread. Nobody may wait for a video any more."""
+        self._decoders.close()
+        self._batcher.close()
+
     def _take_reading(self, clips: "_Clips", number: int, asker: Asker, reading: "Future[Reading]") -> None:
         try:
             clip, warning = reading.result()

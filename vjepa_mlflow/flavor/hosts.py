@@ -2,7 +2,7 @@
 
 import sys
 
-SERVER_MODULE = "mlflow.pyfunc.scoring_server.app"
+from vjepa_mlflow.internals.mlflow_private import SERVER_MODULE
 
 
 def is_server() -> bool:

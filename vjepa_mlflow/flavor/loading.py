@@ -12,10 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow.models import Model
-from mlflow.store.artifact.artifact_repo import ArtifactRepository
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
-from mlflow.tracking.artifact_utils import _get_root_uri_and_artifact_path
 
 from vjepa_mlflow import video
 from vjepa_mlflow.about import FOLDER
@@ -27,6 +23,7 @@ from vjepa_mlflow.flavor.hosts import is_server, task_cpus
 from vjepa_mlflow.flavor.packing import CODE_FOLDER
 from vjepa_mlflow.flavor.saved_format import RUNS_SCHEME, URI_SCHEMES
 from vjepa_mlflow.flavor.saved_model import EXPECTED, FetchedModel, read_saved_model
+from vjepa_mlflow.internals.mlflow_private import are_here, find_artifacts
 from vjepa_mlflow.runtime.cpus import let_idle_threads_sleep
 from vjepa_mlflow.runtime.forks import call_apart
 from vjepa_mlflow.tracking.answers import describe_deletion
@@ -88,17 +85,10 @@ def fetch_model(model_uri: str, dst_path: str | None = None) -> FetchedModel:
 
 def _download(model_uri: str, dst_path: str | None) -> Path:
     """Where a model is that lies on this machine, or where it has been fetched to."""
-    root, path = _get_root_uri_and_artifact_path(model_uri)
-    store = get_artifact_repository(artifact_uri=root)
-    if dst_path is None and not _is_here(store):
+    store, path = find_artifacts(model_uri)
+    if dst_path is None and not are_here(store):
         dst_path = own_place()
     return Path(store.download_artifacts(artifact_path=path, dst_path=dst_path))
-
-
-def _is_here(store: ArtifactRepository) -> bool:
-    while (behind := getattr(store, "repo", None)) is not None:  # of a model's or a run's URI
-        store = behind
-    return isinstance(store, LocalArtifactRepository)
 
 
 def load_model(model_uri: str, dst_path: str | None = None) -> LoadedModel:

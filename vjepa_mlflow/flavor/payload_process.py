@@ -21,13 +21,12 @@ from typing import Any
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.pyfunc import _validate_prediction_input, scoring_server
-from mlflow.utils.proto_json_utils import dataframe_from_parsed_json
 
 from vjepa_mlflow.errors import one_line
 from vjepa_mlflow.flavor.contents import COLUMN, EXPECTED, check_frame, read_contents
 from vjepa_mlflow.flavor.faults import PredictionError, sentence_of
 from vjepa_mlflow.flavor.params import Params
+from vjepa_mlflow.internals import mlflow_private_server as mlflow_server
 from vjepa_mlflow.runtime.channel import Channel, write
 from vjepa_mlflow.runtime.crew_member import STATM, more_memory, serve_jobs
 from vjepa_mlflow.video import VideoError
@@ -36,9 +35,6 @@ LARGEST_MESSAGE = 1 << 16
 
 LEAST_BYTES, TIMES_BODY = 1 << 30, 6
 """Of memory, for reading a body: as much for any, and so much more for each of its bytes."""
-
-FRAMES = {scoring_server.DF_SPLIT: "split", scoring_server.DF_RECORDS: "records"}
-"""Forms of data whose base64 MLflow decodes, and what pandas calls them."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +109,7 @@ class _Reader:
             unreadable = {row: value for row, value in enumerate(frame[COLUMN]) if isinstance(value, VideoError)}
         if unreadable:
             frame[COLUMN] = [b"" if row in unreadable else value for row, value in enumerate(frame[COLUMN])]
-        frame, params = _validate_prediction_input(frame, params, self._signature.inputs, self._signature.params)
+        frame, params = mlflow_server.check_input(frame, params, self._signature)
         videos = read_contents(frame, at_most=self._max_videos)
         return [unreadable.get(row, video) for row, video in enumerate(videos)], params
 
@@ -145,15 +141,15 @@ def _parse(body: int, request: Request) -> tuple[Any, Any]:
     """
     kind, *parameters = (part.strip() for part in request.content_type.lower().replace('"', "").split(";"))
     unknown = [one for one in parameters if one != "charset=utf-8"]
-    if unknown or kind not in scoring_server.CONTENT_TYPES:
-        expected = ", ".join(scoring_server.CONTENT_TYPES)
+    if unknown or kind not in mlflow_server.CONTENT_TYPES:
+        expected = ", ".join(mlflow_server.CONTENT_TYPES)
         raise PredictionError(f"Content-Type: {request.content_type}: expected one of {expected}, in UTF-8.")
     content = os.pread(body, request.size, 0)
-    if kind == scoring_server.CONTENT_TYPE_PARQUET:
+    if kind == mlflow_server.PARQUET:
         return _read_table("Parquet", pd.read_parquet, BytesIO(content)), None
-    text = _decode(content, request, is_json=kind == scoring_server.CONTENT_TYPE_JSON)
+    text = _decode(content, request, is_json=kind == mlflow_server.JSON)
     del content  # it may be large
-    if kind == scoring_server.CONTENT_TYPE_CSV:
+    if kind == mlflow_server.CSV:
         return _read_table("CSV", partial(pd.read_csv, dtype=object), StringIO(text)), None
     return _parse_json(text)
 
@@ -182,21 +178,21 @@ def _parse_json(text: str) -> tuple[Any, Any]:
     except json.JSONDecodeError as error:
         raise PredictionError(f"The request's body is not JSON: {error}.") from None
     if not isinstance(said, dict):
-        raise PredictionError(f"{scoring_server.REQUIRED_INPUT_FORMAT}.")
+        raise PredictionError(f"{mlflow_server.EXPECTED_FORM}.")
     del text
-    forms = scoring_server.SUPPORTED_FORMATS & said.keys()
+    forms = mlflow_server.FORMS & said.keys()
     if len(forms) != 1:
-        raise PredictionError(f"{scoring_server.REQUIRED_INPUT_FORMAT}. It has {', '.join(sorted(forms)) or 'none'}.")
+        raise PredictionError(f"{mlflow_server.EXPECTED_FORM}. It has {', '.join(sorted(forms)) or 'none'}.")
     (form,) = forms
     try:
-        return _read_form(form, said[form]), said.get(scoring_server.SERVING_PARAMS_KEY)
+        return _read_form(form, said[form]), said.get(mlflow_server.PARAMS)
     except ValueError as error:
         raise PredictionError(f"{form}: {one_line(error).rstrip('.')}.") from None
 
 
 def _read_form(form: str, value: Any) -> Any:
-    if form in FRAMES:
-        frame = dataframe_from_parsed_json(value, pandas_orient=FRAMES[form])
+    if form in mlflow_server.FRAMES:
+        frame = mlflow_server.read_frame(value, orient=mlflow_server.FRAMES[form])
         if list(frame.columns).count(COLUMN) == 1:
             frame[COLUMN] = pd.Series(map(_from_base64, frame[COLUMN]), index=frame.index, dtype=object)
         return frame

@@ -16,21 +16,6 @@ from mlflow import pyfunc
 from mlflow.environment_variables import MLFLOW_LOCK_MODEL_DEPENDENCIES
 from mlflow.models import Model, ModelInputExample, ModelSignature
 from mlflow.models.model import MLMODEL_FILE_NAME, ModelInfo
-from mlflow.models.utils import _save_example
-from mlflow.utils.environment import (
-    _CONDA_ENV_FILE_NAME,
-    _CONSTRAINTS_FILE_NAME,
-    _PYTHON_ENV_FILE_NAME,
-    _REQUIREMENTS_FILE_NAME,
-    _mlflow_conda_env,
-    _process_conda_env,
-    _process_pip_requirements,
-    _PythonEnv,
-    _validate_env_arguments,
-)
-from mlflow.utils.file_utils import get_total_file_size, local_file_uri_to_path, write_to
-from mlflow.utils.model_utils import _validate_and_prepare_target_save_path
-from mlflow.utils.uri import is_local_uri
 
 from vjepa_mlflow.errors import is_full
 from vjepa_mlflow.flavor.config import ServingConfig
@@ -44,6 +29,19 @@ from vjepa_mlflow.flavor.saved_format import (
 )
 from vjepa_mlflow.flavor.saved_model import check_sampling
 from vjepa_mlflow.flavor.signature import default_signature
+from vjepa_mlflow.internals.mlflow_private import (
+    Environment,
+    check_environment,
+    environment_files,
+    environment_of,
+    local_folder,
+    prepare_folder,
+    read_conda_environment,
+    read_requirements,
+    save_example,
+    size_of,
+    write_python_environment,
+)
 
 if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification, VJEPA2VideoProcessor
@@ -103,59 +101,14 @@ def save_model(
         UserError: the classifier could not be loaded again: its weights are not finite, or a value is out of its range.
         ValueError: of the environment more is given than MLflow's flavours take together.
     """
-    from vjepa_mlflow.model import take_apart
-
-    save_trained(
-        take_apart(_about(path), model, processor),
-        path,
-        stride=stride,
-        frames_per_second=frames_per_second,
-        config=config,
-        model_card=model_card,
-        seen=seen,
-        conda_env=conda_env,
-        mlflow_model=mlflow_model,
-        signature=signature,
-        input_example=input_example,
-        pip_requirements=pip_requirements,
-        extra_pip_requirements=extra_pip_requirements,
-        metadata=metadata,
-    )
-
-
-def save_trained(
-    trained: "Trained",
-    path: str | Path,
-    *,
-    stride: int,
-    frames_per_second: float = 0.0,
-    config: ServingConfig | None = None,
-    model_card: str | None = None,
-    seen: "SeenVideos | None" = None,
-    conda_env: dict[str, Any] | str | None = None,
-    mlflow_model: Model | None = None,
-    signature: "ModelSignature | Literal[False] | None" = None,
-    input_example: ModelInputExample | None = None,
-    pip_requirements: list[str] | str | None = None,
-    extra_pip_requirements: list[str] | str | None = None,
-    metadata: dict[str, Any] | None = None,
-) -> None:
-    """Does what `save_model` does, for a classifier in parts, without importing transformers.
-
-    Args:
-        trained: the classifier and its preprocessing.
-        path: see `save_model`, as for all that follows.
-
-    Raises:
-        UserError: see `save_model`.
-        ValueError: see `save_model`.
-    """
     from vjepa_mlflow.model import write_checkpoint
 
-    _validate_env_arguments(conda_env, pip_requirements, extra_pip_requirements)
+    trained = _in_parts(_about(path), model, processor)
+    check_environment(conda_env, pip_requirements, extra_pip_requirements)
     check_sampling(_about(path), stride, frames_per_second)
     path = Path(path)
-    _validate_and_prepare_target_save_path(str(path))
+    prepare_folder(path)
+    environment = environment_files()
     with _naming(path):
         pack(path / CODE_FOLDER)
         digests = write_checkpoint(_about(path), trained, path / CHECKPOINT_FOLDER)
@@ -168,14 +121,14 @@ def save_trained(
         if signature is not False:
             mlflow_model.signature = signature or mlflow_model.signature or default_signature()
         if input_example is not None:
-            _save_example(mlflow_model, input_example, str(path))
+            save_example(mlflow_model, input_example, path)
         if metadata is not None:
             mlflow_model.metadata = metadata
         pyfunc.add_to_model(
             mlflow_model,
             loader_module=LOADER_MODULE,
-            conda_env=_CONDA_ENV_FILE_NAME,
-            python_env=_PYTHON_ENV_FILE_NAME,
+            conda_env=environment.conda,
+            python_env=environment.python,
             code=CODE_FOLDER,
             model_config=(config or ServingConfig()).to_model_config(),
         )
@@ -188,9 +141,35 @@ def save_trained(
             weights_sha256=digests,
             code=CODE_FOLDER,
         )
-        mlflow_model.model_size_bytes = get_total_file_size(path)
+        mlflow_model.model_size_bytes = size_of(path)
         mlflow_model.save(str(path / MLMODEL_FILE_NAME))
-        _write_environment(path, conda_env, pip_requirements, extra_pip_requirements)
+        _write_environment(path, _environment(conda_env, pip_requirements, extra_pip_requirements))
+
+
+def save_trained(trained: "Trained", path: str | Path, **arguments: Any) -> None:
+    """Does what `save_model` does, for a classifier in parts, without importing transformers.
+
+    Args:
+        trained: the classifier and its preprocessing.
+        path: see `save_model`, as for all that follows.
+        **arguments: see `save_model`.
+
+    Raises:
+        UserError: see `save_model`.
+        ValueError: see `save_model`.
+    """
+    save_model(trained, None, path, **arguments)
+
+
+def _in_parts(about: str, model: "VJEPA2ForVideoClassification | Trained", processor: Any) -> "Trained":
+    """A classifier in the parts that it is saved from, which it may have been given in."""
+    from vjepa_mlflow.model import Trained
+
+    if isinstance(model, Trained):
+        return model
+    from vjepa_mlflow.model import take_apart
+
+    return take_apart(about, model, processor)
 
 
 def _about(path: str | Path) -> str:
@@ -209,34 +188,29 @@ def _naming(path: Path) -> Iterator[None]:
         raise
 
 
-def _write_environment(
-    path: Path,
-    conda_env: dict[str, Any] | str | None,
-    pip_requirements: list[str] | str | None,
-    extra_pip_requirements: list[str] | str | None,
-) -> None:
-    environment, requirements, constraints = _environment(conda_env, pip_requirements, extra_pip_requirements)
-    (path / _CONDA_ENV_FILE_NAME).write_text(yaml.safe_dump(environment, default_flow_style=False), encoding="utf-8")
-    if constraints:
-        write_to(str(path / _CONSTRAINTS_FILE_NAME), "\n".join(constraints))
-    write_to(str(path / _REQUIREMENTS_FILE_NAME), "\n".join(requirements))
-    _PythonEnv.current().to_yaml(str(path / _PYTHON_ENV_FILE_NAME))
+def _write_environment(path: Path, environment: Environment) -> None:
+    files = environment_files()
+    (path / files.conda).write_text(yaml.safe_dump(environment.conda, default_flow_style=False), encoding="utf-8")
+    if environment.constraints:
+        (path / files.constraints).write_text("\n".join(environment.constraints), encoding="utf-8")
+    (path / files.requirements).write_text("\n".join(environment.requirements), encoding="utf-8")
+    write_python_environment(path / files.python)
 
 
 def _environment(
     conda_env: dict[str, Any] | str | None,
     pip_requirements: list[str] | str | None,
     extra_pip_requirements: list[str] | str | None,
-) -> tuple[dict[str, Any], list[str], list[str]]:
-    """The environment as conda has it, its requirements, and constraints on them."""
+) -> Environment:
+    """What a model needs, of what the user says of it."""
     if conda_env is not None:
-        return _process_conda_env(conda_env)
+        return read_conda_environment(conda_env)
     # Given and not inferred: MLflow would infer by loading the model again in another process.
     defaults = get_default_pip_requirements() if pip_requirements is None else []
     if pip_requirements is None and extra_pip_requirements is None and not MLFLOW_LOCK_MODEL_DEPENDENCIES.get():
         # These are installed: MLflow would look through the files of all that is, to see whether they are.
-        return _mlflow_conda_env(additional_pip_deps=defaults, install_mlflow=False), defaults, []
-    return _process_pip_requirements(defaults, pip_requirements, extra_pip_requirements)
+        return environment_of(defaults)
+    return read_requirements(defaults, pip_requirements, extra_pip_requirements)
 
 
 class _Flavor:
@@ -260,9 +234,9 @@ class _Flavor:
 
 def _move_weights(saved: Path, artifacts: str) -> None:
     """Moves weights to a model's artifacts, where those are on the same disk: MLflow would copy them there."""
-    if not is_local_uri(artifacts):
+    if (root := local_folder(artifacts)) is None:
         return
-    folder = Path(local_file_uri_to_path(artifacts)) / CHECKPOINT_FOLDER
+    folder = root / CHECKPOINT_FOLDER
     with suppress(OSError):  # it is another disk, or cannot be written, which MLflow tells
         folder.mkdir(parents=True, exist_ok=True)
         if not _gives_rights(folder):
@@ -302,11 +276,13 @@ def log_model(
         tags: of the logged model.
         **kwargs: are passed to `save_model`. The example is not tried.
     """
-    from vjepa_mlflow.model import take_apart
-
-    return log_trained(
-        take_apart(_about(name), model, processor),
-        name,
+    return Model.log(
+        artifact_path=None,
+        name=name,
+        flavor=_Flavor,
+        flavor_name=FLAVOR_NAME,
+        validate_serving_input=False,
+        trained=_in_parts(_about(name), model, processor),
         stride=stride,
         frames_per_second=frames_per_second,
         registered_model_name=registered_model_name,
@@ -317,23 +293,15 @@ def log_model(
     )
 
 
-def log_trained(trained: "Trained", name: str, **kwargs: Any) -> ModelInfo:
-    """Does what `log_model` does, for a classifier in parts.
+def log_trained(trained: "Trained", name: str, **arguments: Any) -> ModelInfo:
+    """Does what `log_model` does, for a classifier in parts, without importing transformers.
 
     Args:
         trained: the classifier and its preprocessing.
         name: of the logged model.
-        **kwargs: are passed to `Model.log`, and what that does not take to `save_trained`.
+        **arguments: see `log_model`.
     """
-    return Model.log(
-        artifact_path=None,
-        name=name,
-        flavor=_Flavor,
-        flavor_name=FLAVOR_NAME,
-        validate_serving_input=False,
-        trained=trained,
-        **kwargs,
-    )
+    return log_model(trained, None, name, **arguments)
 
 
 def example_input(video: bytes) -> pd.DataFrame:

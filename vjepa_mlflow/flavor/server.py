@@ -1,14 +1,15 @@
 """Where MLflow's scoring server asks this package instead of the model."""
 
-import inspect
 import weakref
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any
+
+from mlflow.pyfunc import PyFuncModel
 
 from vjepa_mlflow.flavor.service import App, Receive, Send, Service
 from vjepa_mlflow.flavor.video_classifier import VideoClassifier
-
-PLACE = "/invocations"
+from vjepa_mlflow.internals.mlflow_private_server import PLACE, add_to_next_app, models_of
 
 _SERVICES: "weakref.WeakKeyDictionary[VideoClassifier, Service]" = weakref.WeakKeyDictionary()
 _APPS: "weakref.WeakKeyDictionary[Any, Service | None]" = weakref.WeakKeyDictionary()
@@ -17,20 +18,9 @@ _APPS: "weakref.WeakKeyDictionary[Any, Service | None]" = weakref.WeakKeyDiction
 def serve(classifier: VideoClassifier, service: Service) -> None:
     """Has the scoring server that this process is leave requests for a classifier's predictions to a service.
 
-    The server makes its application once the model is loaded, and has no other place for a model to say how.
+    See `add_to_next_app` for what that changes in this process until the server has made its application.
     """
-    import fastapi
-    from starlette.middleware import Middleware
-
-    plain = fastapi.FastAPI
-
-    class GuardedApp(plain):  # type: ignore[misc, valid-type]
-        def __init__(self, **options: Any):
-            fastapi.FastAPI = plain  # type: ignore[misc]
-            super().__init__(**options)
-            self.user_middleware.append(Middleware(Guard))
-
-    fastapi.FastAPI = GuardedApp  # type: ignore[misc]
+    add_to_next_app(Guard)
     _SERVICES[classifier] = service
 
 
@@ -54,11 +44,15 @@ class Guard:
 
 
 def _service_of(app: Any) -> Service | None:
-    """That of the model that a server was made for, which stands nowhere but in the function that answers."""
+    """That of the model that a server was made for."""
     if app not in _APPS:
-        endpoints = [inspect.unwrap(route.endpoint) for route in app.routes if getattr(route, "path", "") == PLACE]
-        models = [inspect.getclosurevars(endpoint).nonlocals.get("model") for endpoint in endpoints]
-        made_of = [getattr(model, "_model_impl", None) for model in models]
-        services = [_SERVICES[one] for one in made_of if isinstance(one, VideoClassifier) and one in _SERVICES]
+        services = [_SERVICES.get(classifier) for classifier in map(_classifier_of, models_of(app)) if classifier]
         _APPS[app] = services[0] if services else None
     return _APPS[app]
+
+
+def _classifier_of(model: PyFuncModel) -> VideoClassifier | None:
+    with suppress(NotImplementedError):  # of other flavours, some of whose models are not given out
+        raw = model.get_raw_model()
+        return raw if isinstance(raw, VideoClassifier) else None
+    return None

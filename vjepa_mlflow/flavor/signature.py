@@ -4,16 +4,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vjepa_mlflow.bad_videos import REPORT, STOP
 from vjepa_mlflow.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-DEFAULT_PARAMS: dict[str, int | str] = {"top_k": 5, "num_clips": 1, "bad_videos": "stop"}
+DEFAULT_PARAMS: dict[str, int | str] = {"top_k": 5, "num_clips": 1, "bad_videos": STOP}
 """Of a prediction: how many labels to return, over how many clips of a video to average, and what a video that cannot
 be read does."""
 
-BAD_VIDEOS = ("stop", "report")
+BAD_VIDEOS = (STOP, REPORT)
 """Refuse the whole request, or give the reason in the column `error` of that row."""
 
 COLUMNS = ("label", "score", "top_k", "warning", "error")

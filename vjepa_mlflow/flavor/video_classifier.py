@@ -14,6 +14,7 @@ import pandas as pd
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
+from vjepa_mlflow.bad_videos import STOP
 from vjepa_mlflow.flavor.config import ServingConfig
 from vjepa_mlflow.flavor.contents import read_contents
 from vjepa_mlflow.flavor.engine import Classification, Engine, Video
@@ -31,7 +32,7 @@ class VideoClassifier:
     """A classifier behind `mlflow.pyfunc`, for any number of threads.
 
     It may be pickled, and the process that has it may be forked: decoders, and the model on its device, come into being
-    where they are first used, in each process by itself.
+    where they are first used, in each process by itself. As a context manager it ends with them.
     """
 
     def __init__(
@@ -73,11 +74,28 @@ class VideoClassifier:
     def __deepcopy__(self, memo: dict[int, Any]) -> "VideoClassifier":
         return self  # nothing of it ever changes
 
+    def close(self) -> None:
+        """Ends what does the work in this process; what is asked of it later has it made again."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+    def __enter__(self) -> "VideoClassifier":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def begin_anew(self) -> None:
         """In a fork of the process that had it: what does the work is made again when it is needed."""
         if self._engine is not None:
             self._engine.abandon()
         self._begin()
+
+    def get_raw_model(self) -> "VideoClassifier":
+        """Itself: what MLflow's `PyFuncModel.get_raw_model` gives out of the model that it has loaded."""
+        return self
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Classifies video files.
@@ -135,7 +153,7 @@ class VideoClassifier:
             PredictionError: it cannot be read, and was not to be reported.
             UserError: see `row`.
         """
-        if found.error and params.bad_videos == "stop":
+        if found.error and params.bad_videos == STOP:
             raise PredictionError(f"Video {number} of {total} was refused: {found.error}.")
         return self.row(found, top_k=params.top_k)
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
-from transformers.activations import ACT2FN
 
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.files.paths import shortened
+from vjepa_mlflow.internals.transformers_private import activations
 from vjepa_mlflow.model.architecture import BACKBONE
 from vjepa_mlflow.model.checkpoint import Checkpoint, check_digests, choose_weights
 from vjepa_mlflow.model.configuration import (
@@ -38,7 +38,7 @@ from vjepa_mlflow.model.weights import (
     read_weights,
 )
 
-ACTIVATIONS = sorted(set(ACT2FN) - {"xielu"})
+ACTIVATIONS = activations()
 """That transformers knows, but for the one that looks for another package."""
 
 MOST_DRAWN = 1 << 29

@@ -10,16 +10,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch._dynamo.config as dynamo
-import torch._inductor.config as inductor
 from torch import Tensor
-from torch._inductor.runtime.cache_dir_utils import cache_dir
-from torch._inductor.utils import clear_caches
 from torch.nn.attention.flex_attention import flex_attention
 
 from vjepa_mlflow.errors import reason
 from vjepa_mlflow.files.compilations import compilations_in, own_compilations
 from vjepa_mlflow.files.temporary import temporary_folder
+from vjepa_mlflow.internals.torch_private import (
+    compilations_folder,
+    compiler_options,
+    forget_compilations,
+    recompiling,
+)
 from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.model.lean import plain_attention
 
@@ -49,11 +51,11 @@ def compiled(function: Callable[..., Tensor]) -> "Compiled":
 def _nothing_compiled() -> Iterator[None]:
     """Has PyTorch find nothing in the block that was compiled before."""
     with temporary_folder() as folder, compilations_in(folder):
-        clear_caches()
+        forget_compilations()
         try:
             yield
         finally:
-            clear_caches()
+            forget_compilations()
 
 
 class Compiled:
@@ -64,17 +66,18 @@ class Compiled:
 
     def __init__(self, function: Callable[..., Tensor]):
         self._function = function
-        # Without benchmarks, which may choose other kernels, and so other roundings, the next time.
-        dynamo.recompile_limit = max(dynamo.recompile_limit, MOST_SHAPES)
-        options: dict[str, Any] = {"deterministic": True} if hasattr(inductor, "deterministic") else {}
-        self._compiled = torch.compile(function, dynamic=False, fullgraph=True, options=options)
+        self._compiled = torch.compile(function, dynamic=False, fullgraph=True, options=compiler_options())
         self._works: dict[tuple[object, ...], bool] = {}
 
     def __call__(self, hidden: Tensor, *arguments: Any) -> Tensor:
         shape = (hidden.shape, hidden.device, hidden.requires_grad, torch.is_grad_enabled(), arguments[-1])
         if shape not in self._works:
             return self._first_call(shape, hidden, *arguments)
-        return (self._compiled if self._works[shape] else self._function)(hidden, *arguments)
+        return self._call(hidden, *arguments) if self._works[shape] else self._function(hidden, *arguments)
+
+    def _call(self, *arguments: Any) -> Tensor:
+        with recompiling(at_least=MOST_SHAPES):
+            return self._compiled(*arguments)
 
     def _first_call(self, shape: tuple[object, ...], *arguments: Any) -> Tensor:
         try:
@@ -93,13 +96,14 @@ class Compiled:
     def _compile(self, *arguments: Any) -> Tensor:
         """Compiles and calls it; without what was compiled before, where that is of no use."""
         try:
-            return self._compiled(*arguments)
+            return self._call(*arguments)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
             with _nothing_compiled():
-                result = self._compiled(*arguments)
+                result = self._call(*arguments)
             logger.warning(
-                f"{cache_dir()}: what PyTorch had compiled there cannot be used ({reason(error)}): compiled anew"
+                f"{compilations_folder()}: what PyTorch had compiled there cannot be used ({reason(error)}): "
+                f"compiled anew"
             )
             return result

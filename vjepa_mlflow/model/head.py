@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vjepa_mlflow.internals import transformers_private
+
 if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification
 
@@ -180,6 +182,4 @@ def draw_classifier(layer: nn.Linear, *, std: float, seed: int) -> dict[str, Ten
 def _activation(name: str) -> Callable[[Tensor], Tensor]:
     if name == "gelu":  # of all V-JEPA 2 that there are
         return F.gelu
-    from transformers.activations import ACT2FN
-
-    return ACT2FN[name]
+    return transformers_private.activation(name)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from vjepa_mlflow.internals.torch_private import copy_each
 from vjepa_mlflow.model.device import matmul_precision
 from vjepa_mlflow.model.head import Architecture, Head
 
@@ -315,7 +316,7 @@ class _CastAtOnce(torch.autograd.Function):
 
 def _cast_at_once(tensors: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
     cast = tuple(torch.empty(tensor.shape, dtype=dtype, device=tensor.device) for tensor in tensors)
-    torch._foreach_copy_(cast, tensors)
+    copy_each(cast, tensors)
     return cast
 
 

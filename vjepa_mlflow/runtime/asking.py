@@ -72,11 +72,11 @@ def tell(job: Job[Any], error: BaseException) -> None:
 
 def settle(job: Job[Result], result: Callable[[], Result]) -> None:
     try:
-        found = result()
+        value = result()
     except BaseException as error:
         job.future.set_exception(error)
     else:
-        job.future.set_result(found)
+        job.future.set_result(value)
     finally:
         job.end()
 

@@ -33,8 +33,8 @@ def more_memory(more: int, statm: int) -> Iterator[None]:
         statm: a descriptor of `STATM`, from when it might still be opened.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    taken = int(os.pread(statm, 100, 0).split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (taken + more, hard))
+    used = int(os.pread(statm, 100, 0).split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, hard))
     try:
         yield
     finally:

@@ -37,8 +37,8 @@ class Usage:
 
     def metrics(self) -> dict[str, float]:
         """What is known, by the names that it is logged under."""
-        known = {"duration_seconds": self.seconds, "energy_kwh": self.energy, "emissions_kg_co2eq": self.emissions}
-        return {name: value for name, value in known.items() if value is not None}
+        measured = {"duration_seconds": self.seconds, "energy_kwh": self.energy, "emissions_kg_co2eq": self.emissions}
+        return {name: value for name, value in measured.items() if value is not None}
 
 
 class Meter:

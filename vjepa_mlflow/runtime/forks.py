@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from vjepa_mlflow.errors import UserError
+from vjepa_mlflow.internals.torch_private import is_fork_without_gpu
 
 Result = TypeVar("Result")
 
@@ -44,9 +45,7 @@ def check_fork(job: str) -> None:
     """
     if not _Process.is_fork or "torch" not in sys.modules:
         return
-    import torch
-
-    if torch.cuda._is_in_bad_fork() or not _adds_in_parallel():
+    if is_fork_without_gpu() or not _adds_in_parallel():
         raise UserError(
             f"{job}: this process was forked from one that PyTorch had computed in, whose threads and GPUs it cannot "
             f"use: expected a new one (multiprocessing's spawn), or a fork from before that"
@@ -77,9 +76,7 @@ def check_gpu(job: str) -> None:
     Raises:
         UserError: this is one.
     """
-    import torch
-
-    if torch.cuda._is_in_bad_fork():
+    if is_fork_without_gpu():
         raise UserError(
             f"{job}: this process was forked from one that had used a GPU, which it so cannot use: expected a new one "
             f"(multiprocessing's spawn), a fork from before the first prediction, or device=cpu"

@@ -1,7 +1,7 @@
 """Going through many items: several at once, one ahead, in batches, with a progress bar."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from typing import TypeVar
@@ -13,7 +13,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int = 0) -> Iterator[Result]:
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int = 0
+) -> Generator[Result, None, None]:
     """Maps over items in threads, yielding in their order, never more than `ahead` items before the consumer.
 
     Threads serve here because FFmpeg, hashing and tensor arithmetic all run outside Python's lock.

@@ -9,7 +9,7 @@ from vjepa_mlflow.logs import get_logger
 
 logger = get_logger(__name__)
 
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 SAID_AFTER = 5.0
 """Seconds of silence after which the user is told what is waited for."""
@@ -41,7 +41,7 @@ class Patience:
         self._tells = tells
         self._given_up = False
 
-    def ask(self, ask: Callable[[], Found]) -> Found:
+    def ask(self, ask: Callable[[], Answer]) -> Answer:
         """Returns the answer.
 
         Args:
@@ -63,25 +63,25 @@ class Patience:
         """Has who waits in another thread wait no more, since the command was told to stop at once."""
         self._given_up = True
 
-    def _ask(self, ask: Callable[[], Found]) -> Found:
-        began, told = time.monotonic(), False
+    def _ask(self, ask: Callable[[], Answer]) -> Answer:
+        start, is_announced = time.monotonic(), False
         while True:
             try:
                 answer = ask()
             except AwayError as error:
-                waited = time.monotonic() - began
+                waited = time.monotonic() - start
                 if self._given_up or waited + PAUSE > PATIENCE:
                     bound = "" if self._given_up else f": none within {PATIENCE:.0f} s"
                     raise UserError(
                         f"{self._whom}: it does not answer{bound} ({one_line(error)}): expected one that does; the "
                         f"same command goes on"
                     ) from error
-                if waited + PAUSE > SAID_AFTER and not told:
+                if waited + PAUSE > SAID_AFTER and not is_announced:
                     self._tell(f"it does not answer ({one_line(error)}): waiting for up to {PATIENCE:.0f} s")
-                    told = True
+                    is_announced = True
                 time.sleep(PAUSE)
             else:
-                if told:
+                if is_announced:
                     self._tell("it answers again")
                 return answer
 

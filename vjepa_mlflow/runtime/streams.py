@@ -194,21 +194,21 @@ class _Bytes:
         self._taken = 0
         self._closed = False
 
-    def take(self, wanted: int) -> None:
+    def take(self, size: int) -> None:
         """Waits until there are so many, or until nobody has any.
 
         Raises:
             _ClosedError: none are to be had any more.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or not self._taken or self._taken + wanted <= self._size)
+            self._changed.wait_for(lambda: self._closed or not self._taken or self._taken + size <= self._size)
             if self._closed:
                 raise _ClosedError
-            self._taken += wanted
+            self._taken += size
 
-    def give_back(self, taken: int) -> None:
+    def give_back(self, size: int) -> None:
         with self._changed:
-            self._taken -= taken
+            self._taken -= size
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -264,16 +264,16 @@ class _Worker:
         self._channel.send((function, item))
         try:
             while True:
-                said = self._channel.receive()[0]
-                if isinstance(said, _Wish):
-                    self._grow(said.size)
+                answer = self._channel.receive()[0]
+                if isinstance(answer, _Wish):
+                    self._grow(answer.size)
                     self._channel.send(None)
                     continue
-                if not said.content:
+                if not answer.content:
                     return
-                result = pickle.loads(said.content, buffers=[self._memory[begin:end] for begin, end in said.places])
-                if said.trace:
-                    raise result from InWorkerError(said.trace)
+                result = pickle.loads(answer.content, buffers=[self._memory[begin:end] for begin, end in answer.places])
+                if answer.trace:
+                    raise result from InWorkerError(answer.trace)
                 yield result
                 self._channel.send(None)
         finally:

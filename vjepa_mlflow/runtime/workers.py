@@ -98,12 +98,12 @@ class WorkerPool(Generic[Item, Result]):
 
 
 def complete(
-    known: Sequence[Result | None], items: Sequence[Item], function: Callable[[Item], Result], *, description: str
+    cached: Sequence[Result | None], items: Sequence[Item], function: Callable[[Item], Result], *, description: str
 ) -> list[Result]:
     """What is known of items, and in place of each None what worker processes make of the item, with a progress bar.
 
     Args:
-        known: of each item, in their order.
+        cached: of each item what is known of it, in their order.
         items: videos, in whatever form the function takes them.
         function: as `WorkerPool` has it.
         description: of the bar.
@@ -111,11 +111,11 @@ def complete(
     Raises:
         UserError: a worker died.
     """
-    missing = [item for item, result in zip(items, known, strict=True) if result is None]
+    missing = [item for item, result in zip(items, cached, strict=True) if result is None]
     with worker_processes():
         pool: WorkerPool[Item, Result] = WorkerPool(function)
         made = progress(pool.map(missing), total=len(missing), description=description, unit="video")
-        return [next(made) if result is None else result for result in known]
+        return [next(made) if result is None else result for result in cached]
 
 
 class _OfThread(threading.local):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from vjepa_mlflow import data, model, search, tracking
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.runtime.ranks import Share
 from vjepa_mlflow.search.runner import TrialRunner
 from vjepa_mlflow.search.setups import TrialSetups
-from vjepa_mlflow.stages.forms import choose_forms
-from vjepa_mlflow.stages.prepare import Drawing, Fault, Preparation, check_names, find_checkpoint, prepare
+from vjepa_mlflow.search.study_run import StudyRun
+from vjepa_mlflow.stages.forms import Workload
+from vjepa_mlflow.stages.names import check_names
+from vjepa_mlflow.stages.prepare import Drawing, Preparation, Resumed, find_checkpoint, prepare
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,7 @@ class Assignment:
         study: its name.
         run_id: the MLflow run that holds the study.
         tracking_uri: MLflow's.
-        params: of that run, where the study goes on; None where it begins.
-        began: what the study began with, where it goes on.
+        resumed: what that run has from before, where the study goes on; None for a new one.
         share: this process's among those of this command.
     """
 
@@ -41,28 +41,51 @@ class Assignment:
     study: str
     run_id: str
     tracking_uri: str
-    params: Mapping[str, str] | None = None
-    began: data.Beginning | None = None
+    resumed: Resumed | None = None
     share: Share = field(default_factory=Share)
 
-    def setups(
-        self, shared: search.SharedStudy, on_faults: Callable[[list[Fault]], None] = lambda _: None
-    ) -> TrialSetups:
+    @classmethod
+    def of(cls, run: StudyRun, plan: search.SweepPlan, recipe: Recipe, *, count: int) -> Assignment:
+        """What all processes of a command are to do together.
+
+        Args:
+            run: the study and its MLflow run.
+            plan: of the sweep.
+            recipe: of its trials.
+            count: trials that are to end.
+        """
+        import mlflow
+
+        return cls(
+            plan=plan,
+            recipe=recipe,
+            encoded=replace(recipe, epochs=plan.space.most("epochs", recipe)),
+            count=count,
+            storage=run.shared.url,
+            study=run.shared.name,
+            run_id=run.log.run_id,
+            tracking_uri=mlflow.get_tracking_uri(),
+            resumed=run.resumed,
+        )
+
+    def setups(self, shared: search.SharedStudy, log: tracking.RunLog | None = None) -> TrialSetups:
         """Where this process tries trials; it refuses data or a model that are not those of the others.
 
         Args:
             shared: the study.
-            on_faults: is given the videos that cannot be used.
+            log: of the run that lists what is not used of the data; None where another process's does.
         """
-        drawing = None if self.began else self.drawing()
+        drawing = None if self.resumed and self.resumed.beginning else self.drawing()
+        workload = Workload(self.count, self.plan.space.accumulation_sizes)
 
         def prepare_and_agree(recipe: Recipe) -> Preparation:
             prepared = prepare(
                 recipe,
                 check_names(recipe),
-                began=self.began,
+                log=log,
+                resumed=self.resumed,
                 drawing=drawing,
-                on_faults=on_faults,
+                workload=workload,
                 share=self.share,
             )
             samples = [sample for samples in prepared.dataset.splits.values() for sample in samples]
@@ -70,9 +93,7 @@ class Assignment:
             shared.agree(f"weights of {prepared.checkpoint.name}", prepared.checkpoint.revision)
             return prepared
 
-        sizes = self.plan.space.accumulation_sizes
-        choose = partial(choose_forms, trials=self.count, accumulation_sizes=sizes, resumed=self.params)
-        return TrialSetups(self.share, prepare=prepare_and_agree, choose_forms=choose)
+        return TrialSetups(self.share, prepare_and_agree)
 
     def drawing(self) -> Drawing:
         """How missing splits are drawn, the same for all trials, so that one validation set compares them.

@@ -18,7 +18,6 @@ from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.search.reports import EpochReports
 from vjepa_mlflow.search.setups import TrialSetups
 from vjepa_mlflow.search.trial_checkpoints import checkpoint_path
-from vjepa_mlflow.search.trial_checkpoints import forget_checkpoints as forget_checkpoints
 from vjepa_mlflow.search.trial_training import InterruptedTrial, TrialTraining
 
 logger = get_logger(__name__)

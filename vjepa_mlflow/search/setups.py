@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -12,8 +12,7 @@ from vjepa_mlflow import features, model, training
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.runtime.cpus import thread_count
 from vjepa_mlflow.runtime.ranks import Share
-from vjepa_mlflow.stages.encode import encode
-from vjepa_mlflow.stages.forms import Forms
+from vjepa_mlflow.stages.encode import encode_clips
 from vjepa_mlflow.stages.prepare import Preparation
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ class TrialSetup:
         prepared: checked data and the model.
         source: of the features.
         passes: of the model's head, which every trial trains from the same beginning.
-        forms: in which encoder and head compute.
         threads: that this process computes with, since the others need cores too.
         first_weights: that beginning.
     """
@@ -36,7 +34,6 @@ class TrialSetup:
     prepared: Preparation
     source: features.FeatureSource
     passes: training.HeadPasses
-    forms: Forms
     threads: int
     first_weights: dict[str, Tensor]
 
@@ -44,24 +41,18 @@ class TrialSetup:
 class TrialSetups:
     """Gives a trial its setup: the last one's, unless its recipe has another backbone, other data or other features.
 
-    As a context manager it finishes on leaving.
+    It is a context manager, in which a setup is open until another one is made, or until the block ends.
 
     Args:
         share: this process's, of what several encode.
         prepare: checks a recipe's data, and makes its model.
-        choose_forms: in which encoder and head are to compute.
     """
 
-    def __init__(
-        self,
-        share: Share,
-        *,
-        prepare: Callable[[Recipe], Preparation],
-        choose_forms: Callable[[Preparation, Recipe], Forms],
-    ):
-        self._share, self._prepare, self._choose_forms = share, prepare, choose_forms
+    def __init__(self, share: Share, prepare: Callable[[Recipe], Preparation]):
+        self._share, self._prepare = share, prepare
         self._made_for: tuple[object, ...] = ()
         self._setup: TrialSetup | None = None
+        self._opened = ExitStack()
 
     def __enter__(self) -> TrialSetups:
         return self
@@ -69,11 +60,13 @@ class TrialSetups:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None:
-            self.finish()
-            return
-        with suppress(Exception):  # the first error is the one to tell
-            self.finish()
+        """Ends what the setup's features need, and without an error does what `finish` does.
+
+        Raises:
+            UserError: see `finish`.
+        """
+        self._setup = None
+        self._opened.__exit__(kind, error, traceback)
 
     def setup(self, recipe: Recipe) -> TrialSetup:
         """Where a recipe can be tried; its video checks and its model are made on first use.
@@ -83,8 +76,8 @@ class TrialSetups:
         """
         wanted = (recipe.data, recipe.model, recipe.seed, recipe.sampling(num_frames=1), recipe.precision)
         if self._setup is None or wanted != self._made_for:
-            self.finish()
             self._setup = None  # first, so that its memory is free
+            self._opened.close()
             self._setup = self._make(recipe)
             self._made_for = wanted
         return self._setup
@@ -102,7 +95,7 @@ class TrialSetups:
         clips = list(features.all_clips(setup.prepared.dataset, recipe))
         share = self._share if recipe.cache == "disk" else Share()
         with model.cpu_threads(setup.threads):
-            encode(setup.source, setup.source.affordable(share.of(clips)))
+            encode_clips(setup.source, setup.source.affordable(share.of(clips)))
         if self._share.world_size > 1:  # which read what this one has kept
             self.finish()
 
@@ -117,9 +110,10 @@ class TrialSetups:
 
     def _make(self, recipe: Recipe) -> TrialSetup:
         prepared = self._prepare(recipe)
-        forms = self._choose_forms(prepared, recipe)
+        forms = prepared.forms
         source = features.FeatureSource(prepared.backbone, recipe, form=forms.encoder_form, again=True)
+        self._opened.enter_context(source)
         threads = thread_count(prepared.clip_shape.values, self._share.world_size)
         first_weights = {name: value.clone() for name, value in prepared.head.state_dict().items()}
         passes = training.HeadPasses(prepared.head, precision=recipe.precision, form=forms.head_form)
-        return TrialSetup(prepared, source, passes, forms, threads, first_weights)
+        return TrialSetup(prepared, source, passes, threads, first_weights)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,7 @@ from vjepa_mlflow import tracking, training
 from vjepa_mlflow.errors import UserError, expected, one_line
 from vjepa_mlflow.files.cache import own_folder
 from vjepa_mlflow.logs import get_logger
+from vjepa_mlflow.stages.snapshot_writer import SnapshotWriter
 
 logger = get_logger(__name__)
 
@@ -35,22 +35,22 @@ class CheckpointClock:
     """Tells when a training's state is worth saving: by the time that would be lost, and by what saving it takes."""
 
     def __init__(self) -> None:
-        self._begun = time.monotonic()  # of the last save, or of the training
+        self._began = time.monotonic()  # of the last save, or of the training
         self._is_saving = False
         self._cost = 0.0
 
     def is_due(self) -> bool:
         """Whether enough has been done since the last save began, and that one has ended."""
-        since = time.monotonic() - self._begun
+        since = time.monotonic() - self._began
         return not self._is_saving and since > max(CHECKPOINT_INTERVAL, self._cost / SHARE)
 
     def begin(self) -> None:
         """Notes that a state is being saved from now on."""
-        self._begun, self._is_saving = time.monotonic(), True
+        self._began, self._is_saving = time.monotonic(), True
 
     def end(self) -> None:
         """Notes that it is written, or cannot be."""
-        self._cost, self._is_saving = time.monotonic() - self._begun, False
+        self._cost, self._is_saving = time.monotonic() - self._began, False
 
 
 class Checkpoints:
@@ -73,7 +73,7 @@ class Checkpoints:
         self._every = every
         self._folder = own_folder("checkpoints") / log.run_id
         self._clock = CheckpointClock()
-        self._writer = _Writer(self._write)
+        self._writer = SnapshotWriter(self._write)
         self._state: training.TrainingState | None = None
         self._saved = NOTHING
         self.waits: list[float] = []
@@ -128,13 +128,13 @@ class Checkpoints:
         refusals: list[UserError] = []
         for path in self._kept():
             try:
-                found = training.read_snapshot(path)
+                snapshot = training.read_snapshot(path)
             except UserError as error:
                 refusals.append(error)
                 continue
             for refusal in refusals:
                 logger.warning(f"{refusal}; another one is")
-            return found
+            return snapshot
         if refusals:
             raise refusals[0]
         return None
@@ -217,86 +217,3 @@ def _flush(path: Path) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-
-class _Writer:
-    """A thread that writes states one after the other: of those that wait, the newest.
-
-    It never has more than two in memory, the one that is being written and the one that waits.
-
-    Args:
-        write: writes one. What it raises is raised by the next call here, once.
-    """
-
-    def __init__(self, write: Callable[[training.Snapshot], None]):
-        self._write = write
-        self._changed = threading.Condition()
-        self._waiting: tuple[training.Snapshot, training.HostMemory] | None = None
-        self._free: training.HostMemory | None = None
-        self._is_writing = self._is_closed = False
-        self._error: Exception | None = None
-        self._thread: threading.Thread | None = None
-
-    def lend(self) -> training.HostMemory:
-        """Memory for a new state, that of the waiting one before any: the new one is written in its place.
-
-        Raises:
-            Exception: an earlier state could not be written.
-        """
-        with self._changed:
-            self._check()
-            if self._waiting is not None:
-                (_, memory), self._waiting = self._waiting, None
-            else:
-                memory, self._free = self._free or training.HostMemory(), None
-            return memory
-
-    def put(self, snapshot: training.Snapshot, memory: training.HostMemory) -> None:
-        """Has a state written that lies in memory that was lent, and returns at once."""
-        with self._changed:
-            self._waiting = snapshot, memory
-            self._changed.notify_all()
-        if self._thread is None:
-            # A daemon, so that a disk that never answers does not keep a process that was told twice to end.
-            self._thread = threading.Thread(target=self._work, daemon=True, name="checkpoints")
-            self._thread.start()
-
-    def finish(self) -> None:
-        """Waits until nothing is left to write. Raises what `lend` raises."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._error or not (self._waiting or self._is_writing))
-            self._check()
-
-    def close(self) -> None:
-        """Ends the thread and gives the memory back; waits for what is being written, and drops what waits."""
-        with self._changed:
-            self._is_closed = True
-            self._waiting = self._free = None
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _check(self) -> None:
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-
-    def _work(self) -> None:
-        while (taken := self._next()) is not None:
-            snapshot, memory = taken
-            error: Exception | None = None
-            try:
-                self._write(snapshot)
-            except Exception as failure:
-                error = failure
-            with self._changed:
-                self._error, self._is_writing = error, False
-                self._free = None if self._is_closed else memory
-                self._changed.notify_all()
-
-    def _next(self) -> tuple[training.Snapshot, training.HostMemory] | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._is_closed)
-            taken, self._waiting = self._waiting, None
-            self._is_writing = taken is not None
-            return taken

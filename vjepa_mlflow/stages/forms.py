@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from vjepa_mlflow import features, model, training
+from vjepa_mlflow import data, features, model, training
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.stages.prepare import Preparation
 
 
 @dataclass(frozen=True)
@@ -26,31 +25,47 @@ class Forms:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Workload:
+    """How many heads are trained on the same features.
+
+    Attributes:
+        trials: so many.
+        accumulation_sizes: see `training.choose_head_form`.
+    """
+
+    trials: int = 1
+    accumulation_sizes: int = 1
+
+
 def choose_forms(
-    prepared: Preparation,
+    opened: model.OpenedCheckpoint,
+    dataset: data.VideoDataset,
     recipe: Recipe,
     *,
-    trials: int = 1,
-    accumulation_sizes: int = 1,
-    resumed: Mapping[str, str] | None = None,
+    workload: Workload,
+    resumed: Mapping[str, str],
 ) -> Forms:
     """Chooses the forms by how much there is to compute, or keeps those that a run or study began with.
 
     Args:
-        prepared: what is trained.
+        opened: backbone and head.
+        dataset: that is encoded, and trained on.
         recipe: of the run, or of the trials.
-        trials: so many heads are trained.
-        accumulation_sizes: see `training.choose_head_form`.
-        resumed: the parameters of the run that goes on; None where none does.
+        workload: how many trainings there will be.
+        resumed: the parameters of the run that goes on; empty where none does.
     """
-    kept = resumed or {}
-    if "checkpoint_revision" in kept:  # logged together with the forms, of which there was but one in older versions
-        kept = {"encoder_form": model.LEAN, "head_form": model.LEAN, **kept}
-    clips = features.all_clips(prepared.dataset, recipe)
-    trained = trials * recipe.epochs * len(prepared.dataset.splits["train"])
+    if "checkpoint_revision" in resumed:  # logged together with the forms, of which older versions had but one
+        resumed = {"encoder_form": model.LEAN, "head_form": model.LEAN, **resumed}
+    clips = features.all_clips(dataset, recipe)
+    trained = workload.trials * recipe.epochs * len(dataset.splits["train"])
     return Forms(
-        features.choose_form(prepared.backbone, recipe, clips, resumed=kept.get("encoder_form")),
+        features.choose_form(opened.backbone, recipe, clips, resumed=resumed.get("encoder_form")),
         training.choose_head_form(
-            prepared.head, recipe, clips=trained, accumulation_sizes=accumulation_sizes, resumed=kept.get("head_form")
+            opened.head,
+            recipe,
+            clips=trained,
+            accumulation_sizes=workload.accumulation_sizes,
+            resumed=resumed.get("head_form"),
         ),
     )

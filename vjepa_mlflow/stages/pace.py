@@ -11,6 +11,7 @@ from vjepa_mlflow.files.cache import cache_folder
 from vjepa_mlflow.files.cached import cache_values, cached_values
 from vjepa_mlflow.files.digest import sha256_of_text
 from vjepa_mlflow.recipe import Recipe
+from vjepa_mlflow.stages.encode import EncodedSets
 
 ENOUGH = 16
 """Clips that must at least have been encoded for a pace to be one."""
@@ -28,34 +29,27 @@ def clip_count(dataset: data.VideoDataset, recipe: Recipe) -> int:
     return recipe.distinct_views * sizes["train"] + sizes["val"] + sizes["test"]
 
 
-def cache_pace(
-    recipe: Recipe,
-    dataset: data.VideoDataset,
-    *,
-    encoded: int,
-    seconds: float,
-    epochs: Sequence[Mapping[str, float]],
-) -> None:
+def cache_pace(encoded: EncodedSets, epochs: Sequence[Mapping[str, float]]) -> None:
     """Notes the clips a second of a training, if it surely had to encode nearly all that it was trained on.
 
     Args:
-        recipe: of the training.
-        dataset: that it was trained on.
-        encoded: clips that it had to encode, some of which it may have validated on.
-        seconds: that it encoded before the first epoch.
+        encoded: the sets of the training; some of the clips that had to be encoded may be validated on.
         epochs: the metrics of every epoch.
     """
-    trained = recipe.distinct_views * len(dataset.splits["train"])
-    if recipe.cache == "disk" and encoded - len(dataset.splits["val"]) >= max(ENOUGH, 0.9 * trained):
+    prepared = encoded.prepared
+    recipe, sizes = prepared.recipe, {split: len(samples) for split, samples in prepared.dataset.splits.items()}
+    count, seconds = encoded.source.encoded, encoded.seconds
+    trained = recipe.distinct_views * sizes["train"]
+    if recipe.cache == "disk" and count - sizes["val"] >= max(ENOUGH, 0.9 * trained):
         paces = [metrics["clips_per_second"] for metrics in epochs[: recipe.distinct_views]]
-        seconds += sum(len(dataset.splits["train"]) / pace for pace in paces)
+        seconds += sum(sizes["train"] / pace for pace in paces)
         cache_values(_cache_path(recipe), Pace(trained / seconds)._asdict(), within=_folder())
 
 
 def known_pace(recipe: Recipe) -> float | None:
     """Clips a second in the last training with the recipe's model and precision; None where there was none."""
-    found = cached_values(_cache_path(recipe), Pace)
-    return None if found is None else found.clips_per_second
+    pace = cached_values(_cache_path(recipe), Pace)
+    return None if pace is None else pace.clips_per_second
 
 
 def _cache_path(recipe: Recipe) -> Path:

@@ -2,68 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vjepa_mlflow import data, flavor, model, tracking
 from vjepa_mlflow.errors import UserError, expected, one_line
+from vjepa_mlflow.runtime.energy import Usage
+from vjepa_mlflow.stages.assess import Assessment
+from vjepa_mlflow.stages.describe import Publication, describe
+from vjepa_mlflow.stages.prepare import Preparation
 
 MODEL_NAME = "model"
 HEAD_TAG = "vjepa_mlflow.head"
 """The tag of a logged model that holds the digest of its head's weights: by it a run that goes on finds it."""
 
 
-@dataclass(frozen=True)
-class Publication:
-    """What goes with a model.
+class FinishedModel(NamedTuple):
+    """A model with all that goes with it.
 
     Attributes:
-        stride: frames from one sampled frame to the next.
-        precision: that it was trained in.
-        step: of the run's metrics that are the model's as well.
-        head: the digest of the head's weights.
-        model_card: in Hugging Face's format.
-        registered_model_name: to register it under; empty for no registration.
-        description: of the registered version.
-        tags: of the registered version.
-        frames_per_second: how many are sampled of a second, instead of every stride-th; 0, as what an older version
-            of the package kept: by stride.
+        trained: its weights.
+        publication: its card, and where it goes.
+        seen: what it was trained, validated and tested on; None where that is not known.
     """
 
-    stride: int
-    precision: str
-    step: int
-    head: str
-    model_card: str
-    registered_model_name: str
-    description: str
-    tags: Mapping[str, str]
-    frames_per_second: float = 0.0
+    trained: model.Trained
+    publication: Publication
+    seen: data.SeenVideos | None
 
 
-def publish(
-    log: tracking.RunLog,
-    trained: model.Trained,
-    publication: Publication,
-    *,
-    seen: data.SeenVideos | None,
-) -> str:
-    """Logs a model after all that its run has logged, registers it where that is asked for, and returns its URI.
+def publish(log: tracking.RunLog, assessment: Assessment, *, backbone: model.WriteBackbone, usage: Usage) -> str:
+    """Logs the model that was assessed, with its card, and the report.
 
-    What an earlier attempt of the run has done of this is not done again.
+    Args:
+        log: of the run, which is the active one.
+        assessment: of a head that was trained in the run.
+        backbone: writes the weights that the head is logged with, see `written_beside`.
+        usage: of the run, time and energy.
+
+    Returns:
+        The model's URI, of the registered version where the recipe names one.
 
     Raises:
-        UndeliveredError: the tracking server or the registry has not taken it; it is in the log's folder.
+        UndeliveredError: the tracking server, or the registry, has not taken everything.
     """
+    trained = assessment.tested.trained
+    assert trained is not None, "an evaluation has no model of its own"
+    log.metrics(usage.metrics(), step=trained.step)
+    prepared = trained.prepared
+    weights = model.Trained.of_head(
+        prepared.checkpoint, prepared.dataset.labels, trained.best.weights, backbone=backbone
+    )
+    publication = describe(log, assessment, trained, usage)
     try:
-        log.deliver()
-        return _publish(log.run_id, trained, publication, seen)
-    except Exception as error:  # each store's client has errors of its own, and a trained model is worth more than any
-        _keep(log.folder, trained, publication, seen)
-        log.leave_end()
-        raise error if isinstance(error, tracking.UndeliveredError) else log.undelivered(error) from error
+        return _publish(log, FinishedModel(weights, publication, prepared.seen))
+    finally:  # a model that the server has not taken, and its report, are uploaded together
+        assessment.log_report(log)
+
+
+def backbone_beside(prepared: Preparation) -> AbstractContextManager[model.WriteBackbone]:
+    """Writes the backbone that a head is logged with while a block trains or tests the head."""
+    return model.written_beside(
+        model.CheckpointBackbone(prepared.checkpoint, prepared.dataset.labels, seed=prepared.recipe.seed)
+    )
 
 
 def publish_kept(log: tracking.RunLog) -> str | None:
@@ -78,28 +81,50 @@ def publish_kept(log: tracking.RunLog) -> str | None:
         return None
     if publication is None:
         return None
-    kept = flavor.fetch_model(str(log.folder / tracking.MODEL)).as_checkpoint()
-    return publish(log, model.Trained.of_whole(kept), Publication(**publication), seen=data.read_seen(kept.folder))
+    checkpoint = flavor.fetch_model(str(log.folder / tracking.MODEL)).as_checkpoint()
+    finished = FinishedModel(
+        model.Trained.of_whole(checkpoint), Publication(**publication), data.read_seen(checkpoint.folder)
+    )
+    return _publish(log, finished)
 
 
-def _publish(
-    run_id: str,
-    trained: model.Trained,
-    publication: Publication,
-    seen: data.SeenVideos | None,
-) -> str:
+def _publish(log: tracking.RunLog, finished: FinishedModel) -> str:
+    """Logs a model after all that its run has logged, registers it where that is asked for, and returns its URI.
+
+    What an earlier attempt of the run has done of this is not done again.
+
+    Raises:
+        UndeliveredError: the tracking server or the registry has not taken it; it is in the log's folder.
+    """
+    try:
+        log.deliver()
+        return _register(_log(log.run_id, finished), finished.publication)
+    except Exception as error:  # each store's client has errors of its own, and a trained model is worth more than any
+        _keep(log.folder, finished)
+        log.leave_end()
+        raise error if isinstance(error, tracking.UndeliveredError) else log.undelivered(error) from error
+
+
+def _log(run_id: str, finished: FinishedModel) -> str:
+    """The id of the logged model."""
+    publication = finished.publication
     model_id = tracking.find_logged_model(run_id, HEAD_TAG, publication.head)
-    if model_id is None:
-        logged = flavor.log_trained(
-            trained,
-            MODEL_NAME,
-            run_id=run_id,
-            step=publication.step,
-            tags={HEAD_TAG: publication.head},
-            seen=seen,
-            **_contents(publication),
-        )
-        model_id = str(logged.model_id)
+    if model_id is not None:
+        return model_id
+    logged = flavor.log_trained(
+        finished.trained,
+        MODEL_NAME,
+        run_id=run_id,
+        step=publication.step,
+        tags={HEAD_TAG: publication.head},
+        seen=finished.seen,
+        **_contents(publication),
+    )
+    return str(logged.model_id)
+
+
+def _register(model_id: str, publication: Publication) -> str:
+    """The model's URI: that of a registered version where there is to be one."""
     name = publication.registered_model_name
     if not name:
         return f"models:/{model_id}"
@@ -109,18 +134,14 @@ def _publish(
     return f"models:/{name}/{version}"
 
 
-def _keep(
-    folder: Path,
-    trained: model.Trained,
-    publication: Publication,
-    seen: data.SeenVideos | None,
-) -> None:
+def _keep(folder: Path, finished: FinishedModel) -> None:
+    """Keeps the model in a folder, from which it is logged later."""
     if (folder / tracking.MODEL_NOTE).exists():
         return
     unnamed = folder / tracking.UNNAMED_MODEL
     try:
-        flavor.save_trained(trained, unnamed, seen=seen, **_contents(publication))
-        tracking.write_about(folder / tracking.MODEL_NOTE, asdict(publication), unnamed)
+        flavor.save_trained(finished.trained, unnamed, seen=finished.seen, **_contents(finished.publication))
+        tracking.write_about(folder / tracking.MODEL_NOTE, asdict(finished.publication), unnamed)
         tracking.name_model(folder)
     except OSError as error:
         raise UserError(

@@ -43,19 +43,19 @@ class Memory:
     def describe(self, samples: Sequence[data.Sample]) -> str:
         """As what the model has seen some videos, in numbers."""
         counts = self.own.count(samples)
-        said = ", ".join(f"{counts[role]} {word}" for role, word in WORDS.items())
-        return said + (f"; not known of {', '.join(self.own.unknown)}" if self.own.unknown else "")
+        numbers = ", ".join(f"{counts[role]} {word}" for role, word in WORDS.items())
+        return numbers + (f"; not known of {', '.join(self.own.unknown)}" if self.own.unknown else "")
 
     def sentence(self, split: str, samples: Sequence[data.Sample]) -> str:
         """What is to be said of the figures that the model gets on some videos."""
         seen = describe_seen(self.own, samples)
-        said = f"Of these the model has seen: {self.describe(samples)}"
+        sentence = f"Of these the model has seen: {self.describe(samples)}"
         if seen == "unknown":
-            return f"{said}: whether its {split} figures are those of a test is not known"
+            return f"{sentence}: whether its {split} figures are those of a test is not known"
         if seen != "0":
-            return f"{said}: its {split} figures are not those of a test"
+            return f"{sentence}: its {split} figures are not those of a test"
         groups = {name for seen in self._all for name in seen.groups_trained_on(samples)}
-        return said + (f"; but groups of these names were trained on: {data.few(sorted(groups))}" if groups else "")
+        return sentence + (f"; but groups of these names were trained on: {data.few(sorted(groups))}" if groups else "")
 
 
 WORDS = {"train": "trained on", "val": "validated on", "test": "tested on", "new": "new"}
@@ -64,8 +64,8 @@ WORDS = {"train": "trained on", "val": "validated on", "test": "tested on", "new
 def describe_seen(seen: data.SeenVideos, samples: Sequence[data.Sample]) -> str:
     """How many of some videos a model was trained or validated on, or `unknown`: what a figure's tag says."""
     counts = seen.count(samples)
-    known = counts["train"] + counts["val"]
-    return "unknown" if seen.unknown and not known else str(known)
+    learnt_from = counts["train"] + counts["val"]
+    return "unknown" if seen.unknown and not learnt_from else str(learnt_from)
 
 
 def seen_by(model_uri: str, fetched: flavor.FetchedModel) -> data.SeenVideos:
@@ -74,9 +74,9 @@ def seen_by(model_uri: str, fetched: flavor.FetchedModel) -> data.SeenVideos:
     Raises:
         UserError: it says so itself, and cannot be read.
     """
-    kept = data.read_seen(fetched.checkpoint)
-    if kept is not None:
-        return kept
+    seen = data.read_seen(fetched.checkpoint)
+    if seen is not None:
+        return seen
     nothing = data.SeenVideos.nothing_of(model_uri)
     return nothing if fetched.run_id is None else _seen_in_run(model_uri, fetched.run_id, followed=())
 
@@ -98,10 +98,10 @@ def seen_by_checkpoint(name: str, folder: Path) -> data.SeenVideos | None:
     Raises:
         UserError: it says so itself, and cannot be read.
     """
-    kept = data.read_seen(folder)
-    if kept is None and (folder.parent / "MLmodel").is_file():
+    seen = data.read_seen(folder)
+    if seen is None and (folder.parent / "MLmodel").is_file():
         return seen_by(name, flavor.fetch_model(str(folder.parent)))
-    return kept
+    return seen
 
 
 def _seen_before(model: str, followed: tuple[str, ...]) -> data.SeenVideos | None:

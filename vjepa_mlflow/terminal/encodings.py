@@ -11,8 +11,8 @@ def speak_utf8() -> None:
     MLflow and others write labels and names with the locale's encoding, and fail where it has no letters for them. What
     is printed keeps that encoding; `outputs.py` escapes the rest.
     """
-    known = {sys.getfilesystemencoding(), locale.getpreferredencoding(False)}
-    if {name.lower().replace("-", "") for name in known} == {"utf8"} or os.environ.get("PYTHONUTF8") == "1":
+    encodings = {sys.getfilesystemencoding(), locale.getpreferredencoding(False)}
+    if {name.lower().replace("-", "") for name in encodings} == {"utf8"} or os.environ.get("PYTHONUTF8") == "1":
         return
     os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding if sys.stdout else "ascii")
     os.environ["PYTHONUTF8"] = "1"

@@ -7,13 +7,14 @@ from vjepa_mlflow.lazy import load_when_used
 if TYPE_CHECKING:
     from vjepa_mlflow.tracking.artifacts import download, list_files, read_beginning
     from vjepa_mlflow.tracking.delivery import mark_as_table
+    from vjepa_mlflow.tracking.ending import FAILURE_TAG
     from vjepa_mlflow.tracking.entries import DamageError, write_about
     from vjepa_mlflow.tracking.first_answer import wake_tracking
     from vjepa_mlflow.tracking.joining import Job
     from vjepa_mlflow.tracking.launched import stay_killed
     from vjepa_mlflow.tracking.log import HEAD_FILE, RunLog, table_json
-    from vjepa_mlflow.tracking.outbox import UndeliveredError
     from vjepa_mlflow.tracking.outbox_folder import MODEL, MODEL_NOTE, UNNAMED_MODEL, name_model, read_publication
+    from vjepa_mlflow.tracking.prepared import end_launched_run
     from vjepa_mlflow.tracking.registry import (
         SEEN,
         alias_holder,
@@ -29,14 +30,8 @@ if TYPE_CHECKING:
         tag_version,
         version_tags,
     )
-    from vjepa_mlflow.tracking.run import (
-        FAILURE_TAG,
-        RESUMED_TAG,
-        end_launched_run,
-        left_log,
-        resumed_log,
-        run_log,
-    )
+    from vjepa_mlflow.tracking.resuming import RESUMED_TAG, resumed_log
+    from vjepa_mlflow.tracking.starting import run_log
     from vjepa_mlflow.tracking.trials import (
         STATE_TAG,
         TRIAL_TAG,
@@ -49,7 +44,9 @@ if TYPE_CHECKING:
         trial_log,
         trial_run_id,
     )
+    from vjepa_mlflow.tracking.undelivered import UndeliveredError
     from vjepa_mlflow.tracking.unfinished import check_unfinished, find_unfinished, resumable
+    from vjepa_mlflow.tracking.upload import left_log
     from vjepa_mlflow.tracking.versions import library_versions
 
 __getattr__ = load_when_used(__name__)

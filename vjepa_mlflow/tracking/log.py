@@ -19,7 +19,8 @@ from vjepa_mlflow.tracking.answers import describe
 from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, INPUT, TABLE
 from vjepa_mlflow.tracking.events import Events
 from vjepa_mlflow.tracking.first_answer import server
-from vjepa_mlflow.tracking.outbox import DamagedError, Outbox, UndeliveredError
+from vjepa_mlflow.tracking.outbox import Outbox
+from vjepa_mlflow.tracking.undelivered import DamagedError, UndeliveredError
 
 SPLIT_FILE, LABELS_FILE = "split.csv", "labels.json"
 """The artifacts that say what a run's data is."""

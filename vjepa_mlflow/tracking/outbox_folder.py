@@ -3,7 +3,7 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +58,8 @@ def written_here(run_id: str) -> bool | None:
     """Whether a process of this machine writes to a run; None where none ever did, as far as can be told."""
     free = []
     for folder in outboxes(root_of(run_id)):
-        with suppress(OSError), locked(folder) as lock:
-            free.append(lock)
+        with suppress(OSError), locked(folder) as is_free:
+            free.append(is_free)
     return not all(free) if free else None
 
 
@@ -145,11 +145,17 @@ def damage_beside(folder: Path) -> list[str]:
             read(folder)
         except DamageError as error:
             damage.append(str(error))
-    known = {ADDRESS, LOCK, END, MODEL, MODEL_NOTE}
+    expected = {ADDRESS, LOCK, END, MODEL, MODEL_NOTE}
     for path in _contents(folder):
-        if path.name not in known and not is_entry(path):
+        if path.name not in expected and not is_entry(path):
             damage.append(f"{path}: is nothing that a run leaves")
     return damage
+
+
+def warn_of_damage(damage: Sequence[str]) -> None:
+    """Tells of what cannot be delivered, each in a line."""
+    for one in damage:
+        logger.warning(f"{one}: it cannot be delivered, and stays there")
 
 
 def name_model(folder: Path) -> None:

@@ -15,10 +15,11 @@ from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.runtime.environment import temporary_environment
 from vjepa_mlflow.tracking.answers import describe_deletion
+from vjepa_mlflow.tracking.ending import FAILURE_TAG, briefly, remove_failure
 from vjepa_mlflow.tracking.first_answer import server
+from vjepa_mlflow.tracking.lifecycle import open_log
 from vjepa_mlflow.tracking.log import RunLog
-from vjepa_mlflow.tracking.outbox import UndeliveredError, UndeliveredPartError
-from vjepa_mlflow.tracking.run import FAILURE_TAG, briefly, open_log, take_failure_back
+from vjepa_mlflow.tracking.undelivered import UndeliveredError, UndeliveredPartError
 
 logger = get_logger(__name__)
 
@@ -127,7 +128,7 @@ def end_left_runs(parent_run_id: str, ended: Mapping[int, tuple[str, str]]) -> N
         told = run.info.status != "RUNNING" and run.data.tags.get(STATE_TAG) == state
         if state in STATUSES and not told:
             if state in ("COMPLETE", "PRUNED"):
-                take_failure_back(run)  # of an attempt that did not hear that it had come to its end
+                remove_failure(run)  # of an attempt that did not hear that it had come to its end
             end_trial_run(run.info.run_id, state, failure)
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.training.metrics import classification_metrics
     from vjepa_mlflow.training.predictions import Predictions, predict
     from vjepa_mlflow.training.ranking import DIRECTIONS, rank
-    from vjepa_mlflow.training.state import BestHead, HostMemory, Snapshot, TrainingState, load_best, read_snapshot
+    from vjepa_mlflow.training.snapshot import HostMemory, Snapshot, read_snapshot
+    from vjepa_mlflow.training.state import BestHead, TrainingState, load_best
 
 __getattr__ = load_when_used(__name__)

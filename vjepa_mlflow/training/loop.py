@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.features import Clip, EvaluationSet, TrainingSet
+from vjepa_mlflow.metrics import CURVES
 from vjepa_mlflow.model import Head, form_for, head_forms, is_out_of_memory
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.runtime.iteration import batches, progress
@@ -16,12 +17,12 @@ from vjepa_mlflow.training.adam import Adam
 from vjepa_mlflow.training.gradient import AccumulatedGradient, HeadPasses
 from vjepa_mlflow.training.metrics import classification_metrics
 from vjepa_mlflow.training.predictions import gather, predict
-from vjepa_mlflow.training.state import Snapshot, TrainingState
+from vjepa_mlflow.training.snapshot import Snapshot
+from vjepa_mlflow.training.state import TrainingState
 
 COMPILING_PAYS = {"fp32": 4000, "tf32": 4000, "bf16": 20000}
-"""Training clips for which compiling the head takes as long as it saves: some 8 s on an H100 for each number
-of clips a step,
-where a clip takes about 2 ms more as it is, and in bf16 0.4."""
+"""Training clips for which compiling the head takes as long as it saves: some 8 s on an H100 for each number of clips a
+step, where a clip takes about 2 ms more as it is, and in bf16 0.4."""
 
 
 class DivergedError(UserError):
@@ -89,19 +90,19 @@ def fit(
 
         started = time.perf_counter()
         for accumulation_window in batches(clips, clips_per_step):
-            outputs = gradient.compute(accumulation_window)
+            predictions = gradient.compute(accumulation_window)
             learning_rate = recipe.learning_rate * schedule(state.steps)
             with state.changing():
                 state.optimizer.step(learning_rate)
                 now = time.perf_counter()
-                state.end_step(outputs, learning_rate, seconds=now - started)
+                state.end_step(predictions, learning_rate, seconds=now - started)
             started = now
             on_step(state)
 
         open_epoch = state.open_epoch
-        predictions = gather(open_epoch.outputs)
+        epoch_predictions = gather(open_epoch.predictions)
         open_epoch.seconds += time.perf_counter() - started  # for which a GPU may have been at work still
-        trained = classification_metrics(*predictions)
+        trained = classification_metrics(*epoch_predictions)
         _check_loss("training", trained["loss"], state, recipe)
         validated = classification_metrics(
             *predict(
@@ -115,11 +116,10 @@ def fit(
         )
         _check_loss("validation", validated["loss"], state, recipe)
         metrics = {
-            "train_loss": trained["loss"],
-            "train_accuracy": trained["accuracy"],
+            **{f"train_{name}": trained[name] for name in CURVES},
             **{f"val_{name}": value for name, value in validated.items()},
             "learning_rate": open_epoch.learning_rate,
-            "clips_per_second": len(predictions.labels) / open_epoch.seconds,
+            "clips_per_second": len(epoch_predictions.labels) / open_epoch.seconds,
         }
         with state.changing():
             state.end_epoch(metrics, metric)

@@ -1,4 +1,4 @@
-"""Figures of a set from its logits."""
+"""The metrics of an epoch, from its logits: see `vjepa_mlflow.metrics`."""
 
 import torch
 from torch import Tensor

@@ -1,14 +1,10 @@
 """Which epochs, and so which heads, are better than others."""
 
 from collections.abc import Mapping
-from typing import Literal
 
-DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
-    "val_accuracy": "maximize",
-    "val_balanced_accuracy": "maximize",
-    "val_top5_accuracy": "maximize",
-    "val_loss": "minimize",
-}
+from vjepa_mlflow.metrics import METRICS
+
+DIRECTIONS = {f"val_{name}": metric.direction for name, metric in METRICS.items() if metric.of_epochs}
 """The metrics of an epoch that heads may be chosen by: what the validation set says."""
 
 
