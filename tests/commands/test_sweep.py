@@ -28,10 +28,15 @@ from vjepa_mlflow.features import contents
 from vjepa_mlflow.files.cache import cache_folder
 from vjepa_mlflow.runtime import interrupts
 from vjepa_mlflow.runtime.patience import PATIENCE, AwayError
-from vjepa_mlflow.search import default_storage, runner
+from vjepa_mlflow.runtime.ranks import Share
+from vjepa_mlflow.search import default_storage, trial_training
 from vjepa_mlflow.search.progress import TrialProgress
-from vjepa_mlflow.search.queue import OUTLIVED, TakenOverError, TrialQueue
+from vjepa_mlflow.search.queue import TrialQueue
+from vjepa_mlflow.search.running import TakenOverError
+from vjepa_mlflow.search.setups import TrialSetups
+from vjepa_mlflow.search.trials import OUTLIVED
 from vjepa_mlflow.stages import checkpoints, prepare
+from vjepa_mlflow.stages.names import check_names
 from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, STATE_TAG, TRIAL_TAG, lifecycle
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -69,6 +74,10 @@ def swept(module_tracking: Path, recipe: Recipe) -> SweepResult:
     """A sweep of four trials, whose best one is registered."""
     named = Recipe(**{**vars(recipe), "registered_model_name": "motions"})
     return run_sweep(write_plan(), named, trials=4, study="everything")
+
+
+def new_setups() -> TrialSetups:
+    return TrialSetups(Share(), lambda recipe: prepare.prepare(recipe, check_names(recipe)))
 
 
 def children(parent: str) -> list[Run]:
@@ -142,7 +151,7 @@ def test_the_served_model_says_what_the_best_head_said_of_the_validation_videos(
 ) -> None:
     run_id = children(swept.run_id)[swept.best_trial].info.run_id
     best, _ = training.load_best(Path(MlflowClient().download_artifacts(run_id, "head.safetensors", str(tmp_path))))
-    setup = runner.TrialSetups(runner.Share(), trials=1, params=None).setup(recipe)
+    setup = new_setups().setup(recipe)
     setup.prepared.head.load_state_dict(best.weights)
     val = features.EvaluationSet.of_split(setup.source, setup.prepared.dataset, "val")
     logits, labels = training.predict(setup.prepared.head, val, precision="fp32", name="val")
@@ -254,7 +263,7 @@ def test_a_checkpoint_has_no_epoch_that_nobody_was_told_of(
             found_told.append(list(told))
         write(self, path)
 
-    monkeypatch.setattr(runner.CheckpointClock, "is_due", lambda _: True)
+    monkeypatch.setattr(trial_training.CheckpointClock, "is_due", lambda _: True)
     monkeypatch.setattr(TrialQueue, "report", report_late)
     monkeypatch.setattr(training.Snapshot, "write", note_and_write)
     run_sweep(write_plan(), recipe, trials=1, study="due")
@@ -273,7 +282,7 @@ def test_a_study_hears_of_a_trials_end_once_its_run_has_everything(
 
     def note_and_complete(self: TrialQueue, running: Any, value: float, attributes: dict[str, Any]) -> None:
         if "best_trial" not in attributes:
-            run_id = runner.tracking.trial_run_id(mlflow.active_run().info.run_id, running.number)
+            run_id = job.tracking.trial_run_id(mlflow.active_run().info.run_id, running.number)
             artifacts = {entry.path for entry in MlflowClient().list_artifacts(run_id)}
             found.append(([step for step, _ in history(run_id, "best_val_accuracy")], artifacts))
         complete(self, running, value, attributes)
@@ -318,7 +327,7 @@ def test_nothing_is_added_to_a_study_after_its_command(
     def be_interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner.TrialSetups, "encode", be_interrupted)
+    monkeypatch.setattr(TrialSetups, "encode", be_interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_sweep(write_plan(), recipe, trials=200, study="many")
     study = optuna.load_study(study_name="many", storage=default_storage(tracking))
@@ -357,7 +366,7 @@ def test_a_sweep_of_which_nothing_comes_says_so(tracking: str, recipe: Recipe) -
         run_sweep(file, hopeless, trials=2, study="hopeless")
 
 
-def test_a_bench_gives_its_memory_back_before_the_next_is_made(
+def test_a_setup_gives_its_memory_back_before_the_next_is_made(
     tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[weakref.ref[training.HeadPasses]] = []
@@ -414,7 +423,7 @@ def test_under_mlflow_run_a_study_that_goes_on_keeps_its_run(
 
 @contextmanager
 def interrupted(*, look: int, times: int) -> Iterator[None]:
-    """Has this process sent some signals inside the block, when the board looks for the n-th time."""
+    """Has this process sent some signals inside the block, when the progress is shown for the n-th time."""
     looks = 0
     show = TrialProgress.look
 
@@ -543,7 +552,8 @@ def test_a_best_head_that_is_gone_and_another_sampler_are_named(
     tracking: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(job.tracking, "HEAD_FILE", "gone.safetensors")
+        download = job.tracking.download
+        patch.setattr(job.tracking, "download", lambda run_id, _, folder: download(run_id, "gone.safetensors", folder))
         with pytest.raises(UserError, match=r"run \w+: gone\.safetensors cannot be fetched"):
             run_sweep(write_plan(), recipe, trials=1, study="gone")
     assert run_sweep(write_plan(), recipe, trials=1, study="gone").best_trial == 0  # once it is there again
@@ -609,8 +619,8 @@ def test_a_mistake_is_one_line_before_any_video_is_opened(
     assert errors[0].startswith(f"Error: {line}")
 
 
-def test_a_bench_is_made_anew_only_for_another_backbone_or_other_features(recipe: Recipe) -> None:
-    setups = runner.TrialSetups(runner.Share(), trials=1, params=None)
+def test_a_setup_is_made_anew_only_for_another_backbone_or_other_features(recipe: Recipe) -> None:
+    setups = new_setups()
     setup = setups.setup(recipe)
     assert setups.setup(Recipe(**{**vars(recipe), "learning_rate": 1.0, "epochs": 9, "views": 2})) is setup
     for changes in ({"stride": 2}, {"frames_per_second": 8.0}):

@@ -27,7 +27,7 @@ from tools.proxy import Proxy
 from vjepa_mlflow import Recipe, TrainingResult, UserError, flavor, train, upload
 from vjepa_mlflow.cli import main
 from vjepa_mlflow.files.cache import cache_folder
-from vjepa_mlflow.search import SharedStudy, queue
+from vjepa_mlflow.search import SharedStudy, heartbeat
 from vjepa_mlflow.tracking import FAILURE_TAG, STATE_TAG, TRIAL_TAG, UndeliveredError
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -257,7 +257,7 @@ def test_two_workers_are_interrupted_and_killed_and_lose_or_double_no_trial(
 
     ended, trials = sweep.count("COMPLETE"), len(sweep.trials())
     capfd.readouterr()
-    monkeypatch.setattr(queue, "GRACE_PERIOD", 4)  # nobody else is there to be taken for dead too soon
+    monkeypatch.setattr(heartbeat, "GRACE_PERIOD", 4)  # nobody else is there to be taken for dead too soon
     main([*sweep.arguments, "--trials", str(trials)])
     assert f"The study goes on: {ended} of {trials} trials have ended" in capfd.readouterr().out
     sweep.check(trials=trials)

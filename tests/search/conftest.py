@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from vjepa_mlflow.search import SweepPlan, read_plan
+from vjepa_mlflow import Recipe
+from vjepa_mlflow.search import METRICS, SharedStudy, SweepPlan, TrialQueue, read_plan
 
 PLAN = """
 metric: val_accuracy
@@ -25,3 +26,29 @@ def plan(tmp_path: Path) -> SweepPlan:
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/optuna.db"
+
+
+@pytest.fixture
+def ended(url: str, plan: SweepPlan) -> TrialQueue:
+    return do_trials(url, plan)
+
+
+def do_trials(url: str, plan: SweepPlan) -> TrialQueue:
+    """Four completed trials, of which the third is the best, one pruned and one failed."""
+    shared = SharedStudy(url, "study")
+    shared.create(plan, {})
+    trials = shared.queue(plan, Recipe(), count=6, on_interrupted=lambda _: None)
+    for value in (0.4, 0.5, 0.8, 0.6, "pruned", "failed"):
+        running = trials.take_next()
+        assert running is not None
+        plan.space.suggest(running.trial)
+        trials.report(running, 1, 0.3)
+        if isinstance(value, float):
+            trials.report(running, 2, value)
+            attributes = {METRICS: {"val_accuracy": value, "val_loss": 1.0}, "best_epoch": 2, "seconds": 1.5}
+            trials.complete(running, value, attributes)
+        elif value == "pruned":
+            trials.prune(running, {"seconds": 0.5})
+        else:
+            trials.fail(running, "training loss became nan", {"seconds": 0.1})
+    return trials

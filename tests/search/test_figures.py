@@ -1,52 +1,19 @@
-"""The pictures and the tables of a small study with every kind of end."""
+"""The pictures of a small study with every kind of end."""
 
 from pathlib import Path
 
-import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from search.conftest import PLAN
+from search.conftest import PLAN, do_trials
 
-from vjepa_mlflow import Recipe
 from vjepa_mlflow.search import (
-    METRICS,
-    SharedStudy,
     SweepPlan,
     TrialQueue,
-    compare,
-    describe_trial,
     plot_epochs,
     plot_history,
     plot_importances,
     plot_pair,
     read_plan,
-    trial_rows,
 )
-
-
-@pytest.fixture
-def ended(url: str, plan: SweepPlan) -> TrialQueue:
-    return do_trials(url, plan)
-
-
-def do_trials(url: str, plan: SweepPlan) -> TrialQueue:
-    """Four completed trials, of which the third is the best, one pruned and one failed."""
-    shared = SharedStudy(url, "study")
-    shared.create(plan, {})
-    trials = shared.queue(plan, Recipe(), count=6, on_interrupted=lambda _: None)
-    for value in (0.4, 0.5, 0.8, 0.6, "pruned", "failed"):
-        running = trials.take_next()
-        assert running is not None
-        plan.space.suggest(running.trial)
-        trials.report(running, 1, 0.3)
-        if isinstance(value, float):
-            trials.report(running, 2, value)
-            attributes = {METRICS: {"val_accuracy": value, "val_loss": 1.0}, "best_epoch": 2, "seconds": 1.5}
-            trials.complete(running, value, attributes)
-        elif value == "pruned":
-            trials.prune(running, {"seconds": 0.5})
-        else:
-            trials.fail(running, "training loss became nan", {"seconds": 0.1})
-    return trials
 
 
 def test_the_history_has_every_trial_and_the_baseline(ended: TrialQueue, plan: SweepPlan) -> None:
@@ -105,20 +72,3 @@ def test_each_is_laid_out_within_its_picture(ended: TrialQueue, plan: SweepPlan)
         inside = figure.get_tightbbox().get_points() / figure.get_size_inches()
         assert (inside >= 0).all()
         assert (inside <= 1).all()
-
-
-def test_the_tables(ended: TrialQueue, plan: SweepPlan) -> None:
-    trials = ended.trials()
-    rows = trial_rows(trials, plan)
-    assert [row["state"] for row in rows] == ["COMPLETE"] * 4 + ["PRUNED", "FAIL"]
-    assert rows[0]["learning_rate"] == 1e-5
-    assert rows[5]["failure"] == "training loss became nan"
-    assert describe_trial(trials[0], plan) == (
-        "Trial   0  COMPLETE  val_accuracy 0.4000  learning_rate 1e-05  gradient_accumulation_steps 4  1.5 s"
-    )
-    assert "FAIL      training loss became nan" in describe_trial(trials[5], plan)
-    head, baseline, best, difference = compare(trials, plan, seconds=12.0).splitlines()
-    assert head.split() == ["trial", "val_accuracy", "learning_rate", "gradient_accumulation_steps", "time"]
-    assert baseline.split() == ["baseline", "0", "0.4000", "1e-05", "4", "1.5", "s"]
-    assert best.split()[:3] == ["best", "2", "0.8000"]
-    assert difference.split() == ["difference", "+0.4000", "12.0", "s", "for", "this", "command"]

@@ -21,7 +21,7 @@ from vjepa_mlflow.search import (
     TakenOverError,
     TrialQueue,
     best_trial,
-    queue,
+    heartbeat,
 )
 
 
@@ -32,9 +32,9 @@ def database(request: pytest.FixtureRequest, url: str) -> str:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Signs of life every second, and death after two without."""
-    monkeypatch.setattr(queue, "HEARTBEAT_INTERVAL", 1)
-    monkeypatch.setattr(queue, "GRACE_PERIOD", 2)
+    """Heartbeats every second, and death after two without."""
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_INTERVAL", 1)
+    monkeypatch.setattr(heartbeat, "GRACE_PERIOD", 2)
 
 
 def open_queue(url: str, plan: SweepPlan, *, count: int = 6, lost: list[int] | None = None) -> TrialQueue:
@@ -67,7 +67,7 @@ def test_the_first_trial_is_the_baseline_and_no_more_run_than_are_wanted(databas
     assert len(trials.study.get_trials()) == 3
 
 
-def test_a_claims_values(url: str, plan: SweepPlan) -> None:
+def test_the_first_trials_values(url: str, plan: SweepPlan) -> None:
     trials = open_queue(url, plan)
     running = trials.take_next()
     assert running is not None
@@ -114,7 +114,7 @@ def test_many_take_each_trial_once(database: str, plan: SweepPlan) -> None:
 
 
 def test_a_trial_is_drawn_from_all_that_others_have_done_meanwhile(url: str, plan: SweepPlan) -> None:
-    """Also where this process's last attempt has ended in nothing, after which Optuna keeps the list that it had."""
+    """Also where this process's last trial has ended in nothing, after which Optuna keeps the list that it had."""
 
     def known_to_the_sampler() -> int:
         running = trials.take_next()
@@ -155,20 +155,20 @@ def test_a_trial_that_fails_by_itself_is_not_tried_again(url: str, plan: SweepPl
     assert best_trial(trials.trials(), "val_accuracy") is None
 
 
-CLAIM_AND_HANG = """
+TAKE_AND_HANG = """
 import time
 from pathlib import Path
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.search import SharedStudy, queue, read_plan
-queue.HEARTBEAT_INTERVAL, queue.GRACE_PERIOD = 1, 2
+from vjepa_mlflow.search import SharedStudy, heartbeat, read_plan
+heartbeat.HEARTBEAT_INTERVAL, heartbeat.GRACE_PERIOD = 1, 2
 plan = read_plan(Path({plan!r}))
 studies = [SharedStudy(url, "study") for url in {urls!r}]
 for one in studies:
     one.create(plan, {{"space": "one"}})
 trials = [one.queue(plan, Recipe(), count=1, on_interrupted=print) for one in studies]
-claims = [one.take_next() for one in trials]
-with trials[0].working_on(claims[0]), trials[1].working_on(claims[1]):
-    print(*(claim.number for claim in claims), flush=True)
+running = [one.take_next() for one in trials]
+with trials[0].working_on(running[0]), trials[1].working_on(running[1]):
+    print(*(trial.number for trial in running), flush=True)
     time.sleep(600)
 """
 
@@ -178,14 +178,14 @@ def test_a_process_that_is_killed_is_noticed_and_one_that_lives_is_left_alone(
 ) -> None:
     """In SQLite and in PostgreSQL, by one process, since starting takes longest."""
     urls = [url, postgresql()]
-    program = CLAIM_AND_HANG.format(urls=urls, plan=str(tmp_path / "sweep.yaml"))
+    program = TAKE_AND_HANG.format(urls=urls, plan=str(tmp_path / "sweep.yaml"))
     process = subprocess.Popen([sys.executable, "-c", program], env=environment(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "0 0\n"
     lost: list[int] = []
     trials = [open_queue(one, plan, count=1, lost=lost) for one in urls]
     deadline = time.monotonic() + 3
-    while time.monotonic() < deadline:  # it gives signs of life all the time
+    while time.monotonic() < deadline:  # it records heartbeats all the time
         assert [one.take_next() for one in trials] == [None, None]
         time.sleep(0.2)
     process.kill()
@@ -200,7 +200,7 @@ def test_one_who_was_taken_for_dead_learns_that_its_trials_are_not_its_own(
     url: str, plan: SweepPlan, impatient: None
 ) -> None:
     sleeper, other = (open_queue(url, plan, count=4) for _ in range(2))
-    claims = [running for _ in range(4) if (running := sleeper.take_next()) is not None]
+    taken = [running for _ in range(4) if (running := sleeper.take_next()) is not None]
     for number in range(4):
         wait_until(lambda number=number: complete(other) == number)
     acts: list[Callable[[RunningTrial], object]] = [
@@ -209,7 +209,7 @@ def test_one_who_was_taken_for_dead_learns_that_its_trials_are_not_its_own(
         lambda running: sleeper.fail(running, "too late", {}),
         lambda running: sleeper.prune(running, {}),
     ]
-    for running, act in zip(claims, acts, strict=True):
+    for running, act in zip(taken, acts, strict=True):
         with pytest.raises(TakenOverError), sleeper.working_on(running):
             act(running)
     assert states(other) == [f"{number} COMPLETE" for number in range(4)]

@@ -1,4 +1,4 @@
-"""Whose a database is, and what becomes of one that is away, replaced, or whose answers are lost."""
+"""What becomes of one that is away, replaced, or whose answers are lost."""
 
 import random
 import time
@@ -11,13 +11,13 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import make_url
 
 from tools.proxy import Proxy
 from vjepa_mlflow import Recipe, UserError
 from vjepa_mlflow.runtime import patience
 from vjepa_mlflow.runtime.patience import AwayError
-from vjepa_mlflow.search import METRICS, SharedStudy, SweepPlan, TrialQueue, queue
+from vjepa_mlflow.search import METRICS, SharedStudy, SweepPlan, TrialQueue, heartbeat
 
 ATTRIBUTES = {METRICS: {"val_accuracy": 0.5, "val_loss": 1.0}}
 
@@ -32,36 +32,6 @@ def open_queue(url: str, plan: SweepPlan, *, count: int = 2) -> TrialQueue:
     shared = SharedStudy(url, "study")
     shared.create(plan, {"space": "one"})
     return shared.queue(plan, Recipe(), count=count, on_interrupted=lambda _: None)
-
-
-def make_tables_of_mlflow(url: str) -> None:
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        for name in ("experiments", "runs", "registered_models"):
-            connection.execute(text(f"CREATE TABLE {name} (id INTEGER)"))
-    engine.dispose()
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_mlflows_database_is_refused_and_left_as_it_was(
-    url: str, plan: SweepPlan, kind: str, request: pytest.FixtureRequest
-) -> None:
-    place = url if kind == "sqlite" else request.getfixturevalue("postgresql")()
-    with pytest.raises(UserError, match="it is MLflow's database: expected one of its own"):
-        SharedStudy(place, "study", tracking_uri=place)  # before either has tables
-    SharedStudy(place, "study").create(plan, {})
-    make_tables_of_mlflow(place)
-    SharedStudy(place, "study", tracking_uri=place)  # which older versions began
-    with pytest.raises(UserError, match="it is MLflow's database"):
-        SharedStudy(place, "another", tracking_uri="http://127.0.0.1:5000")
-
-
-def test_a_file_is_not_made_by_looking(tmp_path: Path) -> None:
-    file = tmp_path / "a.db"
-    (tmp_path / "other").mkdir()
-    with pytest.raises(UserError, match="MLflow's database"):
-        SharedStudy(f"sqlite:///{file}", "study", tracking_uri=f"sqlite:///{tmp_path}/other/../a.db")
-    assert not file.exists()
 
 
 @pytest.mark.parametrize("directions", [["minimize"], ["maximize", "minimize"], ["maximize"]])
@@ -92,7 +62,7 @@ def test_a_server_that_is_away_is_waited_for(
     assert running is not None
     acts: list[tuple[bytes, Callable[[], Any]]] = [
         (b"trial_intermediate_values", lambda: trials.report(running, 1, 0.5)),
-        (b"trial_user_attributes", lambda: trials.note_kept(running, 1)),
+        (b"trial_user_attributes", lambda: trials.note_checkpoint(running, 1)),
         (b"COMMIT", lambda: trials.complete(running, 0.5, ATTRIBUTES)),
         (b"INSERT INTO trials", lambda: open_queue(url, plan, count=3).take_next()),
     ]
@@ -129,7 +99,7 @@ def test_what_has_arrived_is_not_done_twice(
             raise AwayError("the server has just gone")
         return answer
 
-    monkeypatch.setattr(queue, "GRACE_PERIOD", 0)
+    monkeypatch.setattr(heartbeat, "GRACE_PERIOD", 0)
     trials = open_queue(url, plan, count=3)
     ended = []
     with monkeypatch.context() as patch:
@@ -162,7 +132,7 @@ def test_a_study_that_goes_while_it_runs_is_told_of(url: str, plan: SweepPlan, a
     assert running is not None
     uses: list[Callable[[], object]] = [
         lambda: trials.report(running, 1, 0.5),
-        lambda: trials.note_kept(running, 1),
+        lambda: trials.note_checkpoint(running, 1),
         lambda: trials.complete(running, 0.5, {}),
         trials.take_next,
     ]

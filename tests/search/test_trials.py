@@ -1,14 +1,14 @@
-"""Trials counted from attempts, as several processes may have left them."""
+"""Trials counted from tries, as several processes may have left them."""
 
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from vjepa_mlflow.search.trials import CAUSE, FAILURE, GIVEN_BACK, KEPT, RETRY_OF, SweepTrial, read_trials
+from vjepa_mlflow.search.trials import CAUSE, FAILURE, GIVEN_BACK, KEPT_EPOCHS, RETRY_OF, SweepTrial, read_trials
 
 
 def frozen_trials_of(*states: str) -> list[FrozenTrial]:
-    """Attempts in the order of their numbers: a state, `lost` for an interrupted one, and `@n` for another try of n."""
+    """Tries in the order of their numbers: a state, `lost` for an interrupted one, and `@n` for another try of n."""
     study = optuna.create_study()
     for text in states:
         name, _, first = text.partition("@")
@@ -51,7 +51,7 @@ def trial_of(*ends: str, outlived: tuple[int, ...] = ()) -> SweepTrial:
         attributes: dict[str, object] = {RETRY_OF: 0} if number else {}
         state = TrialState.FAIL
         if end[:4] in ("dead", "back"):
-            attributes |= {KEPT: int(end[4:] or 0)} | ({GIVEN_BACK: True} if end.startswith("back") else {})
+            attributes |= {KEPT_EPOCHS: int(end[4:] or 0)} | ({GIVEN_BACK: True} if end.startswith("back") else {})
         elif end != "older":
             state = TrialState[end]
         value = 0.5 if state == TrialState.COMPLETE else None
@@ -85,7 +85,7 @@ def test_a_trial_fails_by_its_processes_deaths(ends: str, state: str) -> None:
     assert ("died 3 times" in trial.failure) == (state == "FAIL")
 
 
-def test_an_attempt_whose_process_lived_is_no_death() -> None:
+def test_a_try_whose_process_lived_is_no_death() -> None:
     assert trial_of("dead", "dead", "dead", outlived=(1,)).state == "INTERRUPTED"
 
 

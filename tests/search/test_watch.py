@@ -1,4 +1,4 @@
-"""Signs of life, watched with a clock of the test's own."""
+"""Heartbeats, watched with a clock of the test's own."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def deaths(*looks: tuple[float, object], grace: float = 15) -> list[bool]:
     found = []
     for passed, sign in looks:
         now += passed
-        found.append(watch.look({7: sign}) == [7])
+        found.append(watch.find_stale({7: sign}) == [7])
     return found
 
 
@@ -36,7 +36,7 @@ def test_time_in_which_nobody_could_look_counts_little() -> None:
 def test_whoever_is_gone_begins_anew() -> None:
     now = 0.0
     watch = Watch(1, lambda: now)
-    assert watch.look({1: "a"}) == []
-    assert watch.look({}) == []
+    assert watch.find_stale({1: "a"}) == []
+    assert watch.find_stale({}) == []
     now = 100
-    assert watch.look({1: "a"}) == []
+    assert watch.find_stale({1: "a"}) == []

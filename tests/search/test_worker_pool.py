@@ -1,19 +1,17 @@
 """Who does what among the processes of a sweep."""
 
-import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from vjepa_mlflow import Recipe
-from vjepa_mlflow.data import Sample, SeenVideos
-from vjepa_mlflow.model import TINY_FOLDER
 from vjepa_mlflow.runtime.channel import Channel
 from vjepa_mlflow.runtime.processes import Started
-from vjepa_mlflow.search import read_plan
-from vjepa_mlflow.search import worker_pool as worker_pool
+from vjepa_mlflow.search import read_plan, worker_pool
+from vjepa_mlflow.search.assignment import Assignment
 
 NOBODY = 1 << 22
 """Beyond all ids of processes."""
@@ -29,9 +27,9 @@ def test_each_has_a_gpu_of_its_own_as_far_as_there_are_enough(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    started: list[worker_pool.Assignment] = []
+    started: list[Assignment] = []
 
-    def start_process(_: object, assignment: worker_pool.Assignment) -> Started:
+    def start_process(_: object, assignment: Assignment) -> Started:
         started.append(assignment)
         ours, theirs = Channel.pair()
         theirs.close()
@@ -40,7 +38,7 @@ def test_each_has_a_gpu_of_its_own_as_far_as_there_are_enough(
     monkeypatch.setattr(worker_pool, "start_process", start_process)
     recipe = Recipe(device=device)
     about = {"storage": "", "study": "", "run_id": "", "tracking_uri": ""}
-    whole = worker_pool.Assignment(plan=read_plan(SWEEP), recipe=recipe, encoded=recipe, count=1, **about)
+    whole = Assignment(plan=read_plan(SWEEP), recipe=recipe, encoded=recipe, count=1, **about)
     with worker_pool.worker_pool(whole, 4) as pool:
         assert pool.process_ids() == [NOBODY + rank for rank in (1, 2, 3)]  # from the start on, for interrupts
         everyone = [whole.for_process(0, 4), *started]
@@ -49,15 +47,53 @@ def test_each_has_a_gpu_of_its_own_as_far_as_there_are_enough(
     assert [each.share.rank for each in everyone] == [0, 1, 2, 3]
 
 
-def test_what_any_of_the_tried_models_has_seen_keeps_its_split(tmp_path: Path) -> None:
-    """So that trials of all models have one validation set, which none of them was trained on."""
-    seen = Sample(Path("a"), "a", "a", digest="ab" * 32)
-    models = [str(shutil.copytree(TINY_FOLDER, tmp_path / name)) for name in ("one", "two")]
-    SeenVideos.of({"train": [seen]}).write(Path(models[1]))
-    text = yaml.safe_load(SWEEP.read_text()) | {"space": {"model": {"choices": models}}}
-    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(text))
-    recipe = Recipe(model=models[0], seed=3)
-    about = {"storage": "", "study": "", "run_id": "", "tracking_uri": ""}
-    plan = read_plan(tmp_path / "plan.yaml")
-    seed, role = worker_pool.Assignment(plan=plan, recipe=recipe, encoded=recipe, count=1, **about).drawing()
-    assert (seed, role(seen.digest), role("cd" * 32)) == (3, "train", None)
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> list[Channel]:
+    """The ends of workers' channels, of which nobody listens but the test."""
+    ends: list[Channel] = []
+
+    def start_process(*_: object) -> Started:
+        ours, theirs = Channel.pair()
+        ends.append(theirs)
+        return Started(ours, NOBODY + len(ends))
+
+    monkeypatch.setattr(worker_pool, "start_process", start_process)
+    monkeypatch.setattr(worker_pool, "PAUSE", 0.01)
+    return ends
+
+
+def test_a_worker_that_ends_before_its_time_is_told_of_once(
+    workers: list[Channel], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assignment: Any = None
+    pool = worker_pool.WorkerPool([worker_pool.Worker(assignment) for _ in range(3)])
+    workers[0].send(("has_encoded", True))
+    workers[1].send(("end", "no disk"))
+    workers[2].close()
+    pool.meet()
+    assert pool.process_ids() == [NOBODY + 1]
+    pool.begin()
+    assert workers[0].receive()[0] is None
+    workers[0].send(("end", ""))
+    pool.wait()
+    pool.look()
+    assert [line.split("Worker ")[1] for line in capsys.readouterr().err.splitlines()] == [
+        "2 ended (no disk): its trial goes on elsewhere",
+        "3 ended (it was killed): its trial goes on elsewhere",
+    ]
+
+
+def test_what_goes_wrong_in_the_block_stops_the_workers(
+    workers: list[Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+
+    def kill(process_id: int, number: int) -> None:
+        killed.append(process_id)
+        workers[process_id - NOBODY - 1].send(("end", "it was interrupted"))
+
+    monkeypatch.setattr(worker_pool.os, "kill", kill)
+    whole: Any = SimpleNamespace(for_process=lambda *_: None)
+    with pytest.raises(ZeroDivisionError), worker_pool.worker_pool(whole, 3):
+        raise ZeroDivisionError
+    assert killed == [NOBODY + 1, NOBODY + 2]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from vjepa_mlflow.search.plan import SweepPlan
+from vjepa_mlflow.search.quiet import quiet_optuna
 from vjepa_mlflow.search.space import Dimension
-from vjepa_mlflow.search.study import best_trial, quiet_optuna
+from vjepa_mlflow.search.study import best_trial
 from vjepa_mlflow.search.trials import SweepTrial
 
 if TYPE_CHECKING:

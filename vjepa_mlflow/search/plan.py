@@ -12,6 +12,7 @@ from optuna import pruners, samplers
 
 from vjepa_mlflow.errors import UserError, one_line
 from vjepa_mlflow.files.reading import read_bounded
+from vjepa_mlflow.search.quiet import no_experimental_warnings
 from vjepa_mlflow.search.space import SearchSpace, read_space
 from vjepa_mlflow.training import DIRECTIONS
 
@@ -73,12 +74,13 @@ class SweepPlan:
         suggested without: a sampler with one seed for all would begin its numbers again.
         """
         own = int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
-        made: samplers.BaseSampler = SAMPLERS[self.sampler.name](seed=own, **self.sampler.options)
-        return made
+        with no_experimental_warnings():
+            sampler: samplers.BaseSampler = SAMPLERS[self.sampler.name](seed=own, **self.sampler.options)
+        return sampler
 
     def make_pruner(self) -> pruners.BasePruner:
-        made: pruners.BasePruner = PRUNERS[self.pruner.name](**self.pruner.options)
-        return made
+        pruner: pruners.BasePruner = PRUNERS[self.pruner.name](**self.pruner.options)
+        return pruner
 
 
 def read_plan(path: Path) -> SweepPlan:
@@ -132,18 +134,18 @@ def _load(path: Path) -> dict[str, Any]:
     return entries
 
 
-def _read_algorithm(where: str, entry: Any, known: Mapping[str, Any]) -> Algorithm:
-    if not isinstance(entry, dict) or entry.get("name") not in known:
+def _read_algorithm(where: str, entry: Any, classes: Mapping[str, Any]) -> Algorithm:
+    if not isinstance(entry, dict) or entry.get("name") not in classes:
         name = entry.get("name") if isinstance(entry, dict) else entry
-        raise UserError(f"{where}: {name!r}: expected a name of {', '.join(known)}")
+        raise UserError(f"{where}: {name!r}: expected a name of {', '.join(classes)}")
     options = {key: value for key, value in entry.items() if key != "name"}
-    maker = known[entry["name"]]
-    allowed = [name for name in inspect.signature(maker).parameters if name != "seed"]
+    algorithm = classes[entry["name"]]
+    allowed = [name for name in inspect.signature(algorithm).parameters if name != "seed"]
     for key in options:
         if key not in allowed:
             raise UserError(f"{where}.{key}: unknown key: expected {', '.join(['name', *allowed])}")
     try:
-        maker(**options)
+        algorithm(**options)
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {one_line(error)}") from error
     return Algorithm(entry["name"], options)

@@ -133,8 +133,8 @@ def read_space(where: str, entries: Any) -> SearchSpace:
 
 def _read_dimension(where: str, name: str, entry: Any) -> Dimension:
     if name not in FIELDS:
-        known = "cannot be searched" if name in ENVIRONMENT_FIELDS else "no field of the recipe"
-        raise UserError(f"{where}: space.{name}: {known}: expected one of {', '.join(FIELDS)}")
+        reason = "cannot be searched" if name in ENVIRONMENT_FIELDS else "no field of the recipe"
+        raise UserError(f"{where}: space.{name}: {reason}: expected one of {', '.join(FIELDS)}")
     where = f"{where}: space.{name}"
     if not isinstance(entry, dict):
         raise UserError(f"{where}: {entry!r}: expected low and high, or choices")
@@ -198,7 +198,7 @@ def _read_number(where: str, kind: Any, value: Any) -> Any:
     return kind(number)
 
 
-def _check_keys(where: str, entry: Mapping[str, Any], known: tuple[str, ...]) -> None:
+def _check_keys(where: str, entry: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
     for key in entry:
-        if key not in known:
-            raise UserError(f"{where}.{key}: unknown key: expected {', '.join(known)}")
+        if key not in allowed:
+            raise UserError(f"{where}.{key}: unknown key: expected {', '.join(allowed)}")

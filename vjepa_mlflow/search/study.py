@@ -1,29 +1,28 @@
 """A study in a database: opened, recognised and shared."""
 
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError
-from optuna.pruners import NopPruner
-from optuna.samplers import RandomSampler
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from vjepa_mlflow.data import Sample, describe_samples
 from vjepa_mlflow.errors import UserError, one_line
+from vjepa_mlflow.internals.optuna_private import SCHEMA_ERRORS
 from vjepa_mlflow.recipe import Recipe, differences
+from vjepa_mlflow.search.method import SearchMethod
 from vjepa_mlflow.search.plan import SweepPlan
 from vjepa_mlflow.search.queue import TrialQueue
-from vjepa_mlflow.search.storage import HALF_MADE, open_storage
+from vjepa_mlflow.search.quiet import quiet_optuna
+from vjepa_mlflow.search.storage import RUN, open_storage
 from vjepa_mlflow.search.trials import SweepTrial
 from vjepa_mlflow.secrets import without_secrets
 from vjepa_mlflow.training import rank
 
 DEFINITION = "definition"
-RUN = "mlflow_run_id"
 METRICS = "metrics"
 """The attribute of a completed trial: its best epoch's metrics."""
 
@@ -60,7 +59,7 @@ class SharedStudy:
         try:
             self._storage = open_storage(url, name, tracking_uri=tracking_uri, tells=tells)
         # A database that does not answer, no driver of it, or another version of Optuna's tables.
-        except (StorageInternalError, SQLAlchemyError, ImportError, *HALF_MADE) as error:
+        except (StorageInternalError, SQLAlchemyError, ImportError, *SCHEMA_ERRORS) as error:
             raise UserError(
                 f"{self._place}: it does not answer ({_reason(error)}): expected an Optuna storage URL, such as "
                 f"sqlite:///optuna.db or postgresql://user@host/database"
@@ -72,7 +71,7 @@ class SharedStudy:
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Tells in one line what goes wrong with the storage inside the block, in which Optuna tells little."""
+        """Says in one line what goes wrong with the storage inside the block, in which Optuna says little."""
         try:
             with quiet_optuna():
                 yield
@@ -84,25 +83,13 @@ class SharedStudy:
             ) from error
 
     def hold(self, run_id: str) -> None:
-        """From here on the study must be the one that this MLflow run holds, see `check`."""
-        self._study_id, self._run_id = self._storage.get_study_id_from_name(self.name), run_id
-        self.check()
-
-    def check(self) -> None:
-        """Refuses to go on where the study is not there any more, or is another one of the same name.
+        """From here on the study must be the one that this MLflow run holds: whatever is written of it is refused else.
 
         Raises:
             UserError: it was deleted, or made anew.
         """
-        self._storage.check_file()
-        if self._run_id is None:
-            return
-        try:
-            run_id = self._storage.get_study_user_attrs(self._study_id).get(RUN)
-        except KeyError:  # though there is one of its name
-            run_id = None
-        if run_id != self._run_id:
-            raise self._storage.gone()
+        self._run_id = run_id
+        self._storage.hold(run_id)
 
     def create(self, plan: SweepPlan, definition: Mapping[str, str]) -> bool:
         """Makes the study, or recognises it. Returns whether it is new.
@@ -121,9 +108,9 @@ class SharedStudy:
     def wait_for_run(self) -> str | None:
         """The MLflow run that holds the study, after giving the process that creates it the time to start one."""
         deadline = time.monotonic() + SECONDS_FOR_A_RUN
-        while (found := self._load().user_attrs.get(RUN)) is None and time.monotonic() < deadline:
+        while (run_id := self._load().user_attrs.get(RUN)) is None and time.monotonic() < deadline:
             time.sleep(0.5)
-        return found
+        return run_id
 
     def set_run_id(self, run_id: str) -> None:
         self._load().set_user_attr(RUN, run_id)
@@ -132,16 +119,12 @@ class SharedStudy:
         self, plan: SweepPlan, recipe: Recipe, *, count: int, on_interrupted: Callable[[int], None]
     ) -> TrialQueue:
         """The study's trials, the first of which tries the recipe's own values."""
-        return TrialQueue(
-            self._storage,
-            self.name,
-            count=count,
+        method = SearchMethod(
             first=plan.space.baseline(recipe),
             sampler=lambda trial: plan.make_sampler(seed=recipe.seed, trial=trial),
             pruner=plan.make_pruner(),
-            on_interrupted=on_interrupted,
-            check=self.check,
         )
+        return TrialQueue(self._storage, self.name, count=count, method=method, on_interrupted=on_interrupted)
 
     def once(self, purpose: str) -> TrialQueue:
         """A piece of work that one of all processes does, and another one where that dies: a study of one trial.
@@ -150,16 +133,7 @@ class SharedStudy:
         """
         name = f"{self.name}, run {self._run_id}: {purpose}"
         optuna.create_study(study_name=name, storage=self._storage, load_if_exists=True)
-        return TrialQueue(
-            self._storage,
-            name,
-            count=1,
-            first={},
-            sampler=lambda _: RandomSampler(),
-            pruner=NopPruner(),
-            on_interrupted=lambda _: None,
-            check=self.check,
-        )
+        return TrialQueue(self._storage, name, count=1, method=SearchMethod())
 
     def agree(self, subject: str, value: str) -> None:
         """Notes what this process works with, and refuses to go on where others work with something else.
@@ -172,16 +146,16 @@ class SharedStudy:
         """
         prefix = f"{subject}: "
 
-        def others() -> list[str]:
-            noted = [name for name, holds in self._load().user_attrs.items() if holds and name.startswith(prefix)]
-            return sorted({name.removeprefix(prefix) for name in noted} - {value})
+        def read_others() -> list[str]:
+            names = [name for name, holds in self._load().user_attrs.items() if holds and name.startswith(prefix)]
+            return sorted({name.removeprefix(prefix) for name in names} - {value})
 
-        found = others()
-        if not found:
+        others = read_others()
+        if not others:
             self._load().set_user_attr(prefix + value, True)
-            if found := others():
+            if others := read_others():
                 self._load().set_user_attr(prefix + value, False)  # so that nobody meets it later
-        for other in found:
+        for other in others:
             raise UserError(
                 f"study={self.name}: its trials were made with the {subject} {other}; here it is {value}: expected the "
                 f"same, or another name (--study)"
@@ -189,8 +163,8 @@ class SharedStudy:
 
     def _recognise(self, plan: SweepPlan, definition: Mapping[str, str]) -> None:
         study = self._load()
-        known = study.user_attrs.get(DEFINITION)
-        if known is None:
+        stored = study.user_attrs.get(DEFINITION)
+        if stored is None:
             if study.get_trials(deepcopy=False) or [one.name for one in study.directions] != [plan.direction.upper()]:
                 raise UserError(
                     f"study={self.name}: there is one in {without_secrets(self.url)} that no sweep has made: expected "
@@ -198,8 +172,8 @@ class SharedStudy:
                 )
             study.set_user_attr(DEFINITION, dict(definition))  # its creator was killed just then
             return
-        unsaid = {name: definition[name] for name in NEW_IN_DEFINITIONS if name in definition}
-        for name, before, now in differences({**unsaid, **known}, definition):
+        missing = {name: definition[name] for name in NEW_IN_DEFINITIONS if name in definition}
+        for name, before, now in differences({**missing, **stored}, definition):
             raise UserError(
                 f"study={self.name}: there is one in {without_secrets(self.url)} with {name}: {before}; here it is "
                 f"{now}: expected the same, or another name (--study)"
@@ -221,19 +195,6 @@ def best_trial(trials: Sequence[SweepTrial], metric: str) -> SweepTrial | None:
     """The completed trial whose best epoch ranks highest; of equals, the first one."""
     completed = [trial for trial in trials if trial.state == "COMPLETE"]
     return max(completed, key=lambda trial: rank(trial.frozen.user_attrs[METRICS], metric), default=None)
-
-
-@contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Has Optuna not tell of each study and trial, nor that samplers and their options are experimental."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
 
 
 def _reason(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""What is told of trials, in rows."""
+"""Trials as rows of tables, and as lines."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -20,15 +20,18 @@ RETRY_OF = "slot"
 FAILURE = "failure"
 """The attribute of a trial that failed by itself, by its values: why. One without it was interrupted."""
 
-KEPT = "kept_epochs"
+KEPT_EPOCHS = "kept_epochs"
 """The attribute of a try that has begun: how many epochs its last checkpoint has. Those of older versions have
-none, and tell nothing by their ends."""
+none, and their deaths count for nothing."""
 
 GIVEN_BACK = "given_back"
 """The attribute of a try that ended since its process was asked to stop, or had no disk or server any more."""
 
 CAUSE = "cause"
 """The attribute of a try that ended by an error: which."""
+
+OUTLIVED = "outlived "
+"""Begins the attribute of a study that names a try that was taken for dead while its process lived."""
 
 MOST_DEATHS = 3
 """In a row, without getting further, after which a trial has failed: the first try and two retries."""
@@ -56,8 +59,8 @@ class SweepTrial:
         """The try that counts: the first one that was not interrupted, or the last where all were."""
         started = [frozen for frozen in self.frozen_trials if frozen.state != TrialState.WAITING]
         considered = started if self._deaths >= MOST_DEATHS else self.frozen_trials
-        going = [frozen for frozen in considered if not _was_interrupted(frozen)]
-        return going[0] if going else considered[-1]
+        uninterrupted = [frozen for frozen in considered if not _was_interrupted(frozen)]
+        return uninterrupted[0] if uninterrupted else considered[-1]
 
     @property
     def state(self) -> str:
@@ -96,9 +99,9 @@ class SweepTrial:
         """Tries that have died in a row since one got further than all before, with that one."""
         deaths = furthest = 0
         for frozen in self.frozen_trials:
-            kept = frozen.user_attrs.get(KEPT, 0)
-            if kept > furthest:
-                deaths, furthest = 0, kept
+            epochs = frozen.user_attrs.get(KEPT_EPOCHS, 0)
+            if epochs > furthest:
+                deaths, furthest = 0, epochs
             deaths += _died(frozen) and frozen.number not in self.outlived
         return deaths
 
@@ -111,10 +114,10 @@ def read_trials(frozen_trials: Sequence[FrozenTrial], count: int, outlived: Coll
         count: how many are to end.
         outlived: numbers of tries that were taken for dead, and whose processes then turned out to live.
     """
-    tries: dict[int, list[FrozenTrial]] = {}
+    all_tries: dict[int, list[FrozenTrial]] = {}
     for frozen in sorted(frozen_trials, key=lambda frozen: frozen.number):
-        tries.setdefault(frozen.user_attrs.get(RETRY_OF, frozen.number), []).append(frozen)
-    trials = [SweepTrial(number, tuple(those), outlived) for number, those in sorted(tries.items())]
+        all_tries.setdefault(frozen.user_attrs.get(RETRY_OF, frozen.number), []).append(frozen)
+    trials = [SweepTrial(number, tuple(tries), outlived) for number, tries in sorted(all_tries.items())]
     return trials[:count] + [trial for trial in trials[count:] if trial.ended]
 
 
@@ -123,4 +126,4 @@ def _was_interrupted(frozen: FrozenTrial) -> bool:
 
 
 def _died(frozen: FrozenTrial) -> bool:
-    return _was_interrupted(frozen) and KEPT in frozen.user_attrs and GIVEN_BACK not in frozen.user_attrs
+    return _was_interrupted(frozen) and KEPT_EPOCHS in frozen.user_attrs and GIVEN_BACK not in frozen.user_attrs
