@@ -149,12 +149,12 @@ class FeatureSource:
                 self.finish()
 
     def _missing(self, clips: Iterable[Clip]) -> Iterator[Clip]:
-        known: set[str] = set()
+        seen: set[str] = set()
         for clip in clips:
             name = self._space.entry(clip)
-            if name not in known and not self.cache.has(name):
+            if name not in seen and not self.cache.has(name):
                 yield clip
-            known.add(name)
+            seen.add(name)
 
     def _want(self, name: str) -> bool:
         return self._again or self._readings.want(name)

@@ -116,11 +116,11 @@ def preprocessing_of(about: str, processor: VJEPA2VideoProcessor) -> Preprocessi
     Raises:
         UserError: it does what a checkpoint's folder could not describe.
     """
-    said = json.loads(processor.to_json_string())
-    preprocessing = check_preprocessing(about, said)
+    values = json.loads(processor.to_json_string())
+    preprocessing = check_preprocessing(about, values)
     size = preprocessing.arguments()["size"]
-    if said.get("size") != size:
-        raise UserError(f"{about}: {PROCESSOR_FILE}: size={said.get('size')}: expected {size}, as crop_size has it")
+    if values.get("size") != size:
+        raise UserError(f"{about}: {PROCESSOR_FILE}: size={values.get('size')}: expected {size}, as crop_size has it")
     return preprocessing
 
 
@@ -187,11 +187,12 @@ def _check_layers(stored: StoredWeights, configuration: Configuration) -> None:
         ("pred_num_hidden_layers", _PREDICTOR, "layer."),
     ):
         inside = [name.removeprefix(part) for name in stored.shapes if name.startswith(part)]
-        found = {name.removeprefix(layers).partition(".")[0] for name in inside if name.startswith(layers)}
-        said = configuration.fields[field]
-        if inside and len(found) != said:
+        numbers = {name.removeprefix(layers).partition(".")[0] for name in inside if name.startswith(layers)}
+        announced = configuration.fields[field]
+        if inside and len(numbers) != announced:
             raise UserError(
-                f"{stored.about}: {CONFIG_FILE}: {field}={said}: expected {len(found)}, as many as its weights have"
+                f"{stored.about}: {CONFIG_FILE}: {field}={announced}: expected {len(numbers)}, as many as its weights "
+                f"have"
             )
 
 
@@ -216,7 +217,7 @@ def check_activation(about: str, configuration: Configuration) -> None:
 
 
 def _read_whole(stored: StoredWeights, weights_sha256: Mapping[str, str] | None) -> dict[str, Tensor]:
-    """All weights of a trained model, as they were saved by their digests, where those were noted."""
+    """All weights of a trained model, as they were saved by their digests, where those were written down."""
     weights = read_weights(stored, stored.shapes)
     if weights_sha256 is not None:
         check_digests(stored.about, digest_weights(stored), weights_sha256)

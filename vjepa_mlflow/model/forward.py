@@ -186,10 +186,10 @@ def compare_encoders(model: "VJEPA2ForVideoClassification", encode: Callable[[Te
         The norm of the difference as a share of the features' norm.
     """
     pixels = _random_pixels(model.config, model.device, 1)
-    found = encode(pixels).float()
+    features = encode(pixels).float()
     with matmul_precision("fp32"):
         expected = model.vjepa2(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state
-    return ((found - expected).norm() / expected.norm()).item()
+    return ((features - expected).norm() / expected.norm()).item()
 
 
 def _random_pixels(architecture: Architecture, device: torch.device, clips: int) -> Tensor:
