@@ -52,3 +52,14 @@ def test_real_paths_are_those_behind_links_of_files_and_folders(tmp_path: Path) 
 def test_files_of_a_folder_come_before_those_below_it() -> None:
     names = ["b.mp4", "a/2.mp4", "a/c/1.mp4", "a/1.mp4", "a.mp4"]
     assert sorted(names, key=in_order) == ["a.mp4", "b.mp4", "a/1.mp4", "a/2.mp4", "a/c/1.mp4"]
+
+
+def test_a_folder_below_one_that_a_link_leads_to_is_gone_into_once(tmp_path: Path) -> None:
+    (tmp_path / "outside" / "x").mkdir(parents=True)
+    (tmp_path / "outside" / "x" / "1.mp4").touch()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "a").symlink_to("../outside/x")
+    (tmp_path / "root" / "b").symlink_to("../outside")
+    listing = Listing()
+    assert list(find_videos(tmp_path / "root", listing)) == [tmp_path / "root" / "a" / "1.mp4"]
+    assert listing.left_out == {"folders that are read already by another name": ["b/x (leads to a)"]}
