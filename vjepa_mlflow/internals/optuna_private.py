@@ -1,6 +1,7 @@
 """All that is used of Optuna without its promise to keep it, each with the reason; no other module uses any of it.
 
-`tests/internals/test_optuna_private.py` tells what of it an installed version does not have any more.
+Looked at in Optuna 5.0, of optuna>=5,<6. `tests/internals/test_optuna_private.py` tells what of it an installed version
+does not have any more.
 """
 
 import copy
