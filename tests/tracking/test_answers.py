@@ -102,9 +102,9 @@ def _from(cause: Exception, code: int) -> MlflowException:
 class StoreError(Exception):
     """As clients of artifact stores have them: their own, with what is known of the answer."""
 
-    def __init__(self, **known: object):
+    def __init__(self, **attributes: object):
         super().__init__("of a store")
-        self.__dict__.update(known)
+        self.__dict__.update(attributes)
 
 
 @pytest.mark.parametrize(

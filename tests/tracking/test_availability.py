@@ -24,8 +24,8 @@ def test_a_server_that_is_not_there_is_told_of_while_an_attempt_is_still_under_w
     monkeypatch.setattr(box, "_deliver", lambda _: (under_way.set(), released.wait(20)))
     put(box, "slow")
     assert under_way.wait(20)
-    said: list[str] = []
-    wait_until(lambda: (said.append(capsys.readouterr().err), "it does not answer" in "".join(said))[1])
+    warnings: list[str] = []
+    wait_until(lambda: (warnings.append(capsys.readouterr().err), "it does not answer" in "".join(warnings))[1])
     released.set()
     assert box.flush() is None
     assert "it answers again" in capsys.readouterr().err

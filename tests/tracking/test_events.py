@@ -15,9 +15,9 @@ def test_events_are_those_of_pytorchs_writer(tmp_path: Path) -> None:
     events.add_text("params", "| a | b |")
     (tmp_path / events.name).write_bytes(events.content())
     loaded = list(RawEventFileLoader(str(tmp_path / events.name)).Load())
-    found = [Event.FromString(record) for record in loaded]
-    assert [event.summary for event in found[1:]] == [
+    events_read = [Event.FromString(record) for record in loaded]
+    assert [event.summary for event in events_read[1:]] == [
         summary.scalar("loss", 0.1),
         summary.text("params", "| a | b |"),
     ]
-    assert [event.step for event in found] == [0, 3, 0]
+    assert [event.step for event in events_read] == [0, 3, 0]

@@ -85,14 +85,14 @@ def test_a_silent_server_is_told_of_soon_and_given_up_in_the_end(
     tracking: str, serve: Callable[[Answering], str], capsys: pytest.CaptureFixture[str], answer: Answering, why: str
 ) -> None:
     address = serve(answer)
-    begun = time.monotonic()
+    began = time.monotonic()
     with pytest.raises(UserError, match=f"^tracking URI {address}: it does not answer: none within 1 s") as refused:
         wake_tracking()
-    assert 1 <= time.monotonic() - begun < 10
+    assert 1 <= time.monotonic() - began < 10
     assert why in str(refused.value)
-    (told,) = capsys.readouterr().err.splitlines()
-    assert told.startswith(f"Tracking URI {address}: waiting for an answer")
-    assert told.endswith("for up to 1 s")
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith(f"Tracking URI {address}: waiting for an answer")
+    assert warning.endswith("for up to 1 s")
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,10 @@ def test_an_answer_that_is_none_of_a_tracking_server_is_told_at_once(
 ) -> None:
     address = serve(answer)
     monkeypatch.setattr(first_answer, "PATIENCE", 20.0)
-    begun = time.monotonic()
+    began = time.monotonic()
     with pytest.raises(UserError, match=f"^tracking URI {address}: {expected}"):
         wake_tracking()
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - began < 10
 
 
 def test_a_server_that_comes_up_meanwhile_is_waited_for(tracking: str, serve: Callable[[Answering], str]) -> None:
@@ -158,8 +158,8 @@ def nobody() -> Iterator[Callable[[Callable[[], None]], str]]:
             os._exit(0)
         os.close(writer)
         os.waitpid(child, 0)
-        with os.fdopen(reader) as said:
-            return said.read()
+        with os.fdopen(reader) as pipe:
+            return pipe.read()
 
     return do
 
@@ -170,12 +170,12 @@ def test_a_folder_that_cannot_be_written_is_told_at_once(
     for parent in (tmp_path, *tmp_path.parents):
         parent.chmod(parent.stat().st_mode | 0o055)
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    begun = time.monotonic()
-    said = nobody(wake_tracking)
-    assert said.startswith(
+    began = time.monotonic()
+    message = nobody(wake_tracking)
+    assert message.startswith(
         f"tracking URI sqlite:///{tmp_path}/mlflow.db: {tmp_path} cannot be written: expected a file"
     )
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - began < 5
 
 
 def test_a_folder_that_is_not_there_is_told(tracking: str, tmp_path: Path) -> None:

@@ -59,12 +59,12 @@ def test_the_first_job_in_a_run_is_logged_to_it_and_each_further_one_is_nested_a
     with inside(owned):
         assert do(first, 1.0) == owned
     with inside(owned):
-        said = [do(second, value) for value in (2.0, 3.0)]
-    told = capsys.readouterr().err
-    for value, nested in zip((2.0, 3.0), said, strict=True):
+        nested_runs = [do(second, value) for value in (2.0, 3.0)]
+    warnings = capsys.readouterr().err
+    for value, nested in zip((2.0, 3.0), nested_runs, strict=True):
         run = get(nested)
         assert (run.data.tags["mlflow.parentRunId"], run.info.status) == (owned, "FINISHED")
-        assert f"Run {owned} holds its {first.name}: this {second.name} is run {nested}, nested in it" in told
+        assert f"Run {owned} holds its {first.name}: this {second.name} is run {nested}, nested in it" in warnings
         assert (run.data.params["value"], report(nested), points(nested)) == (
             str(value),
             str(value),
@@ -185,8 +185,8 @@ def test_a_store_of_artifacts_that_cannot_be_used_is_told_before_the_job_begins(
     experiment = mlflow.create_experiment("elsewhere", artifact_location=f"{tmp_path}/file/artifacts")
     mlflow.set_experiment(experiment_id=experiment)
     try:
-        told = f"artifact store .*{tmp_path}/file/.*expected one that recipe.yaml can be written to"
-        with pytest.raises(UserError, match=told), run_log(TRAIN):
+        message = f"artifact store .*{tmp_path}/file/.*expected one that recipe.yaml can be written to"
+        with pytest.raises(UserError, match=message), run_log(TRAIN):
             pytest.fail("it has begun")
         (run,) = mlflow.search_runs(output_format="list")
         assert (run.info.status, "artifact store" in run.data.tags[FAILURE_TAG]) == ("FAILED", True)

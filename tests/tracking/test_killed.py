@@ -39,7 +39,7 @@ class Server:
         os.close(note)
 
     @property
-    def taken(self) -> list[str]:
+    def delivered(self) -> list[str]:
         return self.notes.read_text().split() if self.notes.exists() else []
 
 
@@ -76,8 +76,8 @@ def log_a_run(folder: Path, server: Server) -> None:
 
 def kept(folder: Path) -> set[str]:
     """The texts of the entries that were complete."""
-    found = (folder / "cache").glob("outbox/*/*/[0-9]*/entry.json")
-    return {read_entry(entry.parent)[1]["text"] for entry in found}
+    files = (folder / "cache").glob("outbox/*/*/[0-9]*/entry.json")
+    return {read_entry(entry.parent)[1]["text"] for entry in files}
 
 
 def test_whenever_it_is_killed_what_was_complete_is_delivered_and_nothing_stays(
@@ -88,9 +88,9 @@ def test_whenever_it_is_killed_what_was_complete_is_delivered_and_nothing_stays(
     concerns: Callable[[str], bool] = lambda path: path.startswith(str(folder / "cache"))  # noqa: E731
     for kills in kill_before_each(lambda: log_a_run(folder, server), concerns, step=3):  # the tool does all
         complete = kept(folder)
-        before = server.taken
+        before = server.delivered
         do(lambda: log_a_run(folder, server))
-        after = server.taken[len(before) :]
+        after = server.delivered[len(before) :]
         assert complete <= set(after), kills
         assert after[-5:] == ["params", "report", "events", "state", "tags"], kills
         assert not (folder / "cache" / "outbox").exists(), kills

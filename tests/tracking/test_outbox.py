@@ -48,12 +48,12 @@ def test_while_nobody_answers_the_first_entry_is_tried_again_and_nothing_overtak
     server.fault = None
     wait_until(lambda: server.delivered == ["before", "first", "second"])
     assert box.flush() is None
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 3, "\n".join(told)
-    assert "it does not answer" in told[0]
-    assert f"what it logs is kept in {box.folder}" in told[0]
-    assert "it is asked once more" in told[1]
-    assert told[2].endswith("it answers again")
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 3, "\n".join(warnings)
+    assert "it does not answer" in warnings[0]
+    assert f"what it logs is kept in {box.folder}" in warnings[0]
+    assert "it is asked once more" in warnings[1]
+    assert warnings[2].endswith("it answers again")
 
 
 def test_who_has_interrupted_the_wait_for_a_slow_server_is_soon_let_go(

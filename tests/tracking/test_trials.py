@@ -25,8 +25,8 @@ from vjepa_mlflow.tracking import (
 
 
 def children(parent: str) -> list[Run]:
-    found = mlflow.search_runs(output_format="list", filter_string=f"tags.`mlflow.parentRunId` = '{parent}'")
-    return sorted(found, key=lambda run: int(run.data.tags[TRIAL_TAG]))
+    runs = mlflow.search_runs(output_format="list", filter_string=f"tags.`mlflow.parentRunId` = '{parent}'")
+    return sorted(runs, key=lambda run: int(run.data.tags[TRIAL_TAG]))
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ def test_what_is_left_goes_to_where_the_run_was_or_to_the_tracking_uri_in_force(
     shutil.copy(tracking.removeprefix("sqlite:///"), tmp_path / "moved.db")
     empty = f"sqlite:///{tmp_path}/empty.db"
     mlflow.set_tracking_uri(empty)
-    told = f"^tracking URI {empty}: .* on {tracking}: expected .*; the folder stays"
-    with pytest.raises(UserError, match=told), left_log(left):
+    message = f"^tracking URI {empty}: .* on {tracking}: expected .*; the folder stays"
+    with pytest.raises(UserError, match=message), left_log(left):
         pass
     mlflow.set_tracking_uri(moved)
     with left_log(left) as log:
