@@ -196,7 +196,7 @@ def test_several_clips_are_averaged(saved: Path, served, clip: bytes) -> None:
 def test_faults_of_a_request_are_the_clients(served, videos: list, params: dict, sentence: str) -> None:
     frame = pd.DataFrame({"video": pd.Series(videos, dtype=object)})
     with pytest.raises(MlflowException, match=sentence) as caught:
-        served._model_impl.predict(frame, params)
+        served.get_raw_model().predict(frame, params)
     assert caught.value.get_http_status_code() == 400
 
 
@@ -209,7 +209,7 @@ def test_faults_of_the_model_are_not(served, clip: bytes, monkeypatch: pytest.Mo
     def broken(*_: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(served._model_impl.engine()._batcher, "submit", broken)
+    monkeypatch.setattr(served.get_raw_model().engine()._batcher, "submit", broken)
     with pytest.raises(MlflowException) as caught:
         served.predict(flavor.example_input(clip))
     assert caught.value.get_http_status_code() == 500

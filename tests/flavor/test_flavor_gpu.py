@@ -64,7 +64,7 @@ def test_many_threads_get_transformers_answers_and_the_first_one_does_not_wait(
         pairs = served.predict(flavor.example_input(video))["top_k"][0]
         return [{pair["label"]: pair["score"] for pair in pairs}[label] for label in LABELS]
 
-    served._model_impl.engine()  # as a server does before its first request
+    served.get_raw_model().engine()  # as a server does before its first request
     started = time.perf_counter()
     alone = [scores(videos[0])]
     assert time.perf_counter() - started < 0.5

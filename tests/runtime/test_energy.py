@@ -1,3 +1,4 @@
+import logging
 import socket
 import sys
 import time
@@ -44,6 +45,14 @@ def test_energy_and_co2_are_measured_without_a_network(attempts: list[object]) -
     # Electricity made of water brings less CO2 than Germany's, which brings 0.2 to 0.6 kg a kWh.
     assert 0.2 < used.emissions / used.energy < 0.6
     assert clean.emissions / clean.energy < 0.1
+
+
+def test_codecarbon_is_quiet_in_the_block_alone() -> None:
+    codecarbon = logging.getLogger("codecarbon")
+    before = codecarbon.level
+    with metering(""):
+        assert codecarbon.level == logging.ERROR
+    assert codecarbon.level == before
 
 
 def test_the_network_is_really_refused(attempts: list[object]) -> None:

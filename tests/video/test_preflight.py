@@ -9,7 +9,7 @@ import pytest
 from helpers import write_video
 
 from vjepa_mlflow.runtime.ranks import Share
-from vjepa_mlflow.video import Inspection, Sampling, cache_dir, decode, inspect_videos, preflight
+from vjepa_mlflow.video import Inspection, Sampling, cached, decode, inspect_videos, preflight
 from vjepa_mlflow.video.decode import sample_clip
 from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.timeline import Timeline, read_timeline
@@ -144,12 +144,12 @@ def test_every_rank_finds_all_in_their_places(tmp_path: Path, rank: int) -> None
 
 def test_a_large_files_packets_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, folder = video_and_notes(tmp_path)
-    version, read = cache_dir.file_version(path), read_timeline(Source(path))
-    cache_dir.cache_timeline(folder, path, version, read)
-    assert cache_dir.cached_timeline(folder, path, version) is None  # a small one's
-    monkeypatch.setattr(cache_dir, "LEAST_BYTES", 0)
-    cache_dir.cache_timeline(folder, path, version, read)
-    found = cache_dir.cached_timeline(folder, path, version)
+    version, read = cached.file_version(path), read_timeline(Source(path))
+    cached.cache_timeline(folder, path, version, read)
+    assert cached.cached_timeline(folder, path, version) is None  # a small one's
+    monkeypatch.setattr(cached, "LEAST_BYTES", 0)
+    cached.cache_timeline(folder, path, version, read)
+    found = cached.cached_timeline(folder, path, version)
     assert found is not None
     assert {field.name: str(getattr(found, field.name)) for field in fields(Timeline)} == {
         field.name: str(getattr(read, field.name)) for field in fields(Timeline)
@@ -157,5 +157,5 @@ def test_a_large_files_packets_are_read_once(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(decode, "read_timeline", None)
     clip = sample_clip(Source(path), Sampling(16), 0.5, found)
     assert clip.frames.shape == (16, 48, 64, 3)
-    assert cache_dir.cached_timeline(folder, path, version._replace(size=1)) is None
-    assert cache_dir.cached_timeline(None, path, version) is None
+    assert cached.cached_timeline(folder, path, version._replace(size=1)) is None
+    assert cached.cached_timeline(None, path, version) is None

@@ -163,7 +163,11 @@ def _leave_out_copy(code: Path) -> None:
 
 
 def _serve(fetched: FetchedModel, config: ServingConfig) -> "VideoClassifier":
-    """Makes the classifier of a server, ready to answer."""
+    """Makes the classifier of a server, ready to answer.
+
+    It changes the server's whole process, which does nothing else: how its idle threads wait, what its garbage
+    collector looks at, and, until it has made its application, how it makes that.
+    """
     let_idle_threads_sleep()  # or they keep decoders from their CPUs, and each other
     from vjepa_mlflow.flavor.payloads import Payloads
     from vjepa_mlflow.flavor.server import serve

@@ -77,11 +77,24 @@ def metering(country: str) -> Iterator[Meter]:
         UserError: codecarbon does not know the code, or is not installed.
     """
     check_country(country)
-    meter = Meter(country)
+    with _quiet_codecarbon():
+        meter = Meter(country)
+        try:
+            yield meter
+        finally:
+            meter.close()
+
+
+@contextmanager
+def _quiet_codecarbon() -> Iterator[None]:
+    """Has it tell of errors alone in the block: it would tell of its making before it takes its level."""
+    codecarbon = logging.getLogger("codecarbon")
+    before = codecarbon.level
+    codecarbon.setLevel(logging.ERROR)
     try:
-        yield meter
+        yield
     finally:
-        meter.close()
+        codecarbon.setLevel(before)
 
 
 def check_country(country: str) -> None:
@@ -104,7 +117,6 @@ def check_country(country: str) -> None:
 
 
 def _start_tracker(country: str) -> Any:
-    logging.getLogger("codecarbon").setLevel(logging.ERROR)  # it would tell of its making before it takes its level
     from codecarbon import OfflineEmissionsTracker
 
     tracker = OfflineEmissionsTracker(
