@@ -26,6 +26,7 @@ def status_in_fork(work: Callable[[], None]) -> int:
 
 
 def test_the_first_process_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks._Process, "is_fork", False)
     monkeypatch.setattr(forks, "_adds_in_parallel", lambda: False)
     check_fork("train")
 
@@ -35,6 +36,7 @@ def test_a_fork_is_refused_where_numbers_cannot_be_added_up(
     adds: bool, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forks, "_adds_in_parallel", lambda: adds)
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: False)  # whatever other tests did
     assert status_in_fork(lambda: check_fork("train")) == status
 
 
@@ -48,6 +50,7 @@ def test_a_fork_that_waits_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_gpu_is_refused_to_a_fork_of_who_used_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: False)
     check_gpu("predict")
     monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
     with pytest.raises(UserError, match=r"^predict: this process was forked from one that had used a GPU"):

@@ -17,8 +17,7 @@ from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.files.paths import check_local, expand, is_there, shortened
 
 SOURCES: tuple[type[DataSource], ...] = (DemoSet, Table, FolderWithLists, ClassFolders)
-"""The kinds of data, in the order in which they are asked: `Table` takes any file, and the
-last one all that is left."""
+"""The kinds of data, in the order in which they are asked: `Table` takes any file, the last one all that is left."""
 
 REPEATED = "files that are named before"
 _UCF101 = re.compile(r"v_.+_(g\d+)_c\d+\.\w+")

@@ -12,7 +12,7 @@ from vjepa_mlflow.files.digest import sha256_of
 from vjepa_mlflow.files.reading import read_bounded
 
 LARGEST = 64 << 20
-"""Bytes of a content that is kept."""
+"""Bytes of a content that is cached."""
 
 SEAL = 64 + 1
 """Bytes before the content: its digest, hexadecimal, and a line's end."""
@@ -21,11 +21,11 @@ Values = TypeVar("Values")
 
 
 def cache_bytes(path: Path, content: bytes, *, within: Path) -> None:
-    """Keeps a content for `cached_bytes`, where that can be done: without it, work is only done again.
+    """Caches a content for `cached_bytes`, where that can be done: without it, work is only done again.
 
     Args:
         path: the file.
-        content: to be kept.
+        content: to be cached.
         within: a folder above the file, see `write_atomically`.
     """
     if len(content) <= LARGEST:
@@ -34,7 +34,7 @@ def cache_bytes(path: Path, content: bytes, *, within: Path) -> None:
 
 
 def cached_bytes(path: Path) -> bytes | None:
-    """What `cache_bytes` kept under this name; None where there is nothing, or anything else."""
+    """What `cache_bytes` wrote under this name; None where there is nothing, or anything else."""
     with suppress(OSError, ValueError):
         sealed = read_bounded(path, at_most=SEAL + LARGEST)
         content = sealed[SEAL:]
@@ -48,13 +48,13 @@ def _seal(path: Path, content: bytes) -> bytes:
 
 
 def cache_values(path: Path | None, values: Mapping[str, object], *, within: Path | None) -> None:
-    """Keeps values for `cached_values`; None stands for no file."""
+    """Caches values for `cached_values`; None stands for no file."""
     if path is not None and within is not None:
         cache_bytes(path, json.dumps(values).encode(), within=within)
 
 
 def cached_values(path: Path | None, kind: Callable[..., Values]) -> Values | None:
-    """What `cache_values` kept, or None where there is nothing that `kind` can be made of.
+    """What `cache_values` wrote, or None where there is nothing that `kind` can be made of.
 
     Args:
         path: the file; None stands for none.
