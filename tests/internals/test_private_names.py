@@ -15,7 +15,7 @@ import vjepa_mlflow
 PACKAGE = Path(vjepa_mlflow.__file__).parent
 ROOM = PACKAGE / "internals"
 MODULES = sorted(path for path in ROOM.glob("*.py") if path.name != "__init__.py")
-DEPENDENCIES = ("mlflow", "torch", "transformers")
+DEPENDENCIES = ("mlflow", "optuna", "torch", "transformers")
 
 
 def imports(path: Path) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,6 @@
-"""All that is used of Optuna without its promise to keep it, each with the reason; no other module uses any of it.
+"""What this package uses of Optuna that Optuna does not promise to keep, each with the reason.
 
-`tests/internals/test_optuna_private.py` tells what of it an installed version does not have any more.
+Looked at in Optuna 5.0, of optuna>=5,<6.
 """
 
 import copy
