@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from benchmarks import common
 from vjepa_mlflow.features import LabelledFeatures
 from vjepa_mlflow.model import Backbone, Head, autocast, head_forms, matmul_precision, use_device
-from vjepa_mlflow.model.lean import fused_attention
+from vjepa_mlflow.model.attention import fused_attention
 from vjepa_mlflow.recipe import PRECISIONS
 from vjepa_mlflow.training.adam import Adam
 from vjepa_mlflow.training.gradient import AccumulatedGradient, HeadPasses

@@ -1,4 +1,4 @@
-"""Outcomes of models that were never trained, videos with a look of their own, and the evaluator as it is installed."""
+"""Predictions of models that were never trained, videos with a look of their own, and the installed evaluator."""
 
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
@@ -18,7 +18,7 @@ def register_evaluator() -> None:
         _model_evaluation_registry.register(name, EntryPoint(name, value, "mlflow.model_evaluator").load())
 
 
-def random_outcomes(*, videos: int, classes: int, seed: int = 0) -> VideoPredictions:
+def random_predictions(*, videos: int, classes: int, seed: int = 0) -> VideoPredictions:
     """A model that is right more often than not."""
     generator = np.random.default_rng(seed)
     targets = generator.integers(classes, size=videos)
@@ -27,7 +27,7 @@ def random_outcomes(*, videos: int, classes: int, seed: int = 0) -> VideoPredict
     return VideoPredictions([f"class {index}" for index in range(classes)], targets, probabilities, np.arange(videos))
 
 
-def outcomes_of_hits(hits: np.ndarray, groups: np.ndarray | None = None) -> VideoPredictions:
+def predictions_of_hits(hits: np.ndarray, groups: np.ndarray | None = None) -> VideoPredictions:
     """Of two classes, with these predictions right."""
     probabilities = np.where(hits[:, None], [0.9, 0.1], [0.2, 0.8])
     groups = np.arange(len(hits)) if groups is None else groups

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from evaluations import random_outcomes
+from evaluations import random_predictions
 
 from vjepa_mlflow.evaluation import TITLES, measure
 from vjepa_mlflow.metrics import EPOCH_COLUMNS, METRICS, is_better
@@ -29,7 +29,7 @@ def test_a_set_is_measured_by_what_is_shown_of_it_in_this_order() -> None:
         ("loss", "Log loss"),
         ("calibration_error", "Calibration error"),
     ]
-    assert list(measure(random_outcomes(videos=20, classes=3))) == list(TITLES)
+    assert list(measure(random_predictions(videos=20, classes=3))) == list(TITLES)
 
 
 def test_a_metric_that_is_better_where_it_is_low_says_so() -> None:

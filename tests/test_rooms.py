@@ -25,7 +25,7 @@ def room_of(module: str) -> str:
 
 
 def imports(module: str) -> Iterator[str]:
-    """The modules that one imports, at its top, in a function or for type checkers; of a room's face, where a name is."""
+    """The modules that one imports, wherever it does; of a name that a room's face has, the one that it is from."""
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names if name.name in MODULES)

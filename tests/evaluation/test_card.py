@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import mlflow
 import numpy as np
 import pytest
-from evaluations import outcomes_of_hits, register_evaluator
+from evaluations import predictions_of_hits, register_evaluator
 from helpers import TEST_METRICS, readme_block
 from huggingface_hub import ModelCard
 from mlflow import MlflowClient
@@ -201,7 +201,7 @@ def test_a_registered_version_carries_the_summary_and_the_figures(card: ModelCar
 
 @pytest.mark.parametrize("groups", [3, 4])
 def test_few_groups_are_told_in_place_of_an_interval(groups: int) -> None:
-    predictions = outcomes_of_hits(np.arange(40) % 5 > 0, np.arange(40) % groups)
+    predictions = predictions_of_hits(np.arange(40) % 5 > 0, np.arange(40) % groups)
     evaluation = evaluate([], predictions, [])
     train = SimpleNamespace(profile={"videos_by_class": {"a": 1, "b": 1}})
     record = SimpleNamespace(

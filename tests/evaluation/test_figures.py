@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from evaluations import outcomes_of_hits, random_outcomes
+from evaluations import predictions_of_hits, random_predictions
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -60,7 +60,7 @@ def test_curves_have_room_for_losses_of_any_size(loss: float) -> None:
 
 @pytest.mark.parametrize("classes", [2, 30, 60])
 def test_a_confusion_matrix_has_room_for_its_classes(classes: int) -> None:
-    predictions = random_outcomes(videos=300, classes=classes)
+    predictions = random_predictions(videos=300, classes=classes)
     figure = plot_confusion(predictions)
     FigureCanvasAgg(figure).draw()
     (axes,) = figure.axes
@@ -71,7 +71,7 @@ def test_a_confusion_matrix_has_room_for_its_classes(classes: int) -> None:
 
 
 def test_calibration_shows_the_accuracy_of_each_bin() -> None:
-    predictions = outcomes_of_hits(np.array([True, True, False, True]))
+    predictions = predictions_of_hits(np.array([True, True, False, True]))
     (axes,) = plot_calibration(predictions).axes
     bars = {round(bar.get_x() + bar.get_width() / 2, 3): bar.get_height() for bar in axes.patches}
     assert bars == {round(13.5 / 15, 3): 1.0, round(11.5 / 15, 3): 0.0}
@@ -79,11 +79,11 @@ def test_calibration_shows_the_accuracy_of_each_bin() -> None:
 
 def test_slices_are_drawn_with_their_intervals() -> None:
     values = np.arange(90.0)
-    slices = slice_by_factors(outcomes_of_hits(values > 25), {"brightness": values})
+    slices = slice_by_factors(predictions_of_hits(values > 25), {"brightness": values})
     (axes,) = plot_slices(slices, accuracy=0.7).axes
     ends = [list(line.get_xdata()) for line in axes.lines[1::2]]
     assert ends == [[part.accuracy.low, part.accuracy.high] for part in slices]
-    few = slice_by_factors(outcomes_of_hits(values > 25, np.arange(90) % 3), {"brightness": values})
+    few = slice_by_factors(predictions_of_hits(values > 25, np.arange(90) % 3), {"brightness": values})
     (without,) = plot_slices(few, accuracy=0.7).axes
     assert len(without.lines) == len(axes.lines) - len(slices)
     assert [label.get_text() for label in axes.get_yticklabels()] == [

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from evaluations import outcomes_of_hits, random_outcomes
+from evaluations import predictions_of_hits, random_predictions
 from scipy import stats
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
@@ -10,7 +10,7 @@ from vjepa_mlflow.evaluation import VideoPredictions, measure, measure_classes
 
 @pytest.fixture
 def predictions() -> VideoPredictions:
-    return random_outcomes(videos=150, classes=7)
+    return random_predictions(videos=150, classes=7)
 
 
 def test_metrics_are_scikit_learns(predictions: VideoPredictions) -> None:
@@ -81,10 +81,10 @@ def test_classes_that_do_not_occur_and_certain_mistakes_do_no_harm() -> None:
 
 
 def test_a_loss_holds_what_it_would_be_with_the_mistakes_that_a_set_has_or_lacks_by_luck() -> None:
-    found = measure(outcomes_of_hits(np.ones(40, dtype=bool), np.arange(40) % 5))
+    found = measure(predictions_of_hits(np.ones(40, dtype=bool), np.arange(40) % 5))
     further = (1 - found["accuracy"].low) * np.log(0.9 / 0.1)
     assert found["loss"] == pytest.approx((-np.log(0.9), -np.log(0.9), -np.log(0.9) + further))
-    found = measure(outcomes_of_hits(np.zeros(40, dtype=bool), np.arange(40) % 5))
+    found = measure(predictions_of_hits(np.zeros(40, dtype=bool), np.arange(40) % 5))
     less = found["accuracy"].high * np.log(0.8 / 0.2)
     assert found["loss"] == pytest.approx((-np.log(0.2), -np.log(0.2) - less, -np.log(0.2)))
 

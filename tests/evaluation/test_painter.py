@@ -2,14 +2,14 @@ import os
 import signal
 
 import pytest
-from evaluations import random_outcomes
+from evaluations import random_predictions
 
 from vjepa_mlflow.evaluation import painter, painting, plot_calibration, plot_confusion
 from vjepa_mlflow.evaluation.figures import draw
 
 
 def test_figures_are_drawn_by_other_processes_as_by_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    predictions = random_outcomes(videos=30, classes=3)
+    predictions = random_predictions(videos=30, classes=3)
     expected = [draw(plot_confusion(predictions)), draw(plot_calibration(predictions))]
     monkeypatch.setattr(painter, "_draw", None)  # of this process
     with painting() as beside:
@@ -18,7 +18,7 @@ def test_figures_are_drawn_by_other_processes_as_by_this_one(monkeypatch: pytest
 
 
 def test_figures_are_drawn_where_processes_are_killed() -> None:
-    predictions = random_outcomes(videos=30, classes=3)
+    predictions = random_predictions(videos=30, classes=3)
     with painting() as beside:
         begun = beside.begin(os.kill, 0, signal.SIGKILL)  # of all there: it is in a session of its own
         begun._figure = lambda: plot_confusion(predictions)

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import Browser
-from evaluations import outcomes_of_hits, random_outcomes
+from evaluations import predictions_of_hits, random_predictions
 
 from vjepa_mlflow.evaluation import Evaluation, Prediction, evaluate, render_report
 from vjepa_mlflow.video import VideoProperties
@@ -36,7 +36,7 @@ def write_report(evaluation: Evaluation, path: Path) -> Path:
 
 @pytest.fixture
 def report(tmp_path: Path) -> tuple[Evaluation, Path]:
-    predictions = random_outcomes(videos=60, classes=6)
+    predictions = random_predictions(videos=60, classes=6)
     predictions.labels[0], predictions.labels[1] = HOSTILE, "w" * 100
     evaluation = evaluate([f"{HOSTILE}{row}.mp4" for row in range(60)], predictions, properties(60))
     return evaluation, write_report(evaluation, tmp_path / "report.html")
@@ -56,7 +56,7 @@ def test_a_browser_shows_it_alone_and_whatever_is_in_the_names(
 
 def test_it_says_where_the_model_is_weak(browser: Browser, tmp_path: Path) -> None:
     light = np.random.default_rng(2).random(90)
-    predictions = outcomes_of_hits(light > 0.3)
+    predictions = predictions_of_hits(light > 0.3)
     evaluation = evaluate([str(row) for row in range(90)], predictions, properties(90, brightness=light))
     text = browser.visit(write_report(evaluation, tmp_path / "report.html")).text
     assert "Brightness, lowest third" in text
@@ -66,14 +66,14 @@ def test_it_says_where_the_model_is_weak(browser: Browser, tmp_path: Path) -> No
 
 def test_it_says_that_groups_were_reckoned_with(report: tuple[Evaluation, Path], tmp_path: Path) -> None:
     assert "Fisher" in report[1].read_text()
-    predictions = outcomes_of_hits(np.arange(40) % 5 > 0, groups=np.arange(40) // 4)
+    predictions = predictions_of_hits(np.arange(40) % 5 > 0, groups=np.arange(40) // 4)
     grouped = write_report(evaluate([str(row) for row in range(40)], predictions, properties(40)), tmp_path / "g.html")
     assert "leaving out one group after the other" in grouped.read_text()
     assert "too few groups" not in grouped.read_text()
 
 
 def test_it_says_where_there_are_too_few_groups_for_an_interval(browser: Browser, tmp_path: Path) -> None:
-    predictions = outcomes_of_hits(np.arange(40) % 5 > 0, groups=np.arange(40) % 3)
+    predictions = predictions_of_hits(np.arange(40) % 5 > 0, groups=np.arange(40) % 3)
     visit = browser.visit(
         write_report(evaluate([str(row) for row in range(40)], predictions, properties(40)), tmp_path / "g")
     )

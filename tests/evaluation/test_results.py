@@ -2,7 +2,7 @@ import json
 from dataclasses import fields
 
 import numpy as np
-from evaluations import outcomes_of_hits
+from evaluations import predictions_of_hits
 
 from vjepa_mlflow.evaluation import Evaluation, evaluate
 from vjepa_mlflow.video import VideoProperties
@@ -13,7 +13,7 @@ def grouped(groups: int) -> Evaluation:
     light = np.linspace(0, 1, 40)
     zeros = {field.name: 0.0 for field in fields(VideoProperties)}
     properties = [VideoProperties(**{**zeros, "brightness": value}) for value in light]
-    predictions = outcomes_of_hits(np.arange(40) % 20 > 0, np.arange(40) % groups)
+    predictions = predictions_of_hits(np.arange(40) % 20 > 0, np.arange(40) % groups)
     return evaluate([str(row) for row in range(40)], predictions, properties)
 
 

@@ -42,11 +42,10 @@ def test_the_process_compiles_by_its_own_limits_but_in_our_calls(limits: list[in
     assert limits == [MOST_SHAPES] * 3
 
 
-def test_a_limit_that_is_higher_already_stays(limits: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(config, "recompile_limit", 2 * MOST_SHAPES)
+def test_a_limit_that_is_higher_already_stays(limits: list[int]) -> None:
+    with config.patch(recompile_limit=2 * MOST_SHAPES):
         Compiled(double)(torch.ones(1), "sizes")
-        assert limits == [2 * MOST_SHAPES]
+    assert limits == [2 * MOST_SHAPES]
 
 
 def test_what_cannot_be_compiled_is_called_as_it_is_and_told_once(
@@ -54,11 +53,11 @@ def test_what_cannot_be_compiled_is_called_as_it_is_and_told_once(
 ) -> None:
     calls: list[int] = []
 
-    def fail(*_: Tensor) -> Tensor:
+    def fail(*_: object) -> Tensor:
         calls.append(1)
         raise RuntimeError("no C compiler")
 
-    monkeypatch.setattr(torch, "compile", lambda function, **_: fail)
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
     double_slowly = Compiled(double)
     for _ in range(3):
         assert torch.equal(double_slowly(torch.ones(1), "sizes"), torch.tensor([2.0]))
@@ -67,10 +66,10 @@ def test_what_cannot_be_compiled_is_called_as_it_is_and_told_once(
 
 
 def test_where_memory_runs_out_it_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_out(*_: Tensor) -> Tensor:
+    def run_out(*_: object) -> Tensor:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(torch, "compile", lambda function, **_: run_out)
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: run_out)
     with pytest.raises(torch.OutOfMemoryError):
         Compiled(double)(torch.ones(1), "sizes")
 

@@ -9,15 +9,13 @@ from torch.nn import functional as F
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 from vjepa_mlflow.model import Backbone, Head, head_forms, lean, load_classifier, locate, training_head
+from vjepa_mlflow.model.attention import Attention, fused_attention, plain_attention, scaled_attention
 from vjepa_mlflow.model.compiled import Compiled
 from vjepa_mlflow.model.forward import TOLERANCE, compare_encoders
 from vjepa_mlflow.model.lean import (
     LeanEncoder,
     LeanHead,
-    fused_attention,
     knows,
-    plain_attention,
-    scaled_attention,
     split_linear,
 )
 
@@ -44,7 +42,7 @@ def make_model(**changes: object) -> VJEPA2ForVideoClassification:
 
 
 def make_encoder(
-    model: VJEPA2ForVideoClassification, dtype: torch.dtype, attend: lean.Attention, **options: Any
+    model: VJEPA2ForVideoClassification, dtype: torch.dtype, attend: Attention, **options: Any
 ) -> LeanEncoder:
     return LeanEncoder(model.state_dict(), model.config, dtype=dtype, attend=attend, **options)
 
@@ -58,7 +56,7 @@ def make_encoder(
 )
 def test_the_lean_encoder_is_transformers_encoder(
     changes: dict[str, object],
-    attend: lean.Attention,
+    attend: Attention,
     multiply: lean.Multiply,
     is_compiled: bool,
     monkeypatch: pytest.MonkeyPatch,
@@ -94,7 +92,7 @@ def gradients(head: Head, logits: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("attend", [plain_attention, scaled_attention])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
 def test_the_lean_head_is_transformers_head_and_so_are_its_gradients(
-    dtype: torch.dtype, tolerance: float, attend: lean.Attention
+    dtype: torch.dtype, tolerance: float, attend: Attention
 ) -> None:
     model = make_model()
     head = Head.of(model)

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from tools.kills import die, is_killed
 from vjepa_mlflow import UserError
-from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, Job, end_launched_run, resumed_log, run_log
+from vjepa_mlflow.tracking import FAILURE_TAG, RESUMED_TAG, Job, resumed_log, run_log
 from vjepa_mlflow.tracking.joining import JOB_TAG, STATUS_TAG
 
 TRAIN = Job.of("train", {"epochs": 5}, {"epochs": 5})
@@ -164,20 +164,6 @@ def test_a_launched_run_that_had_ended_keeps_its_end(
     info = get(owned).info
     assert (info.status, info.end_time) == (status, 1234)
     assert get(owned).data.tags[STATUS_TAG] == ("FAILED" if fails else "FINISHED")
-
-
-def test_a_launched_run_is_ended_from_outside_where_it_was_running_and_holds_no_job(
-    tracking: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = MlflowClient()
-    running, finished, held = (client.create_run("0").info.run_id for _ in range(3))
-    client.set_terminated(finished)
-    client.set_tag(held, JOB_TAG, "train")
-    for run_id in (running, finished, held):
-        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
-        end_launched_run("interrupted", "KILLED")
-    assert [get(run_id).info.status for run_id in (running, finished, held)] == ["KILLED", "FINISHED", "RUNNING"]
-    assert [FAILURE_TAG in get(run_id).data.tags for run_id in (running, finished, held)] == [True, False, False]
 
 
 def test_a_launched_run_that_is_not_there_is_named(tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,3 +145,16 @@ def test_an_output_that_is_gone_stops_no_delivery(
     put(box, "first", "second")
     wait_until(lambda: server.delivered == ["second"])
     assert isinstance(box.flush(), ValueError)
+
+
+def test_its_thread_ends_with_the_block_and_what_was_not_delivered_stays(
+    tracking: str, server: RecordingServer, tmp_path: Path
+) -> None:
+    (tmp_path / "left").mkdir()
+    server.fault = ABSENCES[0]
+    with Outbox(tmp_path / "left", "4567", server) as box:
+        put(box, "first")
+        wait_until(lambda: server.asked > 0)
+        assert box._thread.is_alive()
+    assert not box._thread.is_alive()
+    assert len(entries(box)) == 1

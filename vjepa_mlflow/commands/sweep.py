@@ -23,8 +23,8 @@ from vjepa_mlflow.search.setups import TrialSetups
 from vjepa_mlflow.search.study_run import StudyRun, study_run
 from vjepa_mlflow.search.trial_checkpoints import forget_checkpoints
 from vjepa_mlflow.search.worker_pool import worker_pool
-from vjepa_mlflow.stages.assess import import_beside
 from vjepa_mlflow.stages.at_work import at_work
+from vjepa_mlflow.stages.import_beside import import_beside
 from vjepa_mlflow.stages.names import check_names
 from vjepa_mlflow.stages.prepare import log_preparation
 

@@ -1,4 +1,4 @@
-"""What a model said of labelled videos."""
+"""A model's predictions for labelled videos."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class VideoPredictions:
-    """A model's answers beside the truth, a row for each video.
+    """A model's predictions beside the truth, a row for each video.
 
     Attributes:
         labels: the classes, in the order of the model's outputs.

@@ -19,7 +19,7 @@ class Evaluation:
 
     Attributes:
         names: the videos, as the data names them.
-        predictions: what the model said of each.
+        predictions: of the model for each.
         properties: what was measured of each; empty where nothing was.
         metrics: of the set, by name, see `vjepa_mlflow.metrics`.
         classes: how it does on each class, the most difficult first.

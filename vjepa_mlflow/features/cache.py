@@ -1,4 +1,4 @@
-"""Where features are kept: near, far, or for want of room only until they are read."""
+"""Where features are kept: in the device's memory, in the store, or for want of room only until they are read."""
 
 import math
 from collections.abc import Generator, Sequence
@@ -28,9 +28,10 @@ SHARE = 0.5
 class FeatureCache:
     """The features of one space that are there, by name.
 
-    Near, in the memory of the model's device, is what will be read in this process, as far as there is room. Far, in
-    the store or in the host's memory, is what the near memory has no room for, and with `cache=disk` everything, for
-    other runs. What is wanted and finds no room is held until it is read.
+    The memory of the model's device has what will be read in this process, as far as there is room. The store, which
+    is on disk or in the host's memory, has what the device's memory has no room for, and with `cache=disk` everything,
+    for other runs. What is wanted and finds no room is held until it is read. As a context manager it ends with its
+    threads.
 
     Args:
         space: of the features.
@@ -53,7 +54,7 @@ class FeatureCache:
             self._store_budget = Budget(budget or int(SHARE * free_space(store_folder())))
         elif recipe.cache == "memory" and device != host:
             self._store_budget = Budget(budget or int(SHARE * _free_memory(host)))
-        is_on_device = recipe.cache == "memory" and device == host  # so that a budget for the host is for near
+        is_on_device = recipe.cache == "memory" and device == host  # which has no other memory
         self._device_size = budget if is_on_device and budget else None
         self._tells = recipe.cache != "off"
         self.full = False
@@ -72,7 +73,7 @@ class FeatureCache:
         return isinstance(self._store, FeatureStore)
 
     def room(self, *, wanted: bool) -> int:
-        """For how many clips there is any, in the near memory only if they are wanted in this process."""
+        """For how many clips there is any, in the device's memory only if they are wanted in this process."""
         on_device = self._device_budget.left // self._size if wanted else 0
         stored = 0 if self.denial else self._store_budget.left // self._size
         return max(on_device, stored) if self._lasts else on_device + stored
@@ -82,8 +83,8 @@ class FeatureCache:
 
     def on_device(self, name: str) -> Tensor | None:
         """What is on the device already."""
-        found = self._device_memory.read(name)
-        return self._held.get(name) if found is None else found
+        features = self._device_memory.read(name)
+        return self._held.get(name) if features is None else features
 
     def is_stored(self, name: str) -> bool:
         return name not in self._lost and name in self._store

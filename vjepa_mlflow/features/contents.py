@@ -146,8 +146,8 @@ def _last_use(entry: Entry) -> float:
 
 def _describe(folder: Path) -> dict[str, object]:
     with suppress(OSError, ValueError):
-        said = read_json(folder / DESCRIPTION, at_most=LARGEST_DESCRIPTION)
-        return said if isinstance(said, dict) else {}
+        description = read_json(folder / DESCRIPTION, at_most=LARGEST_DESCRIPTION)
+        return description if isinstance(description, dict) else {}
     return {}
 
 

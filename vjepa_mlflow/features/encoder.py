@@ -59,7 +59,7 @@ class Encoder:
         form: of the backbone, see `FrozenBackbone.forms`.
         sampling: of a clip.
         precision: the recipe's.
-        cache_dir: the folder for what is noted of video files; None for none.
+        cache_dir: the folder for what is cached of video files; None for none.
 
     Attributes:
         device: where the features are.
@@ -108,7 +108,7 @@ class Encoder:
         while len(features) < len(clips):
             left = clips[len(features) :]
             features += self._with_what_memory_there_is(lambda: self._encode(left[: self.batch_size]))  # noqa: B023
-        return [Encoded(read.clip, found) for read, found in zip(clips, features, strict=True)]
+        return [Encoded(read.clip, of_clip) for read, of_clip in zip(clips, features, strict=True)]
 
     def tell_declined(self, path: Path, reason: str) -> None:
         """Says, of the first such video, that the GPU's decoder is not used."""
@@ -178,13 +178,13 @@ class Encoding:
         """
         self._prepare()
         while len(self._read) < self._encoder.batch_size:
-            found = self._stream.take(wait=wait)
-            if found is None:
+            finished = self._stream.take(wait=wait)
+            if finished is None:
                 if not self._stream.is_done:
                     return []
                 self._stream.close()
                 break
-            failed = self._take_in(*found)
+            failed = self._take_in(*finished)
             if failed:
                 return failed
         batch = [self._read.popleft() for _ in range(min(len(self._read), self._encoder.batch_size))]

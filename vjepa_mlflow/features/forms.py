@@ -46,13 +46,13 @@ def choose_form(backbone: FrozenBackbone, recipe: Recipe, clips: Iterable[Clip],
     if len(forms) == 1:
         return forms[0]
     places = {form: _Place(feature_space(backbone, recipe, form)) for form in forms}
-    count, kept = 0, dict.fromkeys(forms, 0)
+    count, stored = 0, dict.fromkeys(forms, 0)
     for clip in clips:
         count += 1
         for form, place in places.items():
-            kept[form] += recipe.cache == "disk" and place.has(clip)
-    if any(kept.values()):
-        return max(forms, key=lambda form: kept[form])
+            stored[form] += recipe.cache == "disk" and place.has(clip)
+    if any(stored.values()):
+        return max(forms, key=lambda form: stored[form])
     return form_for(forms, count, compiling_pays=COMPILING_PAYS[recipe.precision])
 
 

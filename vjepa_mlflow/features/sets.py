@@ -113,7 +113,9 @@ class TrainingSet:
         features = self._source.read(self.clips(epoch)[first:])
         labels = [self.labels[index] for index in self._order(epoch)[first:]]
         return (
-            LabelledFeatures(found, label) for found, label in zip(features, labels, strict=True) if found is not None
+            LabelledFeatures(of_clip, label)
+            for of_clip, label in zip(features, labels, strict=True)
+            if of_clip is not None
         )
 
 
@@ -150,7 +152,7 @@ class EvaluationSet:
         """Yields the features of all videos but those left out."""
         self.given = []
         features = self._source.read(self.clips)
-        for clip, found, label in zip(self.clips, features, self.labels, strict=True):
-            if found is not None:
+        for clip, of_clip, label in zip(self.clips, features, self.labels, strict=True):
+            if of_clip is not None:
                 self.given.append(clip)
-                yield LabelledFeatures(found, label)
+                yield LabelledFeatures(of_clip, label)

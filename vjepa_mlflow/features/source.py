@@ -65,15 +65,6 @@ class FeatureSource:
         self._is_behind = False  # whether there may be more to encode, once there is room
         self._least_room = 0  # for clips, from which on it is worth looking
 
-    def __enter__(self) -> "FeatureSource":
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            self.finish()
-        else:
-            self._begin([])
-
     def missing(self, clips: Iterable[Clip]) -> list[Clip]:
         """The clips whose features would have to be encoded, each once."""
         return list(self._missing(clips))
@@ -158,12 +149,12 @@ class FeatureSource:
                 self.finish()
 
     def _missing(self, clips: Iterable[Clip]) -> Iterator[Clip]:
-        known: set[str] = set()
+        seen: set[str] = set()
         for clip in clips:
             name = self._space.entry(clip)
-            if name not in known and not self.cache.has(name):
+            if name not in seen and not self.cache.has(name):
                 yield clip
-            known.add(name)
+            seen.add(name)
 
     def _want(self, name: str) -> bool:
         return self._again or self._readings.want(name)

@@ -146,24 +146,24 @@ class _Clips:
     def __init__(self, count: int):
         self.result: Future[Classification] = Future()
         self._lock = threading.Lock()
-        self._known: dict[int, _Clip | BaseException] = {}
+        self._outcomes: dict[int, _Clip | BaseException] = {}
         self._count = count
 
-    def put(self, number: int, known: _Clip | BaseException) -> None:
+    def put(self, number: int, outcome: _Clip | BaseException) -> None:
         with self._lock:
-            self._known[number] = known
-            complete = len(self._known) == self._count
+            self._outcomes[number] = outcome
+            complete = len(self._outcomes) == self._count
         if complete and self.result.set_running_or_notify_cancel():
-            self._tell([self._known[number] for number in range(self._count)])
+            self._tell([self._outcomes[number] for number in range(self._count)])
 
-    def _tell(self, known: "list[_Clip | BaseException]") -> None:
-        errors = [one for one in known if isinstance(one, BaseException)]
+    def _tell(self, outcomes: "list[_Clip | BaseException]") -> None:
+        errors = [one for one in outcomes if isinstance(one, BaseException)]
         if errors and not isinstance(errors[0], VideoError):
             self.result.set_exception(errors[0])
         elif errors:
             self.result.set_result(Classification(None, error=str(errors[0])))
         else:
-            self.result.set_result(_average([one for one in known if isinstance(one, _Clip)]))
+            self.result.set_result(_average([one for one in outcomes if isinstance(one, _Clip)]))
 
 
 def _average(clips: "Sequence[_Clip]") -> Classification:
@@ -172,9 +172,9 @@ def _average(clips: "Sequence[_Clip]") -> Classification:
     return Classification(averaged.numpy(), warning=max(clip.warning for clip in clips))
 
 
-def _done(found: Classification) -> "Future[Classification]":
+def _done(classification: Classification) -> "Future[Classification]":
     future: Future[Classification] = Future()
-    future.set_result(found)
+    future.set_result(classification)
     return future
 
 

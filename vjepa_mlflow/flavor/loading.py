@@ -204,5 +204,5 @@ def _default_device() -> str:
     try:
         return str(choose_device(name))
     except UserError as error:
-        said = str(error).removeprefix(f"device={name}: ")
-        raise UserError(f"{DEFAULT_DEVICE}={shortened(given)}: {said}") from None
+        fault = str(error).removeprefix(f"device={name}: ")
+        raise UserError(f"{DEFAULT_DEVICE}={shortened(given)}: {fault}") from None

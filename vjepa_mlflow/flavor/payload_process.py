@@ -128,9 +128,9 @@ class _Reader:
             write(contents, [video])
             table.append((end, len(video)))
             end += len(video)
-        said = json.dumps(table).encode()
-        write(contents, [said])
-        return end, len(said)
+        encoded = json.dumps(table).encode()
+        write(contents, [encoded])
+        return end, len(encoded)
 
 
 def _parse(body: int, request: Request) -> tuple[Any, Any]:
@@ -174,18 +174,18 @@ def _decode(content: bytes, request: Request, *, is_json: bool) -> str:
 
 def _parse_json(text: str) -> tuple[Any, Any]:
     try:
-        said = json.loads(text)
+        payload = json.loads(text)
     except json.JSONDecodeError as error:
         raise PredictionError(f"The request's body is not JSON: {error}.") from None
-    if not isinstance(said, dict):
+    if not isinstance(payload, dict):
         raise PredictionError(f"{mlflow_server.EXPECTED_FORM}.")
     del text
-    forms = mlflow_server.FORMS & said.keys()
+    forms = mlflow_server.FORMS & payload.keys()
     if len(forms) != 1:
         raise PredictionError(f"{mlflow_server.EXPECTED_FORM}. It has {', '.join(sorted(forms)) or 'none'}.")
     (form,) = forms
     try:
-        return _read_form(form, said[form]), said.get(mlflow_server.PARAMS)
+        return _read_form(form, payload[form]), payload.get(mlflow_server.PARAMS)
     except ValueError as error:
         raise PredictionError(f"{form}: {one_line(error).rstrip('.')}.") from None
 

@@ -87,18 +87,18 @@ class _Body(Job[Payload]):
         return json.dumps(asdict(self._request)).encode(), (self._body.memory.number, self._contents.number)
 
     def finish(self, answer: bytes) -> Payload:
-        said = Answer(**json.loads(answer))
-        if said.error:
-            raise PredictionError(said.error)
+        parsed = Answer(**json.loads(answer))
+        if parsed.error:
+            raise PredictionError(parsed.error)
         assert self._contents is not None
-        offset, size = said.table
+        offset, size = parsed.table
         table = json.loads(os.pread(self._contents.number, size, offset))
         videos = (VideoError(one) if isinstance(one, str) else Content(self._contents, *one) for one in table)
-        return Payload(deque(videos), Params(*said.params))
+        return Payload(deque(videos), Params(*parsed.params))
 
     def broken(self, *, late: bool) -> PredictionError:
-        taken = "too long" if late else "too much"
-        return PredictionError(f"The request takes {taken} to read: expected one that holds little but videos.")
+        amount = "too long" if late else "too much"
+        return PredictionError(f"The request takes {amount} to read: expected one that holds little but videos.")
 
     def end(self) -> None:
         self._body = self._contents = None

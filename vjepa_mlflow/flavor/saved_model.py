@@ -93,8 +93,8 @@ def read_saved_model(folder: Path, name: str) -> FetchedModel:
         UserError: it is not a model of this project, a newer version of the package saved it, or it says what cannot
             be.
     """
-    said = _read(folder, name)
-    flavors = said.get("flavors")
+    content = _read(folder, name)
+    flavors = content.get("flavors")
     if not isinstance(flavors, dict) or not isinstance(own := flavors.get(FLAVOR_NAME), dict):
         raise UserError(f"{name}: {FILE} has no flavour {FLAVOR_NAME}: {EXPECTED}")
     served = flavors.get("python_function")
@@ -108,7 +108,7 @@ def read_saved_model(folder: Path, name: str) -> FetchedModel:
         raise UserError(
             f"{name}: saved in format {version}: expected at most {FORMAT_VERSION}; install a newer vjepa-mlflow"
         )
-    identity = _Values(about, said)
+    identity = _Values(about, content)
     return FetchedModel(
         name=name,
         folder=folder,
@@ -196,24 +196,24 @@ def _read(folder: Path, name: str) -> Mapping[Any, Any]:
     path = folder / FILE
     try:
         _check_inside(folder, path)
-        said = yaml.load(read_bounded(path, at_most=LARGEST_FILE), _YAML)
-        _check_size(said)
+        content = yaml.load(read_bounded(path, at_most=LARGEST_FILE), _YAML)
+        _check_size(content)
     except FileNotFoundError:
         raise UserError(f"{name}: there is no {FILE}: {EXPECTED}") from None
     except Exception as error:  # PyYAML raises of all kinds where a value is not of the type that is claimed
         raise UserError(f"{name}: {FILE} cannot be read ({one_line(error)}): {EXPECTED}") from error
-    if not isinstance(said, dict):
+    if not isinstance(content, dict):
         raise UserError(f"{name}: {FILE} says nothing by name: {EXPECTED}")
-    return said
+    return content
 
 
-def _check_size(said: Any) -> None:
+def _check_size(content: Any) -> None:
     """Refuses what is only small until it is written out: YAML may name one value many times, or within itself.
 
     Raises:
         ValueError: it has too many values, or a number with too many digits.
     """
-    waiting, seen = [said], 0
+    waiting, seen = [content], 0
     while waiting:
         value = waiting.pop()
         seen += 1
@@ -227,16 +227,16 @@ def _check_size(said: Any) -> None:
 
 def _inner_folder(folder: Path, name: str, inner: str) -> Path:
     """A folder inside the model's, with nothing in it that lies elsewhere or is no file."""
-    found = folder / inner
-    if Path(inner).is_absolute() or not is_folder(found):
+    inside = folder / inner
+    if Path(inner).is_absolute() or not is_folder(inside):
         raise UserError(f"{name}: {FILE}: checkpoint={_shown(inner)}: expected a folder in the model's")
-    for path in chain((found,), _entries(found)):
+    for path in chain((inside,), _entries(inside)):
         try:
             _check_inside(folder, path)
         except (OSError, ValueError) as error:
             shown = shortened(os.path.relpath(path, folder))
             raise UserError(f"{name}: {shown}: {one_line(error)}: expected files in the model's folder") from None
-    return found
+    return inside
 
 
 def _entries(folder: Path) -> Iterator[Path]:

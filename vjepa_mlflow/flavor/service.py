@@ -151,8 +151,8 @@ class Service:
         try:
             for number in range(1, total + 1):
                 while payload.videos and len(waiting) < self._engine.ahead:
-                    begun = self._engine.classify(payload.videos.popleft(), params.num_clips, asker)
-                    waiting.append(asyncio.wrap_future(begun))
+                    classification = self._engine.classify(payload.videos.popleft(), params.num_clips, asker)
+                    waiting.append(asyncio.wrap_future(classification))
                 rows.append(self._classifier.checked_row(await waiting.popleft(), number, total, params))
         finally:
             for one in waiting:

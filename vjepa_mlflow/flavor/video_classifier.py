@@ -117,8 +117,11 @@ class VideoClassifier:
         try:
             wanted = Params.read(params)
             videos = read_contents(model_input, at_most=engine.max_videos)
-            found = self.classify(videos, num_clips=wanted.num_clips)
-            rows = [self.checked_row(one, number, len(videos), wanted) for number, one in enumerate(found, start=1)]
+            classifications = self.classify(videos, num_clips=wanted.num_clips)
+            rows = [
+                self.checked_row(one, number, len(videos), wanted)
+                for number, one in enumerate(classifications, start=1)
+            ]
         except PredictionError:
             raise
         except Exception:
@@ -146,30 +149,30 @@ class VideoClassifier:
             while waiting:
                 yield waiting.popleft().result()
 
-    def checked_row(self, found: Classification, number: int, total: int, params: Params) -> dict[str, Any]:
+    def checked_row(self, classification: Classification, number: int, total: int, params: Params) -> dict[str, Any]:
         """Like `row`, of a video of a request.
 
         Raises:
             PredictionError: it cannot be read, and was not to be reported.
             UserError: see `row`.
         """
-        if found.error and params.bad_videos == STOP:
-            raise PredictionError(f"Video {number} of {total} was refused: {found.error}.")
-        return self.row(found, top_k=params.top_k)
+        if classification.error and params.bad_videos == STOP:
+            raise PredictionError(f"Video {number} of {total} was refused: {classification.error}.")
+        return self.row(classification, top_k=params.top_k)
 
-    def row(self, found: Classification, *, top_k: int) -> dict[str, Any]:
+    def row(self, classification: Classification, *, top_k: int) -> dict[str, Any]:
         """What is said of a video, by the names of `flavor.signature.COLUMNS`.
 
         Raises:
             UserError: the model's answer is no number.
         """
-        said = {"warning": found.warning, "error": found.error}
-        if found.probabilities is None:
-            return {"label": "", "score": None, "top_k": [], **said}
-        check_answers(found.probabilities)
-        best = np.argsort(-found.probabilities, kind="stable")[:top_k]
-        pairs = [{"label": self._labels[index], "score": float(found.probabilities[index])} for index in best]
-        return {**pairs[0], "top_k": pairs, **said}
+        faults = {"warning": classification.warning, "error": classification.error}
+        if classification.probabilities is None:
+            return {"label": "", "score": None, "top_k": [], **faults}
+        check_answers(classification.probabilities)
+        best = np.argsort(-classification.probabilities, kind="stable")[:top_k]
+        pairs = [{"label": self._labels[index], "score": float(classification.probabilities[index])} for index in best]
+        return {**pairs[0], "top_k": pairs, **faults}
 
 
 _LOADED: "weakref.WeakSet[VideoClassifier]" = weakref.WeakSet()

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
         load_trained,
         make_processor,
         preprocessing_of,
-        take_apart,
         to_arrays,
     )
     from vjepa_mlflow.model.configuration import ClipShape, Preprocessing, Sides
@@ -59,6 +58,7 @@ if TYPE_CHECKING:
     from vjepa_mlflow.model.identity import backbone_digest, preprocessing_digest, weights_digest
     from vjepa_mlflow.model.preprocessing import CENTRED, cut_out, preprocess, resize
     from vjepa_mlflow.model.quiet import quiet_transformers
+    from vjepa_mlflow.model.taken_apart import take_apart
     from vjepa_mlflow.model.trained import CheckpointBackbone, Trained, WriteBackbone, write_checkpoint, written_beside
 
 __getattr__ = load_when_used(__name__)

@@ -1,4 +1,4 @@
-"""What is noted of a model's files, by what they are: reading gigabytes again takes seconds."""
+"""What is cached of a model's files, by what they are: reading gigabytes again takes seconds."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,16 +8,16 @@ from vjepa_mlflow.files.cache import cache_folder
 from vjepa_mlflow.files.digest import sha256_of_text
 
 VERSION = 1
-"""Changes with what is noted and how files are looked at, so that no older note is taken for it."""
+"""Changes with what is cached and how files are looked at, so that no older values are taken for it."""
 
 
 def model_cache_dir(cache: str) -> Path | None:
-    """The folder for what is noted of models' files, with the recipe's `cache`; None where nothing is kept on disk."""
+    """The folder for what is cached of models' files, with the recipe's `cache`; None where nothing is kept on disk."""
     return cache_folder() / "models" if cache == "disk" else None
 
 
 def cache_path(folder: Path | None, *about: object) -> Path | None:
-    """Where something is noted, in a folder of notes; None where nothing is."""
+    """Where values are cached, in a folder for them; None where none are."""
     return None if folder is None else folder / sha256_of_text("\n".join(map(str, (VERSION, *about))))
 
 

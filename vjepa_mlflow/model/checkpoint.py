@@ -229,18 +229,18 @@ class _Digests(NamedTuple):
 
 def _cached_digests(files: Sequence[Path], cache_dir: Path | None) -> tuple[str, dict[str, str]]:
     """What `sha256_with_parts` says of files, which are read once while nothing of them changes."""
-    note = cache_path(cache_dir, "sha256", state_of(files))
-    found = cached_values(note, _Digests)
-    if found is None:
+    entry = cache_path(cache_dir, "sha256", state_of(files))
+    digests = cached_values(entry, _Digests)
+    if digests is None:
         whole, parts = sha256_with_parts(files)
-        found = _Digests(whole, " ".join(parts.values()))
-        cache_values(note, found._asdict(), within=cache_dir)
-    return found.whole, dict(zip((path.name for path in files), found.parts.split(), strict=True))
+        digests = _Digests(whole, " ".join(parts.values()))
+        cache_values(entry, digests._asdict(), within=cache_dir)
+    return digests.whole, dict(zip((path.name for path in files), digests.parts.split(), strict=True))
 
 
-def check_digests(about: str, found: Mapping[str, str], noted: Mapping[str, str] | None) -> None:
-    """Refuses files of weights that are not just those that were noted, if any were."""
-    if noted is not None and found != noted:
+def check_digests(about: str, digests: Mapping[str, str], saved: Mapping[str, str] | None) -> None:
+    """Refuses files of weights that are not just those that were saved, if it was written down which those are."""
+    if saved is not None and digests != saved:
         raise UserError(f"{about}: its weights were changed after they were saved: expected the files that were saved")
 
 

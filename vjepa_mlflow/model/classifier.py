@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping, Sequence, Set
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +14,9 @@ from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2Video
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.files.paths import shortened
 from vjepa_mlflow.internals.transformers_private import activations
-from vjepa_mlflow.model.architecture import BACKBONE
 from vjepa_mlflow.model.checkpoint import Checkpoint, check_digests, choose_weights
 from vjepa_mlflow.model.configuration import (
     CONFIG_FILE,
-    FIELDS,
     PROCESSOR_FILE,
     Configuration,
     Preprocessing,
@@ -28,7 +25,6 @@ from vjepa_mlflow.model.configuration import (
 )
 from vjepa_mlflow.model.head import draw_classifier, without_foreign_classifier
 from vjepa_mlflow.model.quiet import quiet_transformers
-from vjepa_mlflow.model.trained import Trained, write_weights
 from vjepa_mlflow.model.weights import (
     StoredWeights,
     check_finite,
@@ -120,11 +116,11 @@ def preprocessing_of(about: str, processor: VJEPA2VideoProcessor) -> Preprocessi
     Raises:
         UserError: it does what a checkpoint's folder could not describe.
     """
-    said = json.loads(processor.to_json_string())
-    preprocessing = check_preprocessing(about, said)
+    values = json.loads(processor.to_json_string())
+    preprocessing = check_preprocessing(about, values)
     size = preprocessing.arguments()["size"]
-    if said.get("size") != size:
-        raise UserError(f"{about}: {PROCESSOR_FILE}: size={said.get('size')}: expected {size}, as crop_size has it")
+    if values.get("size") != size:
+        raise UserError(f"{about}: {PROCESSOR_FILE}: size={values.get('size')}: expected {size}, as crop_size has it")
     return preprocessing
 
 
@@ -150,34 +146,6 @@ def load_trained(
     model.config.dtype = torch.float32
     model.config.name_or_path = str(folder)
     return model.eval()
-
-
-def take_apart(about: str, model: VJEPA2ForVideoClassification, processor: VJEPA2VideoProcessor) -> Trained:
-    """A classifier and its preprocessing in the parts that they are saved from.
-
-    Args:
-        about: what messages begin with.
-        model: the classifier, with its labels in `config.id2label`.
-        processor: its preprocessing.
-
-    Raises:
-        UserError: some of its weights are no numbers, its activation is not one of `ACTIVATIONS`, or see
-            `preprocessing_of`.
-    """
-    weights = model.state_dict()
-    check_finite(about, weights)
-    configuration = Configuration(
-        {name: getattr(model.config, name) for name in FIELDS}, tuple(label_names(model.config))
-    )
-    _check_activation(about, configuration)
-    backbone = {name: weight for name, weight in weights.items() if name.startswith(BACKBONE)}
-    return Trained(
-        configuration,
-        preprocessing_of(about, processor),
-        backbone=partial(write_weights, about, weights=backbone),
-        head={name: weight for name, weight in weights.items() if name not in backbone},
-        dtype=str(model.dtype).removeprefix("torch."),
-    )
 
 
 def _fit(checkpoint: Checkpoint, labels: list[str]) -> _Fit:
@@ -219,17 +187,18 @@ def _check_layers(stored: StoredWeights, configuration: Configuration) -> None:
         ("pred_num_hidden_layers", _PREDICTOR, "layer."),
     ):
         inside = [name.removeprefix(part) for name in stored.shapes if name.startswith(part)]
-        found = {name.removeprefix(layers).partition(".")[0] for name in inside if name.startswith(layers)}
-        said = configuration.fields[field]
-        if inside and len(found) != said:
+        numbers = {name.removeprefix(layers).partition(".")[0] for name in inside if name.startswith(layers)}
+        announced = configuration.fields[field]
+        if inside and len(numbers) != announced:
             raise UserError(
-                f"{stored.about}: {CONFIG_FILE}: {field}={said}: expected {len(found)}, as many as its weights have"
+                f"{stored.about}: {CONFIG_FILE}: {field}={announced}: expected {len(numbers)}, as many as its weights "
+                f"have"
             )
 
 
 def _make_blank(about: str, configuration: Configuration, labels: Sequence[str]) -> VJEPA2ForVideoClassification:
     """A classifier without weights, which takes no memory."""
-    _check_activation(about, configuration)
+    check_activation(about, configuration)
     config = VJEPA2Config(
         **configuration.fields,
         id2label=dict(enumerate(labels)),
@@ -239,7 +208,7 @@ def _make_blank(about: str, configuration: Configuration, labels: Sequence[str])
         return VJEPA2ForVideoClassification(config)
 
 
-def _check_activation(about: str, configuration: Configuration) -> None:
+def check_activation(about: str, configuration: Configuration) -> None:
     activation = configuration.fields["hidden_act"]
     if activation not in ACTIVATIONS:
         raise UserError(
@@ -248,7 +217,7 @@ def _check_activation(about: str, configuration: Configuration) -> None:
 
 
 def _read_whole(stored: StoredWeights, weights_sha256: Mapping[str, str] | None) -> dict[str, Tensor]:
-    """All weights of a trained model, as they were saved by their digests, where those were noted."""
+    """All weights of a trained model, as they were saved by their digests, where those were written down."""
     weights = read_weights(stored, stored.shapes)
     if weights_sha256 is not None:
         check_digests(stored.about, digest_weights(stored), weights_sha256)

@@ -23,7 +23,7 @@ from vjepa_mlflow.internals.torch_private import (
     recompiling,
 )
 from vjepa_mlflow.logs import get_logger
-from vjepa_mlflow.model.lean import plain_attention
+from vjepa_mlflow.model.attention import plain_attention
 
 logger = get_logger(__name__)
 

@@ -220,17 +220,17 @@ def read_preprocessing(about: str, folder: Path) -> Preprocessing:
     return preprocessing
 
 
-def check_preprocessing(about: str, said: Mapping[str, Any]) -> Preprocessing:
+def check_preprocessing(about: str, values: Mapping[str, Any]) -> Preprocessing:
     """What such a file says, each value by itself.
 
     Args:
         about: see `read_configuration`.
-        said: by it; where a value is missing or None, it is the default.
+        values: by it; where a value is missing or None, it is the default.
 
     Raises:
         UserError: a value is not of its kind, or out of its range.
     """
-    given = {name: value for name, value in said.items() if value is not None}
+    given = {name: value for name, value in values.items() if value is not None}
     about = f"{about}: {PROCESSOR_FILE}"
     if not _switch(about, "do_center_crop", given.get("do_center_crop", True)):
         _refuse(about, "do_center_crop", False, "true, since all clips of a model have one size")

@@ -8,20 +8,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vjepa_mlflow.logs import get_logger
+from vjepa_mlflow.model.attention import Attention, fused_attention, plain_attention, scaled_attention, steady_attention
 from vjepa_mlflow.model.captured import Captured
 from vjepa_mlflow.model.device import autocast, matmul_precision, training_numerics
 from vjepa_mlflow.model.head import Architecture, Head
 from vjepa_mlflow.model.lean import (
-    Attention,
     LeanEncoder,
     LeanHead,
     Multiply,
-    fused_attention,
     knows,
-    plain_attention,
-    scaled_attention,
     split_linear,
-    steady_attention,
 )
 
 logger = get_logger(__name__)
@@ -190,10 +186,10 @@ def compare_encoders(model: "VJEPA2ForVideoClassification", encode: Callable[[Te
         The norm of the difference as a share of the features' norm.
     """
     pixels = _random_pixels(model.config, model.device, 1)
-    found = encode(pixels).float()
+    features = encode(pixels).float()
     with matmul_precision("fp32"):
         expected = model.vjepa2(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state
-    return ((found - expected).norm() / expected.norm()).item()
+    return ((features - expected).norm() / expected.norm()).item()
 
 
 def _random_pixels(architecture: Architecture, device: torch.device, clips: int) -> Tensor:

@@ -1,6 +1,6 @@
 """A checkpoint as a head to train and a frozen backbone, which is loaded only where something is to be encoded.
 
-What a checkpoint's files hold is looked at once, as a whole, and noted by what the files are. Where all features are
+What a checkpoint's files hold is looked at once, as a whole, and cached by what the files are. Where all features are
 there, the head's weights are all that is read of it again, and transformers is not imported.
 """
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class KnownBackbone(NamedTuple):
-    """What is noted of a checkpoint that was loaded and found to be whole.
+    """What is cached of a checkpoint that was loaded and found to be whole.
 
     Attributes:
         backbone: see `backbone_digest`.
@@ -95,12 +95,12 @@ class FrozenBackbone:
         """Whether the lean encoder's features are transformers' here, looked at once for a GPU and these versions."""
         versions = torch.__version__, version("transformers")
         gpu = torch.cuda.get_device_name(self.device)
-        note = cache_path(self.cache_dir, "agreement", self.known.backbone, precision, gpu, *versions)
-        found = cached_values(note, _Agreement)
-        if found is None or found.answer != "yes":  # a disagreement is told each time
-            found = _Agreement("yes" if agrees(self.model, precision) else "no")
-            cache_values(note, found._asdict(), within=self.cache_dir)
-        return found.answer == "yes"
+        entry = cache_path(self.cache_dir, "agreement", self.known.backbone, precision, gpu, *versions)
+        agreement = cached_values(entry, _Agreement)
+        if agreement is None or agreement.answer != "yes":  # a disagreement is told each time
+            agreement = _Agreement("yes" if agrees(self.model, precision) else "no")
+            cache_values(entry, agreement._asdict(), within=self.cache_dir)
+        return agreement.answer == "yes"
 
 
 class LoadedBackbone(FrozenBackbone):
@@ -184,10 +184,10 @@ def open_checkpoint(checkpoint: Checkpoint, labels: list[str], *, seed: int, dev
     Raises:
         UserError: see `load_classifier`.
     """
-    # Of a trained model all must be as it was saved, of any other one the encoder alone: what is noted differs.
+    # Of a trained model all must be as it was saved, of any other one the encoder alone: what is cached differs.
     about = "whole", version("transformers"), checkpoint.whole, checkpoint.weights_sha256, checkpoint.state
-    note = cache_path(checkpoint.cache_dir, *about)
-    known = cached_values(note, KnownBackbone)
+    entry = cache_path(checkpoint.cache_dir, *about)
+    known = cached_values(entry, KnownBackbone)
     head = None if known is None else _read_head(checkpoint, labels, seed)
     if known is not None and head is not None:
         checkpoint.check_unchanged()
@@ -197,7 +197,7 @@ def open_checkpoint(checkpoint: Checkpoint, labels: list[str], *, seed: int, dev
 
     model = load_classifier(checkpoint, labels, seed=seed).to(device)
     loaded = LoadedBackbone(model, checkpoint.preprocessing, cache_dir=checkpoint.cache_dir)
-    cache_values(note, loaded.known._asdict(), within=checkpoint.cache_dir)
+    cache_values(entry, loaded.known._asdict(), within=checkpoint.cache_dir)
     return OpenedCheckpoint(Head.of(model), loaded)
 
 
@@ -208,12 +208,12 @@ def drawn_anew(checkpoint: Checkpoint, labels: Sequence[str]) -> list[str]:
         UserError: the checkpoint's files cannot be read.
     """
     parts = _parts_of_head(checkpoint, labels)
-    found = []
+    drawn_parts = []
     for part in ("pooler", "classifier"):
         if any(name.startswith(part) for name in parts.drawn):
             partly = any(name.startswith(part) for name in parts.kept)
-            found.append(f"{'parts of the ' if partly else ''}{part}")
-    return found
+            drawn_parts.append(f"{'parts of the ' if partly else ''}{part}")
+    return drawn_parts
 
 
 class _PartsOfHead(NamedTuple):

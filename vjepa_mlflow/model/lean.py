@@ -6,22 +6,17 @@ fp32, but in a head that is not compiled; query, key and value are one product; 
 compiled into a few kernels; fp32 products may be put together from TF32 ones.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vjepa_mlflow.internals.torch_private import copy_each
+from vjepa_mlflow.model.attention import Attention, have_kernels_ordered
 from vjepa_mlflow.model.device import matmul_precision
 from vjepa_mlflow.model.head import Architecture, Head
-
-Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Queries, keys and values of shape (clips, heads, tokens, head size) to values of the same shape."""
 
 Multiply = Callable[..., Tensor]
 """Like `torch.nn.functional.linear`: inputs (..., inputs), a weight (outputs, inputs), perhaps a bias."""
@@ -221,7 +216,7 @@ class LeanEncoder:
     ):
         patches = _affine_of(weights, "embeddings.patch_embeddings.proj")
         if patches.weight.is_cuda:
-            _have_kernels_ordered(patches.weight.device)
+            have_kernels_ordered(patches.weight.device)
         self._tubelet = Tubelet(architecture.tubelet_size, architecture.patch_size)
         self._patches = Affine(patches.weight.flatten(1).to(dtype), patches.bias)
         self._rotary = make_rotary(architecture, patches.weight.device)
@@ -403,68 +398,3 @@ def _nearest_tf32(exact: Tensor) -> Tensor:
     """Rounds fp32 numbers to the 10 bits of mantissa that TF32 has, 13 fewer than they have."""
     bits = exact.view(torch.int32) + (1 << 12) & -(1 << 13)
     return torch.where(exact.isfinite(), bits.view(torch.float32), exact)
-
-
-def fused_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The fastest kernel there is: on an H200 cuDNN's, 0.9 ms a clip of the ViT-L where flash attention takes 1.4."""
-    kernels = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    with sdpa_kernel(kernels, set_priority=True):
-        return F.scaled_dot_product_attention(query, key, value)
-
-
-@cache
-def _have_kernels_ordered(device: torch.device) -> None:
-    """Has PyTorch decide in which order it tries its attention kernels on this GPU, as it does at its first attention.
-
-    If that were inside of `fused_attention`, the order that comes back after the block would be another one, and what
-    a head says would depend, in its last bits, on whether its process has encoded anything.
-    """
-    some = torch.zeros(1, 1, 8, 64, dtype=torch.float16, device=device)
-    F.scaled_dot_product_attention(some, some, some)
-
-
-def plain_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention written out. It keeps the scores, and its gradients are the same every time."""
-    scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
-    return scores.softmax(dim=-1) @ value
-
-
-def scaled_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """`plain_attention` with fewer passes over the scores, where nothing is compiled: the queries are scaled."""
-    return (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1) @ value
-
-
-def steady_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Flash attention, for a GPU and bf16, with gradients that are the same every time."""
-    attended: Tensor = _SteadyAttention.apply(query, key, value)
-    return attended
-
-
-class _SteadyAttention(torch.autograd.Function):
-    """Has PyTorch's kernel add in a fixed order, as it does only while all algorithms are to be deterministic.
-
-    That holds for the kernel alone: elsewhere PyTorch would fill all memory that it takes, and refuse cuBLAS.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
-        ctx.inputs = [tensor.detach().requires_grad_() for tensor in inputs]
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-            ctx.attended = F.scaled_dot_product_attention(*ctx.inputs)
-        return ctx.attended.detach()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        with _deterministic():
-            return torch.autograd.grad(ctx.attended, ctx.inputs, gradients)
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    # Not with `torch.use_deterministic_algorithms`, which imports the compiler to tell it as well.
-    before = torch.get_deterministic_debug_mode()
-    torch.set_deterministic_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.set_deterministic_debug_mode(before)

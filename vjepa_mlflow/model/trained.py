@@ -297,5 +297,5 @@ def _describe_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
     }
 
 
-def _write_json(path: Path, said: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -47,23 +47,23 @@ def open_weights(about: str, files: Sequence[Path]) -> StoredWeights:
     Raises:
         UserError: one of them is not, or two hold the same tensor.
     """
-    found: dict[Path, dict[str, StoredTensor]] = {}
+    layouts: dict[Path, dict[str, StoredTensor]] = {}
     for path in files:
         try:
-            found[path] = read_layout(path)
+            layouts[path] = read_layout(path)
         except (OSError, ValueError) as error:
             raise UserError(f"{about}: cannot be loaded: {path.name}: {one_line(error)}") from error
-    bare = not any(name.startswith(BACKBONE) for tensors in found.values() for name in tensors)
+    bare = not any(name.startswith(BACKBONE) for tensors in layouts.values() for name in tensors)
     if bare:
-        found = {path: {_whole_name(name): one for name, one in tensors.items()} for path, tensors in found.items()}
+        layouts = {path: {_whole_name(name): one for name, one in tensors.items()} for path, tensors in layouts.items()}
     seen: dict[str, Path] = {}
-    for path, tensors in found.items():
+    for path, tensors in layouts.items():
         for name in tensors:
             if name in seen:
                 files_of_it = f"{seen[name].name} and {path.name}"
                 raise UserError(f"{about}: {shortened(name)} is in {files_of_it}: expected it in one of them")
             seen[name] = path
-    return StoredWeights(about, found)
+    return StoredWeights(about, layouts)
 
 
 def _whole_name(name: str) -> str:
@@ -144,10 +144,10 @@ def format_name(about: str, name: str, dtype: torch.dtype) -> str:
     Raises:
         UserError: it is another.
     """
-    known = {value: key for key, value in _FORMATS.items()}
-    if dtype not in known:
-        raise UserError(f"{about}: {shortened(name)} is of {dtype}: expected one of {', '.join(map(str, known))}")
-    return known[dtype]
+    names = {value: key for key, value in _FORMATS.items()}
+    if dtype not in names:
+        raise UserError(f"{about}: {shortened(name)} is of {dtype}: expected one of {', '.join(map(str, names))}")
+    return names[dtype]
 
 
 def check_finite(about: str, tensors: Mapping[str, Tensor]) -> None:
@@ -169,10 +169,10 @@ def check_whole(stored: StoredWeights, configuration: Configuration) -> None:
     """
     if len(configuration.labels) < 2:
         raise UserError(f"{stored.about}: {CONFIG_FILE}: one class: expected two or more in id2label")
-    expected, found = classifier_shapes(configuration), stored.shapes
-    if wrong := sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name)):
+    expected, shapes = classifier_shapes(configuration), stored.shapes
+    if wrong := sorted(name for name in {**expected, **shapes} if expected.get(name) != shapes.get(name)):
         first = wrong[0]
-        is_it = "is missing" if first not in found else f"has the shape {found[first]}"
+        is_it = "is missing" if first not in shapes else f"has the shape {shapes[first]}"
         should = f"the shape {expected[first]}" if first in expected else "no such tensor"
         raise UserError(
             f"{stored.about}: {len(wrong)} of its weights do not fit its {CONFIG_FILE}, the first, {shortened(first)}, "

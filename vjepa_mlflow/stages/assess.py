@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from itertools import chain
-from threading import Thread
 
 from vjepa_mlflow import evaluation, tracking
 from vjepa_mlflow.stages.test import TestedModel
@@ -93,15 +90,3 @@ def _begin_figures(
             evaluation.plot_curves, trained.epochs, best_epoch=trained.best.epoch, test_accuracy=accuracy
         )
     return pictures
-
-
-def import_beside() -> None:
-    """Imports, beside what follows, what only an assessment needs."""
-    Thread(target=_import_the_rest, daemon=True).start()
-
-
-def _import_the_rest() -> None:
-    with suppress(Exception):  # which `assess` meets as well
-        for module in ("card", "report", "results", "thumbnails"):
-            import_module(f"vjepa_mlflow.evaluation.{module}")
-        import_module("scipy.stats")

@@ -11,6 +11,7 @@ from vjepa_mlflow.files.temporary import temporary_folder
 from vjepa_mlflow.logs import get_logger
 from vjepa_mlflow.runtime.interrupts import gentle_interrupts
 from vjepa_mlflow.stages.encode import EncodedSets
+from vjepa_mlflow.stages.import_beside import import_beside
 from vjepa_mlflow.stages.labelled_set import LabelledSet
 from vjepa_mlflow.stages.pace import cache_pace
 from vjepa_mlflow.stages.prepare import Preparation
@@ -80,11 +81,15 @@ class _Progress:
 
     def __init__(self, run: TrainingRun, epochs: int, stopping: Callable[[], bool]):
         self._run, self._epochs, self._stopping = run, epochs, stopping
+        self._is_first = True
 
     def end_epoch(self, state: training.TrainingState) -> None:
         epoch, metrics = len(state.epochs), state.epochs[-1]
         self._run.log.metrics(metrics, step=epoch)
         _tell_epoch(epoch, self._epochs, metrics)
+        if self._is_first:
+            import_beside()
+            self._is_first = False
         self.end_step(state)
 
     def end_step(self, state: training.TrainingState) -> None:

@@ -76,8 +76,8 @@ def _activate(**arguments: Any) -> Run:
 def _logs_system_metrics() -> bool:
     """Whether a run that is started here has system metrics.
 
-    MLflow's switch says so where the user has set it, and in a run of the user's own, who said it of that one; else it
-    has.
+    MLflow's switch decides where the user has set it, and in a run of the user's own, who decided it for that one;
+    else it has.
 
     Raises:
         UserError: the switch is none that MLflow reads.

@@ -21,17 +21,17 @@ logger = get_logger(__name__)
 
 
 class Answer(Enum):
-    """What to do with what was not taken."""
+    """What to do with an entry that did not arrive."""
 
     TRANSIENT = "it does not answer"
     """Nobody answered, or who did cannot just now: the same is tried again, and nothing overtakes it."""
 
     LOCKED_OUT = "it does not let this user in"
-    """The password is another one by now: as with silence, since all that follows would fare the same."""
+    """The password is another one by now: as where nobody answers, since all that follows would fare the same."""
 
     FORBIDDEN = "it does not allow that"
     REFUSAL = "it refuses"
-    """Set aside for what is behind it, and tried once more in the end; so is what is not known."""
+    """Set aside for what is behind it, and tried once more in the end; so is what fails for any other reason."""
 
     @property
     def blocks(self) -> bool:
@@ -52,7 +52,7 @@ BY_CODE = {
 """MLflow's error codes that do not mean a refusal."""
 
 UNTOLD = ("INTERNAL_ERROR", "BAD_REQUEST")
-"""Codes that do not tell: MLflow has the first where nobody answers as for a server's fault, and the second for
+"""Codes that do not say which: MLflow has the first where nobody answers as for a server's fault, and the second for
 whatever SQLAlchemy raises. What is behind them does."""
 
 BY_STATUS = {
@@ -107,40 +107,40 @@ CONNECTION_ERRORS = (
 def understand(error: BaseException) -> Answer:
     """What an error of a tracking server, a database or a store of artifacts means, whoever made it."""
     causes = list(_causes(error))
-    said = " ".join(_of_driver(one) for one in causes)
-    if _NEVER.search(said):
-        return Answer.FORBIDDEN if "denied" in said else Answer.REFUSAL
-    for one in causes:
-        if isinstance(one, MlflowException) and one.error_code not in UNTOLD:
-            return BY_CODE.get(one.error_code, Answer.REFUSAL)
-        if (status := _status(one)) is not None:
+    message = " ".join(_driver_message(cause) for cause in causes)
+    if _NEVER.search(message):
+        return Answer.FORBIDDEN if "denied" in message else Answer.REFUSAL
+    for cause in causes:
+        if isinstance(cause, MlflowException) and cause.error_code not in UNTOLD:
+            return BY_CODE.get(cause.error_code, Answer.REFUSAL)
+        if (status := _status(cause)) is not None:
             return BY_STATUS.get(status, Answer.REFUSAL)
-    if any(isinstance(one, PermissionError) for one in causes):
+    if any(isinstance(cause, PermissionError) for cause in causes):
         return Answer.FORBIDDEN
-    if _LOCKED_OUT.search(said):
+    if _LOCKED_OUT.search(message):
         return Answer.LOCKED_OUT
     return Answer.TRANSIENT if any(map(_is_connection_error, causes)) else Answer.REFUSAL
 
 
 @contextmanager
 def permitted(consequence: str) -> Iterator[None]:
-    """Has what a user may not do be said, once, and fail nothing: to delete, or to tag what is another's.
+    """Warns, once, of what a user may not do, such as to delete or tag what is another's, and fails nothing.
 
     Args:
-        consequence: what becomes of it.
+        consequence: the warning: what stays undone.
     """
     try:
         yield
     except Exception as error:  # of whichever store
         if understand(error) is not Answer.FORBIDDEN:
             raise
-        if consequence not in _told:
-            _told.add(consequence)
+        if consequence not in _warnings:
+            _warnings.add(consequence)
             logger.warning(f"{consequence}, since this user may not change it ({reason(error)})")
 
 
-_told: set[str] = set()
-"""What has been said in this process."""
+_warnings: set[str] = set()
+"""That this process has given."""
 
 
 def _is_connection_error(error: BaseException) -> bool:
@@ -150,15 +150,15 @@ def _is_connection_error(error: BaseException) -> bool:
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """An error, and those that it came from; where errors are raised again, they may come from each other."""
     seen: list[BaseException] = []
-    one: BaseException | None = error
-    while one is not None and one not in seen:
-        seen.append(one)
-        yield one
-        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        yield cause
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
 
 
-def _of_driver(error: BaseException) -> str:
-    """What a database's driver says, or a server for it, without the statement and its values; empty for neither."""
+def _driver_message(error: BaseException) -> str:
+    """The message of a database's driver, or of a server for it, without the statement and its values; else empty."""
     if isinstance(error, OperationalError | ProgrammingError):  # others quote the values
         return str(error.orig)
     if isinstance(error, MlflowException) and error.error_code == "TEMPORARILY_UNAVAILABLE":
@@ -182,7 +182,7 @@ def _status(error: BaseException) -> int | None:
 
 def describe(error: BaseException, run_id: str) -> str:
     """What an error says, in a line; where it comes of the run's deletion, or of its experiment's, that."""
-    gone = any(isinstance(one, MlflowException) and one.error_code in GONE for one in _causes(error))
+    gone = any(isinstance(cause, MlflowException) and cause.error_code in GONE for cause in _causes(error))
     return (describe_deletion(run_id) if gone else "") or reason(error)
 
 

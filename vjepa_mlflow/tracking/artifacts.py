@@ -47,10 +47,10 @@ def list_files(run_id: str, folder: str) -> list[str]:
     """The names of the files in a folder of a run's artifacts.
 
     Raises:
-        UserError: the tracking server does not tell.
+        UserError: the tracking server does not list them.
     """
     try:
-        found = MlflowClient().list_artifacts(run_id, folder)
+        artifacts = MlflowClient().list_artifacts(run_id, folder)
     except Exception as error:
         raise UserError(f"run {run_id}: {folder} cannot be listed ({one_line(error)})") from error
-    return [artifact.path.rpartition("/")[2] for artifact in found if not artifact.is_dir]
+    return [artifact.path.rpartition("/")[2] for artifact in artifacts if not artifact.is_dir]

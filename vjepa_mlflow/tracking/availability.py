@@ -1,4 +1,4 @@
-"""Whether the tracking server takes what is delivered to it, and what the user is told of that."""
+"""Whether the tracking server takes what is delivered to it, and the messages about that."""
 
 import threading
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from vjepa_mlflow.tracking.first_answer import server
 
 logger = get_logger(__name__)
 
-SAID_AFTER = 5.0
+LOOK_AFTER = 5.0
 """Seconds that an attempt may take before it is looked whether anybody is there."""
 
 
 class Availability:
-    """What the attempts of an outbox came to: tells when the server is away and is back, and each refusal once.
+    """What the attempts of an outbox came to. Warns when the server is away and when it is back, and once of a refusal.
 
     Args:
         folder: of the outbox.
@@ -33,9 +33,9 @@ class Availability:
         self._run_id = run_id
         self._lock = threading.Lock()
         self._answers: dict[bool, Answer | None] = {True: None, False: None}  # of artifacts, and of all else
-        self._refusals: set[str] = set()  # that were told
+        self._refusals: set[str] = set()  # of which the user was warned
         self._under_way: Path | None = None
-        self._was_missed = False  # whether it was told that nobody is there, while an attempt was under way
+        self._was_missed = False  # whether the user was warned that nobody is there, while an attempt was under way
 
     @property
     def is_blocked(self) -> bool:
@@ -46,9 +46,9 @@ class Availability:
     def watched(self, entry: Path) -> Iterator[None]:
         """Looks whether the server is there if the attempt at an entry, in this block, takes long.
 
-        MLflow asks for minutes before it gives up; the user is told sooner.
+        MLflow asks for minutes before it gives up; the user is warned sooner.
         """
-        timer = threading.Timer(SAID_AFTER, self._look_for_server, (entry,))
+        timer = threading.Timer(LOOK_AFTER, self._look_for_server, (entry,))
         timer.daemon = True
         self._under_way = entry
         timer.start()
@@ -59,7 +59,7 @@ class Availability:
             self._under_way = None
 
     def note(self, error: Exception | None, answer: Answer | None, *, of_artifacts: bool) -> None:
-        """Notes what an attempt came to, and tells of it where that is news.
+        """Notes what an attempt came to, and warns of it where that is news.
 
         Args:
             error: that it raised, if it did.
@@ -83,10 +83,10 @@ class Availability:
             logger.warning(f"{whom}: {refusal}: work goes on, and what was refused is kept in {self._folder}")
 
     def _look_for_server(self, entry: Path) -> None:
-        """Tells, while an attempt is still under way, that nobody is there."""
+        """Warns, while an attempt is still under way, that nobody is there."""
         error = _absence()
         with self._lock:
-            if error is None or self._under_way != entry or self.is_blocked:  # which was told then
+            if error is None or self._under_way != entry or self.is_blocked:  # of which the user was warned then
                 return
             self._was_missed = True
         logger.warning(f"{server_as_subject()}: {self._describe_absence(Answer.TRANSIENT, error)}")

@@ -29,7 +29,7 @@ DELETION = "deletion"
 
 
 def deliver(run_id: str, entry: Path) -> None:
-    """Takes an entry to its run on the tracking server.
+    """Delivers an entry to its run on the tracking server.
 
     Raises:
         DamageError: it is not as it was left.
@@ -63,8 +63,8 @@ def _log_batch(
     except MlflowException as error:
         if not params or understand(error).blocks:
             raise
-        known = client.get_run(run_id).data.params  # `mlflow run` and users log some, in their own words
-        log({name: value for name, value in params.items() if name not in known})
+        present = client.get_run(run_id).data.params  # `mlflow run` and users log some, in their own words
+        log({name: value for name, value in params.items() if name not in present})
 
 
 def _log_input(client: MlflowClient, run_id: str, _: Path, *, dataset: Mapping[str, Any], context: str) -> None:
@@ -133,7 +133,7 @@ def _delete(run_id: str, name: str) -> None:
 
 @lru_cache(maxsize=16)
 def _artifacts(tracking_uri: str, run_id: str) -> ArtifactRepository:
-    """Where a run's artifacts are: for ever the same place, which MLflow tells with all else that it has of the run."""
+    """Where a run's artifacts are: for ever the same place, which MLflow sends with all else that it has of the run."""
     return get_artifact_repository(MlflowClient(tracking_uri).get_run(run_id).info.artifact_uri)
 
 

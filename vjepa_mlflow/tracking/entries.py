@@ -141,13 +141,13 @@ def read_about(note: Path, root: Path) -> dict[str, Any]:
         FileNotFoundError: there is no note.
         DamageError: it, or a file, is not what was written.
     """
-    said, is_sealed = _read(note)
-    if not is_sealed:  # by an older version, which told nothing of the files
+    content, is_sealed = _read(note)
+    if not is_sealed:  # by an older version, which noted nothing of the files
         _check_kinds(root)
-        return said
-    for name, (size, digest) in said["files"].items():
+        return content
+    for name, (size, digest) in content["files"].items():
         _check_file(root / name, size, digest)
-    return dict(said["values"])
+    return dict(content["values"])
 
 
 def _check_file(path: Path, size: int, digest: str) -> None:

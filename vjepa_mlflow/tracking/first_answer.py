@@ -1,4 +1,4 @@
-"""The first answer of a tracking server or database: waited for with a word, and not for ever."""
+"""The first answer of a tracking server or database: waited for with a message, and not for ever."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ from vjepa_mlflow.tracking.answers import Answer, understand
 
 logger = get_logger(__name__)
 
-Found = TypeVar("Found")
+Response = TypeVar("Response")
 
 SQLITE = "sqlite:"
 
@@ -41,7 +41,7 @@ def wake_tracking() -> None:
     """Asks the tracking store for something, so that its first use, which makes tables, is behind us.
 
     Raises:
-        UserError: it does not answer as one, or not in time; says what helps.
+        UserError: it does not answer as one, or not in time; the message says what helps.
     """
     uri = mlflow.get_tracking_uri()
     if uri.startswith(SQLITE):
@@ -60,21 +60,21 @@ def wake_tracking() -> None:
 
 
 def server() -> str:
-    """The tracking server, as the user is told of it."""
+    """The tracking server, as messages name it."""
     return f"tracking URI {without_password(mlflow.get_tracking_uri())}"
 
 
-def wait_for(ask: Callable[[], Found], whom: str, *, bounded: bool = True) -> Found:
-    """Returns what a server says, which is asked again while it is silent; tells what is waited for.
+def wait_for(ask: Callable[[], Response], whom: str, *, bounded: bool = True) -> Response:
+    """Returns what a server answers, which is asked again while it does not; warns what is waited for.
 
     Args:
         ask: asks it; it is called in a thread, so that nothing that it waits for can keep the command.
-        whom: to tell.
+        whom: who is asked, for messages.
         bounded: whether it may take no longer than `PATIENCE`, also where it is still at the first attempt.
 
     Raises:
         UserError: there was no answer in that time.
-        Exception: what it raises that is no silence.
+        Exception: what it raises where somebody does answer.
     """
     asking = _Asking(ask)
     with _retries_of_our_own() as asking.patient:
@@ -91,13 +91,13 @@ def wait_for(ask: Callable[[], Found], whom: str, *, bounded: bool = True) -> Fo
     return asking.answer.result()
 
 
-class _Asking(Generic[Found]):
+class _Asking(Generic[Response]):
     """Asks again and again, in a thread, until there is an answer."""
 
-    def __init__(self, ask: Callable[[], Found]):
+    def __init__(self, ask: Callable[[], Response]):
         self._ask = ask
         self._transient_error: Exception | None = None
-        self.answer: Future[Found] = Future()
+        self.answer: Future[Response] = Future()
         self.given_up = threading.Event()
         self.patient = True
         self.began = 0.0
@@ -135,7 +135,7 @@ def _retries_of_our_own() -> Iterator[bool]:
 
 @contextmanager
 def quiet_databases() -> Iterator[None]:
-    """Without MLflow's word, of a page each, on each of its own attempts at a database: what is wrong is told by us."""
+    """Without MLflow's page on each of its own attempts at a database: what is wrong is in our messages."""
 
     def is_news(record: logging.LogRecord) -> bool:
         return record.levelno < logging.WARNING
@@ -167,7 +167,7 @@ def _check_file(uri: str) -> None:
     try:
         database = make_url(uri).database
     except ArgumentError:
-        return  # which is told by MLflow
+        return  # of which MLflow has a message
     if not database or database == ":memory:":
         return
     path = Path(database)

@@ -32,7 +32,7 @@ def open_log(run_id: str, job: Job | None = None, *, owned: bool = False, contin
 
     Args:
         run_id: the run's.
-        job: whose record goes first, so that a store of artifacts that cannot be used is told of before work begins.
+        job: whose record goes first, so that a store of artifacts that cannot be used is an error before work begins.
         owned: whether the run, the active one, is to be ended.
         continued: whether the run has been written to before.
 
@@ -93,7 +93,7 @@ def _try_store(run: Run, job: Job) -> None:
 
 
 def _tag_job(run: Run, job: Job, *, owned: bool) -> None:
-    """Says what a run holds from now on, where it does not say so yet."""
+    """Tags a run with the job that it holds from now on, where it is not tagged so yet."""
     status = {STATUS_TAG: "RUNNING"} if STATUS_TAG in run.data.tags or not owned else {}
     tags = {name: value for name, value in {**job.tags, **status}.items() if run.data.tags.get(name) != value}
     if tags:
@@ -134,7 +134,7 @@ def _close(log: RunLog, outbox: Outbox, failure: BaseException | None, *, owned:
     undelivered = log.undelivered(error)
     if failure is None:
         raise KeyboardInterrupt(str(undelivered)) if isinstance(error, InterruptedError) else undelivered from error
-    if not isinstance(failure, UndeliveredError):  # which says it already
+    if not isinstance(failure, UndeliveredError):  # whose message says it already
         logger.warning(str(undelivered))
 
 

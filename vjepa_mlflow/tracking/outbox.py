@@ -71,7 +71,7 @@ class Outbox:
         self._transient_failures = 0  # attempts that were in vain for all entries
         self._flushing = self._closed = False
         self._error: Exception | None = None
-        with suppress(IsADirectoryError):  # in its place: its run is found without it
+        with suppress(IsADirectoryError):  # in its place: the folder's name says the run, too
             write_sealed(folder / ADDRESS, asdict(Address(run_id, without_password(mlflow.get_tracking_uri()))))
         self._thread = threading.Thread(target=self._work, daemon=True, name="outbox")
 
@@ -120,7 +120,7 @@ class Outbox:
     def flush(self) -> Exception | None:
         """Waits until everything has been delivered, or has been tried once more in vain; returns why it was.
 
-        Whoever interrupts that is kept by the same one, and by others on the way out, for `SECONDS_TO_CLOSE` at most.
+        Whoever interrupts that waits for the same one, and for others on the way out, for `SECONDS_TO_CLOSE` at most.
         """
         if self.is_blocked:
             logger.warning(

@@ -55,7 +55,7 @@ def outboxes(root: Path) -> list[Path]:
 
 
 def written_here(run_id: str) -> bool | None:
-    """Whether a process of this machine writes to a run; None where none ever did, as far as can be told."""
+    """Whether a process of this machine writes to a run; None where none ever did, as far as can be seen."""
     free = []
     for folder in outboxes(root_of(run_id)):
         with suppress(OSError), locked(folder) as is_free:
@@ -104,7 +104,7 @@ def finished_outbox(run_id: str) -> Path | None:
 
 
 def read_address(folder: Path) -> Address:
-    """Where the entries of an outbox belong; without an address where only the run is known.
+    """Where the entries of an outbox belong; without a tracking URI where only the run is clear.
 
     Raises:
         UserError: the folder is none.
@@ -126,7 +126,7 @@ def read_address(folder: Path) -> Address:
 
 
 def read_end(folder: Path) -> End | None:
-    """How the run of an outbox is to end; None where that is not for us to say.
+    """How the run of an outbox is to end; None where that is not for us to decide.
 
     Raises:
         DamageError: it cannot be read any more.
@@ -153,9 +153,9 @@ def damage_beside(folder: Path) -> list[str]:
 
 
 def warn_of_damage(damage: Sequence[str]) -> None:
-    """Tells of what cannot be delivered, each in a line."""
-    for one in damage:
-        logger.warning(f"{one}: it cannot be delivered, and stays there")
+    """Warns of what cannot be delivered, each in a line."""
+    for fault in damage:
+        logger.warning(f"{fault}: it cannot be delivered, and stays there")
 
 
 def name_model(folder: Path) -> None:

@@ -15,7 +15,7 @@ from vjepa_mlflow.tracking.joining import Surrounding, surrounding_run
 
 @contextmanager
 def keeping_launched_run() -> Iterator[None]:
-    """Has `MLFLOW_RUN_ID` say after the block what it said before: MLflow forgets it, and there may be further jobs."""
+    """Restores `MLFLOW_RUN_ID` after the block: MLflow forgets it, and there may be further jobs."""
     launched = os.environ.get(MLFLOW_RUN_ID.name)
     try:
         yield
@@ -33,7 +33,7 @@ def end_launched_run(reason: str, status: str) -> None:
     """
 
     def end() -> None:
-        with suppress(Exception):  # the error that led here is told all the same
+        with suppress(Exception):  # the error that led here is shown all the same
             surrounding = surrounding_run()
             if surrounding is not None:
                 end_unused_run(surrounding, reason, status)

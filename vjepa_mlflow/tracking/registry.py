@@ -1,4 +1,4 @@
-"""Versions of registered models, and what is said of them."""
+"""Versions of registered models, and their descriptions, tags and aliases."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -36,7 +36,7 @@ def registered_version(model_uri: str) -> tuple[str, str] | None:
 
 
 def source_run(model_uri: str) -> str | None:
-    """The run that logged the model of a URI, without fetching it; None where that cannot be told."""
+    """The run that logged the model of a URI, without fetching it; None where nothing names it."""
     client = MlflowClient()
     with suppress(MlflowException, ValueError):
         if model_uri.startswith(RUNS_SCHEME):
@@ -65,7 +65,7 @@ def tag_version(name: str, version: str, tags: Mapping[str, str]) -> None:
 def evaluation_tags(
     metrics: Mapping[str, float], *, split: str, num_clips: int, dataset: Dataset, seen: str, run_id: str
 ) -> dict[str, str]:
-    """The tags that say what an evaluation found; those of an earlier one on such a set have the same names.
+    """The tags that hold the results of an evaluation; those of an earlier one on such a set have the same names.
 
     Args:
         metrics: by the names of the tags, which begin with the split's.
@@ -86,9 +86,9 @@ def evaluation_tags(
 
 def register_model(name: str, model_id: str) -> str:
     """Registers a logged model, once, and returns its version."""
-    for known in MlflowClient().search_model_versions(f"name = '{name}'"):
-        if known.model_id == model_id:
-            return str(known.version)
+    for version in MlflowClient().search_model_versions(f"name = '{name}'"):
+        if version.model_id == model_id:
+            return str(version.version)
     return str(mlflow.register_model(f"{MODELS_SCHEME}{model_id}", name).version)
 
 
@@ -96,12 +96,12 @@ def find_logged_model(run_id: str, tag: str, value: str) -> str | None:
     """The id of the model of a run that has a tag; deletes those whose logging broke off."""
     client = MlflowClient()
     experiment = client.get_run(run_id).info.experiment_id
-    for known in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
-        if known.status != LoggedModelStatus.READY:
-            with permitted(f"run {run_id}: {known.model_id}, which was not logged whole, stays"):
-                client.delete_logged_model(known.model_id)
-        elif known.tags.get(tag) == value:
-            return str(known.model_id)
+    for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
+        if model.status != LoggedModelStatus.READY:
+            with permitted(f"run {run_id}: {model.model_id}, which was not logged whole, stays"):
+                client.delete_logged_model(model.model_id)
+        elif model.tags.get(tag) == value:
+            return str(model.model_id)
     return None
 
 
@@ -122,8 +122,8 @@ def version_tags(name: str, version: str) -> dict[str, str]:
 
 def alias_holder(name: str, alias: str) -> str | None:
     """The version that has an alias; None if none has."""
-    held = MlflowClient().get_registered_model(name).aliases.get(alias)
-    return None if held is None else str(held)
+    version = MlflowClient().get_registered_model(name).aliases.get(alias)
+    return None if version is None else str(version)
 
 
 def move_alias(name: str, alias: str, version: str) -> None:

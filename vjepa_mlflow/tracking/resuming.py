@@ -62,5 +62,5 @@ def _naming(surrounding: Surrounding, resumed: str) -> Iterator[None]:
         reason, status = one_line(error), status_of(error)
         raise
     finally:
-        with briefly(), suppress(Exception):  # what went on is told all the same
+        with briefly(), suppress(Exception):  # the error of what went on is raised all the same
             end_unused_run(surrounding, reason, status)

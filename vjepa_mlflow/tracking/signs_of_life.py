@@ -25,9 +25,9 @@ OBSERVED = 25
 
 @contextmanager
 def giving_signs_of_life(run_id: str) -> Iterator[None]:
-    """Says that a run is being worked at for as long as the block lasts."""
+    """Tags a run, again and again, as one that is worked at, for as long as the block lasts."""
     done = threading.Event()
-    # A daemon that nobody waits for: the server may be silent.
+    # A daemon that nobody waits for: the server may not answer.
     threading.Thread(target=_give_signs_of_life, args=(run_id, done), daemon=True).start()
     try:
         yield

@@ -47,7 +47,7 @@ def run_log(job: Job, *, name: str | None = None) -> Iterator[RunLog]:
 
 @contextmanager
 def joined_log(surrounding: Surrounding, job: Job, *, continued: bool) -> Iterator[RunLog]:
-    """Writes to a run that is there, and says so at once, for any further job to see.
+    """Writes to a run that is there, and tags it so at once, for any further job to see.
 
     Args:
         surrounding: the run.
@@ -70,9 +70,9 @@ def _new_log(job: Job, name: str | None, surrounding: Surrounding | None) -> Ite
     name = job.name if name is None and surrounding is not None else name  # among others, it is known by that
     run = start_run(name, job.tags, surrounding)
     if surrounding is not None:
-        held = surrounding.run.data.tags.get(JOB_TAG, "job of this package")
+        held_job = surrounding.run.data.tags.get(JOB_TAG, "job of this package")
         nested = f"this {job.name} is run {run.info.run_id}, nested in it"
-        logger.warning(f"Run {surrounding.run_id} holds its {held}: {nested}")
+        logger.warning(f"Run {surrounding.run_id} holds its {held_job}: {nested}")
     with open_log(run.info.run_id, job, owned=True) as log:
         yield log
 
@@ -87,5 +87,5 @@ def _tagging_how_it_ends(log: RunLog) -> Iterator[None]:
         status = status_of(error)
         raise
     finally:
-        with suppress(UserError):  # the outbox's disk is full, which is told
+        with suppress(UserError):  # the outbox's disk is full, of which an error is on its way
             log.tags({STATUS_TAG: status})

@@ -119,14 +119,12 @@ def end_left_runs(parent_run_id: str, ended: Mapping[int, tuple[str, str]]) -> N
         ended: the state and the failure of each of its trials; a run whose trial's is in none of `STATUSES` is left
             alone.
     """
-    client = MlflowClient()
-    experiment_id = _experiment_of(parent_run_id)
     unended = ["attributes.status = 'RUNNING'", f"tags.`{STATE_TAG}` = 'INTERRUPTED'"]
-    found = [run for condition in unended for run in _search(client, experiment_id, parent_run_id, condition)]
-    for run in {run.info.run_id: run for run in found}.values():
+    runs = [run for condition in unended for run in _search(parent_run_id, condition)]
+    for run in {run.info.run_id: run for run in runs}.values():
         state, failure = ended.get(int(run.data.tags.get(TRIAL_TAG, -1)), ("", ""))
-        told = run.info.status != "RUNNING" and run.data.tags.get(STATE_TAG) == state
-        if state in STATUSES and not told:
+        is_ended = run.info.status != "RUNNING" and run.data.tags.get(STATE_TAG) == state
+        if state in STATUSES and not is_ended:
             if state in ("COMPLETE", "PRUNED"):
                 remove_failure(run)  # of an attempt that did not hear that it had come to its end
             end_trial_run(run.info.run_id, state, failure)
@@ -134,8 +132,8 @@ def end_left_runs(parent_run_id: str, ended: Mapping[int, tuple[str, str]]) -> N
 
 def find_trial_run(parent_run_id: str, trial: int) -> str | None:
     """The run of a trial; None where it has none, or one that was deleted."""
-    known = _find(parent_run_id, _is_of(trial))
-    return known[0].info.run_id if known else None
+    runs = _search(parent_run_id, _is_of(trial))
+    return runs[0].info.run_id if runs else None
 
 
 def trial_run_id(parent_run_id: str, trial: int) -> str:
@@ -144,36 +142,28 @@ def trial_run_id(parent_run_id: str, trial: int) -> str:
     Raises:
         UserError: it was deleted.
     """
-    if (found := find_trial_run(parent_run_id, trial)) is not None:
-        return found
-    deleted = _find(parent_run_id, _is_of(trial), ViewType.DELETED_ONLY)
+    if (run_id := find_trial_run(parent_run_id, trial)) is not None:
+        return run_id
+    deleted = _search(parent_run_id, _is_of(trial), ViewType.DELETED_ONLY)
     back = f"mlflow runs restore --run-id {deleted[0].info.run_id}" if deleted else "another name (--study)"
     raise UserError(f"run {parent_run_id}: the run of its trial {trial} was deleted: expected it back: {back}")
 
 
 def _run_of(parent_run_id: str, trial: int) -> Run:
     """The run that a trial has, RUNNING again, or a new one."""
-    client = MlflowClient()
     try:
-        experiment_id = _experiment_of(parent_run_id)
-        known = _search(client, experiment_id, parent_run_id, _is_of(trial))
-        if not known:
-            return _create(client, experiment_id, parent_run_id, trial)
-        run = known[0]
-        client.update_run(run.info.run_id, status="RUNNING")
+        runs = _search(parent_run_id, _is_of(trial))
+        if not runs:
+            return _create(parent_run_id, trial)
+        MlflowClient().update_run(runs[0].info.run_id, status="RUNNING")
     except MlflowException as error:
         why = describe_deletion(parent_run_id) or one_line(error)
         raise UserError(f"{server()}: trial {trial} can have no run: {why}") from error
-    return run
+    return runs[0]
 
 
 def _is_of(trial: int) -> str:
     return f"tags.`{TRIAL_TAG}` = '{trial}'"
-
-
-def _find(parent_run_id: str, condition: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
-    client = MlflowClient()
-    return _search(client, _experiment_of(parent_run_id), parent_run_id, condition, view)
 
 
 @cache
@@ -182,14 +172,14 @@ def _experiment_of(run_id: str) -> str:
     return str(MlflowClient().get_run(run_id).info.experiment_id)
 
 
-def _search(
-    client: MlflowClient, experiment_id: str, parent_run_id: str, condition: str, view: int = ViewType.ACTIVE_ONLY
-) -> list[Run]:
+def _search(parent_run_id: str, condition: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+    """The runs nested in a sweep's for which a condition holds."""
     condition = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_run_id}' and {condition}"
-    return list(client.search_runs([experiment_id], condition, run_view_type=view, max_results=50000))
+    experiment_id = _experiment_of(parent_run_id)
+    return list(MlflowClient().search_runs([experiment_id], condition, run_view_type=view, max_results=50000))
 
 
-def _create(client: MlflowClient, experiment_id: str, parent_run_id: str, trial: int) -> Run:
+def _create(parent_run_id: str, trial: int) -> Run:
     # In one call with its tags, so that a killed process leaves no run that nobody would find.
     tags = resolve_tags({MLFLOW_PARENT_RUN_ID: parent_run_id, TRIAL_TAG: str(trial)})
-    return client.create_run(experiment_id, tags=tags, run_name=f"trial {trial}")
+    return MlflowClient().create_run(_experiment_of(parent_run_id), tags=tags, run_name=f"trial {trial}")

@@ -20,12 +20,12 @@ from vjepa_mlflow.tracking.outbox_folder import finished_outbox, written_here
 from vjepa_mlflow.tracking.signs_of_life import giving_signs_of_life, is_worked_at
 
 DEFINITION_TAG = "vjepa_mlflow.definition"
-"""The tag of a run that says, in JSON, what must be the same where it goes on."""
+"""The tag of a run that holds, in JSON, what must be the same where it goes on."""
 
 
 @contextmanager
 def resumable(log: RunLog, definition: Mapping[str, str]) -> Iterator[None]:
-    """Says what a run is, and that it is being worked at for as long as the block lasts."""
+    """Tags a run with its definition, and as one that is worked at for as long as the block lasts."""
     log.tags({DEFINITION_TAG: json.dumps(definition)})
     with giving_signs_of_life(log.run_id):
         yield
@@ -44,8 +44,8 @@ def find_unfinished(definition: Mapping[str, str]) -> str | None:
             output_format="list",
         )
         for run in runs:
-            known = _definition(run)
-            if known is None or list(differences(known, definition)) or job_status(run) == "FINISHED":
+            defined = _definition(run)
+            if defined is None or list(differences(defined, definition)) or job_status(run) == "FINISHED":
                 continue
             if not is_worked_at(run, job_status(run)):
                 return str(run.info.run_id)
@@ -58,7 +58,7 @@ def check_unfinished(run_id: str, definition: Mapping[str, str]) -> None:
     """Refuses to go on in a run that is another one, has finished, or is being worked at on this machine.
 
     Raises:
-        UserError: says which.
+        UserError: the message says which.
     """
     try:
         run = MlflowClient().get_run(run_id)
@@ -66,10 +66,10 @@ def check_unfinished(run_id: str, definition: Mapping[str, str]) -> None:
         raise UserError(f"resume={run_id}: {one_line(error)}: expected the id of a run, or auto") from error
     if deletion := describe_deletion(run_id):
         raise UserError(f"resume={run_id}: {deletion}: expected a run that is there")
-    known = _definition(run)
-    if known is None:
+    defined = _definition(run)
+    if defined is None:
         raise UserError(f"resume={run_id}: it is no training run of this project, or was stopped before it had begun")
-    for name, before, now in differences(known, definition):
+    for name, before, now in differences(defined, definition):
         raise UserError(f"resume={run_id}: the run has {name}={before}; here it is {now}: expected the same")
     if job_status(run) == "FINISHED":
         raise UserError(f"resume={run_id}: it has finished: expected a run that was stopped")

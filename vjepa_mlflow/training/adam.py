@@ -62,6 +62,6 @@ class Adam:
         }
 
     def load(self, moments: Mapping[str, Tensor]) -> None:
-        """Goes back to moments that were kept."""
+        """Goes back to moments of a snapshot."""
         for name, moment in self.moments().items():
             moment.copy_(moments[name])

@@ -123,38 +123,39 @@ class AccumulatedGradient:
 
     def __init__(self, passes: HeadPasses, *, clips_per_step: int, class_weights: Tensor):
         self._passes = passes
-        self._window_size = clips_per_step
+        self._clips_per_step = clips_per_step
         self._class_weights = class_weights
 
-    def compute(self, accumulation_window: Sequence[LabelledFeatures]) -> Predictions:
+    def compute(self, clips: Sequence[LabelledFeatures]) -> Predictions:
         """Sets the head's gradient to that of a step's loss, and returns its predictions.
+
+        Args:
+            clips: of the step's accumulation window.
 
         Raises:
             UserError: not even one clip fits the memory.
         """
         while True:
-            size = min(self._window_size, self._passes.most)
+            size = min(self._clips_per_step, self._passes.most)
             try:
-                return self._compute(accumulation_window, size)
+                return self._compute(clips, size)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             if not self._passes.make_room(size):
                 raise UserError(
                     f"device={self._class_weights.device}: its memory is too small to train with one clip at once: "
-                    f"expected more, or precision=bf16"
+                    "expected more, or precision=bf16"
                 )
 
-    def _compute(self, accumulation_window: Sequence[LabelledFeatures], size: int) -> Predictions:
-        labels = torch.tensor([clip.label for clip in accumulation_window]).to(
-            self._class_weights.device, non_blocking=True
-        )
+    def _compute(self, clips: Sequence[LabelledFeatures], size: int) -> Predictions:
+        labels = torch.tensor([clip.label for clip in clips]).to(self._class_weights.device, non_blocking=True)
         weights = self._class_weights[labels]
         weights = weights / weights.sum()
         logits: list[Tensor] = []
-        for start in range(0, len(accumulation_window), size):
+        for start in range(0, len(clips), size):
             part = slice(start, start + size)
-            features = torch.stack([clip.features for clip in accumulation_window[part]])
+            features = torch.stack([clip.features for clip in clips[part]])
             before = self._gradients() if logits else []
             logits.append(self._passes.take(features, labels[part], weights[part], size=size))
             for parameter, gradient in before:

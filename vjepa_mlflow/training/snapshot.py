@@ -21,7 +21,7 @@ DIGEST = "sha256"
 
 OPEN_EPOCH = "begun"
 OPEN_EPOCH_VALUES = {"steps": "windows", "seconds": "seconds", "learning_rate": "learning_rate"}
-"""How an epoch that has not ended, and what is known of it, are called in files."""
+"""What an epoch that has not ended, and its values, are called in files."""
 
 _BEST = "best."
 """How the names of the best head's weights begin."""
@@ -93,7 +93,7 @@ class Snapshot:
 
     @property
     def steps_of_open_epoch(self) -> int:
-        """Of the epoch that has begun and not ended, so far."""
+        """Of the optimizer, in the epoch that has not ended."""
         return int(json.loads(self.about)[OPEN_EPOCH][OPEN_EPOCH_VALUES["steps"]])
 
     def part(self, name: str) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Training as it stands: all that it changes, which can be kept and gone back to."""
+"""Training as it stands: all that it changes, and that a snapshot has."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ class BestHead:
 
 @dataclass
 class OpenEpoch:
-    """What has been done of the epoch that has begun and not ended.
+    """The epoch that has begun and not ended, so far.
 
     Attributes:
         steps: of the optimizer.

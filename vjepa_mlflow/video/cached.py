@@ -16,14 +16,14 @@ from vjepa_mlflow.video.error import VideoError
 from vjepa_mlflow.video.timeline import Timeline
 
 VERSION = 3
-"""Changes with what is noted and how frames are chosen, so that no older note is taken for it."""
+"""Changes with what is cached and how frames are chosen, so that no older values are taken for it."""
 
 LEAST_BYTES = 4 * 2**20
-"""Of a file whose timeline is noted, if it was not decoded: a smaller one's packets are read as fast as a note."""
+"""Of a file whose timeline is cached, if it was not decoded: a smaller one's packets are read as fast as the cache."""
 
 
 def video_cache_dir(cache: str) -> Path | None:
-    """The folder for what is noted of video files, with the recipe's `cache`; None where nothing is kept on disk."""
+    """The folder for what is cached of video files, with the recipe's `cache`; None where nothing is kept on disk."""
     return cache_folder() / "videos" if cache == "disk" else None
 
 
@@ -67,48 +67,48 @@ def version_of(status: os.stat_result) -> FileVersion:
 
 
 def cache_path(folder: Path | None, path: Path, version: FileVersion, about: str) -> Path | None:
-    """Where something is noted of a file in a version, in a folder of notes; None where nothing is."""
+    """Where values of a file in a version are cached, in a folder for them; None where none are."""
     return None if folder is None else _beginning(folder, path, version).with_suffix(f".{about}-{VERSION}")
 
 
 def _beginning(folder: Path, path: Path, version: FileVersion) -> Path:
-    """What the names of all notes of a file in a version begin with, before a dot."""
+    """What the names of all entries of a file in a version begin with, before a dot."""
     name = sha256_of_text(f"{path.resolve()}\n{version.size}\n{version.modified}")
     return folder / name[:2] / name
 
 
 def forget(folder: Path | None, path: Path, version: FileVersion) -> None:
-    """Deletes all that is noted of a file in a version, where that can be done."""
+    """Deletes all that is cached of a file in a version, where that can be done."""
     if folder is not None:
         beginning = _beginning(folder, path, version)
-        for note in beginning.parent.glob(f"{beginning.name}.*"):
+        for entry in beginning.parent.glob(f"{beginning.name}.*"):
             with suppress(OSError):
-                note.unlink()
+                entry.unlink()
 
 
 def cache_timeline(folder: Path | None, path: Path, version: FileVersion, timeline: Timeline) -> None:
-    """Notes a timeline that takes time to make, and nothing of another one, so that none is taken for this."""
-    note = cache_path(folder, path, version, "timeline")
-    if note is None or folder is None:
+    """Caches a timeline that takes time to make, and nothing of another one, so that none is taken for this."""
+    entry = cache_path(folder, path, version, "timeline")
+    if entry is None or folder is None:
         return
     if version.size < LEAST_BYTES and not timeline.decoded:
         with suppress(OSError):
-            note.unlink()
+            entry.unlink()
         return
     content = io.BytesIO()
     values: dict[str, Any] = {field.name: getattr(timeline, field.name) for field in fields(Timeline)}
     np.savez(content, **values)
-    cache_bytes(note, content.getvalue(), within=folder)
+    cache_bytes(entry, content.getvalue(), within=folder)
 
 
 def cached_timeline(folder: Path | None, path: Path, version: FileVersion | None) -> Timeline | None:
-    """What `cache_timeline` noted of a file that still has this version."""
+    """What `cache_timeline` kept of a file that still has this version."""
     with suppress(OSError, ValueError, KeyError):
         if folder is None or version is None or file_version(path) != version:
             return None
-        note = cache_path(folder, path, version, "timeline")
-        if note is not None and (content := cached_bytes(note)) is not None:
+        entry = cache_path(folder, path, version, "timeline")
+        if entry is not None and (content := cached_bytes(entry)) is not None:
             with np.load(io.BytesIO(content), allow_pickle=False) as values:
-                found = {field.name: values[field.name] for field in fields(Timeline)}
-            return Timeline(**{name: value if value.ndim else value.item() for name, value in found.items()})
+                arrays = {field.name: values[field.name] for field in fields(Timeline)}
+            return Timeline(**{name: value if value.ndim else value.item() for name, value in arrays.items()})
     return None

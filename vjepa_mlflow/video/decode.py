@@ -152,7 +152,7 @@ def _sample(
     while True:
         wanted = choose_frames(timeline.seconds, sampling, position).tolist()
         try:
-            taken = _take_by_some_way(all_ways_to(source, timeline, wanted, gpu), wanted, take)
+            result = _take_by_some_way(all_ways_to(source, timeline, wanted, gpu), wanted, take)
             break
         except MistimedError:
             timeline = decode_timeline(source, timeline)
@@ -166,7 +166,7 @@ def _sample(
             f"only {timeline.num_frames} of its {timeline.num_announced} frames can be decoded: expected at least "
             f"{sampling.num_frames}"
         )
-    return taken, timeline
+    return result, timeline
 
 
 def whole_timeline(source: Source, timeline: Timeline | None) -> Timeline:

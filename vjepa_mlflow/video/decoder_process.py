@@ -116,9 +116,9 @@ def _alone(requests: socket.socket) -> socket.socket:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     memory = os.open(STATM, os.O_RDONLY)
     nothing = os.open(os.devnull, os.O_RDWR)
-    kept = {REQUESTS: requests.detach(), MEMORY: memory, 0: nothing, 1: nothing}
+    descriptors = {REQUESTS: requests.detach(), MEMORY: memory, 0: nothing, 1: nothing}
     # First to where no place is, since one of them may lie in that of another.
-    apart = {place: fcntl.fcntl(descriptor, fcntl.F_DUPFD, MEMORY + 1) for place, descriptor in kept.items()}
+    apart = {place: fcntl.fcntl(descriptor, fcntl.F_DUPFD, MEMORY + 1) for place, descriptor in descriptors.items()}
     for place, descriptor in apart.items():
         os.dup2(descriptor, place)
     os.closerange(MEMORY + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
@@ -145,8 +145,8 @@ def _answer(request: Request, video: int, frames: int) -> Answer:
         os.close(frames)
     if not timeline.is_incomplete:
         return Answer(clip.shape)
-    found, announced = timeline.num_frames, timeline.num_announced
-    warning = f"cut off or damaged: the clip is taken from {found} of its {announced} frames"
+    there, announced = timeline.num_frames, timeline.num_announced
+    warning = f"cut off or damaged: the clip is taken from {there} of its {announced} frames"
     return Answer(clip.shape, warning=warning)
 
 

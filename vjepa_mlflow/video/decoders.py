@@ -150,17 +150,17 @@ class _Clip(Job[Reading]):
         return decoder_process.encode(self._request), (self._content.memory.number, self._frames.number)
 
     def finish(self, answer: bytes) -> Reading:
-        said = Answer(**json.loads(answer))
-        if said.error:
-            raise VideoError(said.error)
+        parsed = Answer(**json.loads(answer))
+        if parsed.error:
+            raise VideoError(parsed.error)
         assert self._frames is not None
         fcntl.fcntl(self._frames.number, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)  # or reading it may end this process
         if self._allocate is None:
-            clip = _map(self._frames.number, said.shape)
+            clip = _map(self._frames.number, parsed.shape)
         else:
-            clip = _copy(self._frames.number, self._allocate(said.shape))
+            clip = _copy(self._frames.number, self._allocate(parsed.shape))
         self.asker.held += clip.nbytes
-        return Reading(clip, said.warning)
+        return Reading(clip, parsed.warning)
 
     def broken(self, *, late: bool) -> VideoError:
         if late:

@@ -62,9 +62,9 @@ def gpu_codec(codec: VideoCodecContext, gpu: int, options: Mapping[str, str]) ->
     parameters = _Parameters.of(codec, gpu, options)
     if parameters.codec not in EXACT:
         raise VideoError(f"decoders of {parameters.codec} may differ")
-    kept = _KEPT.pop(parameters, None)
+    idle = _KEPT.pop(parameters, None)
     _KEPT.clear()  # before another one takes memory
-    used = kept or _make(parameters)
+    used = idle or _make(parameters)
     used.flush_buffers()
     is_sound = False
     try:

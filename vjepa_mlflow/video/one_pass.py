@@ -97,9 +97,9 @@ class Pass:
         """
         pending = dict.fromkeys(positions)
         with suppress(VideoError):  # told of each clip
-            known = whole_timeline(self.source, timeline)
-            if not known.is_incomplete:
-                yield from self._together(known, pending)
+            whole = whole_timeline(self.source, timeline)
+            if not whole.is_incomplete:
+                yield from self._together(whole, pending)
         for position in list(pending):
             yield from self._alone(position, timeline)
 

@@ -214,8 +214,8 @@ def _choose_stream(container: InputContainer) -> VideoStream:
         raise VideoError("it has no video stream")
     if all(stream.codec_context is None for stream in streams):
         raise VideoError("its codec is not one that FFmpeg decodes")
-    known = [stream for stream in streams if stream.codec_context is not None]
-    return max(known, key=lambda stream: stream.codec_context.width * stream.codec_context.height)
+    decodable = [stream for stream in streams if stream.codec_context is not None]
+    return max(decodable, key=lambda stream: stream.codec_context.width * stream.codec_context.height)
 
 
 def _prepare(stream: VideoStream, source: Source) -> dict[str, str]:

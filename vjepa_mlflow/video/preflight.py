@@ -48,7 +48,7 @@ def _identify(path: Path) -> Identity | VideoError:
 
 
 class Finding(NamedTuple):
-    """What is noted of a good file.
+    """What is cached of a good file.
 
     Attributes:
         digest: SHA-256 of its content, hexadecimal.
@@ -81,7 +81,7 @@ class Inspection:
         finding: what it is; None for one that cannot be used.
         version: of the file that was looked at.
         fault: what is wrong with it; empty for one that can be used.
-        replaced: whether another content had been noted of a file of this name, size and modification time.
+        replaced: whether another content had been cached of a file of this name, size and modification time.
     """
 
     path: Path
@@ -109,33 +109,33 @@ def inspect_videos(
         sampling: of the clip.
         cache_dir: a folder that remembers what was found of good files, which are then not opened again until their
             size or modification time changes, or anything of them is changed; None remembers nothing.
-        share: the files to begin with, where other processes begin with others and leave notes of them.
-        reread: opens every file, whatever is noted of it.
+        share: the files to begin with, where other processes begin with others and cache what they find.
+        reread: opens every file, whatever is cached of it.
         measured: the files whose properties will be asked for. Of one that is opened the same clip is measured, too.
         properties: the folder in which `measure_videos` finds that.
         gpu_readers: processes that decode with a GPU, beside those that do it themselves; None: none.
     """
     if cache_dir is not None:
         sweep(cache_dir)
-    found: dict[int, Inspection] = {}
+    inspections: dict[int, Inspection] = {}
 
-    def unknown() -> Iterator[_Task]:
+    def not_cached() -> Iterator[_Task]:
         order = (share or Share()).first(len(paths))
         for index in progress(order, total=len(paths), description="Checking videos", unit="video"):
-            known = None if reread else inspect.cached(paths[index])
-            if known is None:
+            cached = None if reread else inspect.cached(paths[index])
+            if cached is None:
                 yield _Task(index, paths[index], paths[index] in asked)
             else:
-                found[index] = known
+                inspections[index] = cached
 
     asked = frozenset(measured)
     inspect = _Inspect(sampling, cache_dir, reread, properties)
     with worker_processes():
         work = [one.work for one in for_each_process(inspect, gpu_readers)]
-        stream = Stream(work, unknown(), finish=lambda task, inspection: (task.place, inspection), size=lambda _: 0)
-        found.update(iter(stream.take, None))
+        stream = Stream(work, not_cached(), finish=lambda task, inspection: (task.place, inspection), size=lambda _: 0)
+        inspections.update(iter(stream.take, None))
         stream.close()
-    return [found[index] for index in range(len(paths))]
+    return [inspections[index] for index in range(len(paths))]
 
 
 class _Task(NamedTuple):
@@ -162,8 +162,8 @@ class _Inspect:
         try:
             status = path.stat()  # taken first: what changes while it is read is read again the next time
             version = version_of(status)
-            note = self._note(path, version)
-            before = cached_values(note, Finding)
+            entry = self._entry(path, version)
+            before = cached_values(entry, Finding)
             finding, clip = self._look(path, status, keeps_clip=is_measured)
             if isinstance(clip, Clip) and path.stat().st_ctime_ns == status.st_ctime_ns:
                 Measure(self.sampling, self.properties).cache(VideoFile(path, finding.digest), clip)
@@ -176,7 +176,7 @@ class _Inspect:
         if replaced or self.reread:
             forget(self.cache_dir, path, version)
         cache_timeline(self.cache_dir, path, version, clip.timeline)
-        cache_values(note, finding._asdict(), within=self.cache_dir)
+        cache_values(entry, finding._asdict(), within=self.cache_dir)
         return Inspection(path, finding, version, replaced=replaced)
 
     def _look(self, path: Path, status: os.stat_result, *, keeps_clip: bool) -> tuple[Finding, Clip | SeenClip]:
@@ -190,8 +190,8 @@ class _Inspect:
         timeline, (height, width) = clip.timeline, clip.shape
         pace = time.perf_counter() - started
         if timeline.is_incomplete:  # and a clip from another place might not be there
-            found, announced = timeline.num_frames, timeline.num_announced
-            raise VideoError(f"cut off or damaged: {found} of its {announced} frames are there")
+            there, announced = timeline.num_frames, timeline.num_announced
+            raise VideoError(f"cut off or damaged: {there} of its {announced} frames are there")
         finding = Finding(
             digest=sha256([path]),
             seconds=timeline.duration,
@@ -205,7 +205,7 @@ class _Inspect:
         return finding, clip
 
     def cached(self, path: Path) -> Inspection | None:
-        """What was noted of the file as it is now."""
+        """What was cached of the file as it is now."""
         if self.cache_dir is None:
             return None
         try:
@@ -213,12 +213,12 @@ class _Inspect:
         except OSError:
             return None
         version = version_of(status)
-        finding = cached_values(self._note(path, version), Finding)
+        finding = cached_values(self._entry(path, version), Finding)
         if finding is None or finding.changed != status.st_ctime_ns or not stat.S_ISREG(status.st_mode):
             return None
         return Inspection(path, finding, version)
 
-    def _note(self, path: Path, version: FileVersion) -> Path | None:
+    def _entry(self, path: Path, version: FileVersion) -> Path | None:
         return cache_path(self.cache_dir, path, version, self.sampling.name)
 
 

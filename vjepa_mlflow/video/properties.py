@@ -16,7 +16,7 @@ from vjepa_mlflow.video.opening import Source
 from vjepa_mlflow.video.sampling import Sampling, choose_frames
 
 VERSION = 4
-"""Changes with what is measured, so that no older note is taken for it."""
+"""Changes with what is measured, so that no older values are taken for it."""
 
 LUMA = (0.299, 0.587, 0.114)
 """Of red, green and blue, as in ITU-R BT.601."""
@@ -91,11 +91,11 @@ def measure_videos(
 
 @dataclass(frozen=True)
 class Measure:
-    """Measures a video, and notes what it has measured of its content.
+    """Measures a video, and caches what it has measured of its content.
 
     Attributes:
         sampling: of a clip.
-        cache_dir: the folder for that; None notes nothing.
+        cache_dir: the folder for that; None caches nothing.
     """
 
     sampling: Sampling
@@ -111,7 +111,7 @@ class Measure:
         return properties
 
     def cache(self, file: VideoFile, clip: Clip) -> None:
-        """Measures and notes a file by its centred clip, which was read for something else."""
+        """Measures a file, and caches that, by its centred clip, which was read for something else."""
         if self.cache_dir is not None and self.cached(file.digest) is None:
             self._keep(file, _measure(file.path, self.sampling, clip))
 

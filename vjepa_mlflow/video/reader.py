@@ -40,7 +40,7 @@ class ClipReader:
 
     Attributes:
         sampling: of the clips.
-        cache_dir: the folder in which `inspect_videos` noted timelines; None: nowhere.
+        cache_dir: the folder in which `inspect_videos` cached timelines; None: nowhere.
         as_planes: see `Pass`.
         gpu: likewise, for what one process does.
     """

@@ -130,9 +130,9 @@ class Timeline:
         """Whether so many frames are missing that the video must be cut off or damaged."""
         return self.missing > max(HEADERS_ERR_BY, self.num_announced // 20)
 
-    def only(self, kept: np.ndarray) -> "Timeline":
+    def only(self, frames: np.ndarray) -> "Timeline":
         """These frames, by a mask or by indices, and no others."""
-        return replace(self, seconds=self.seconds[kept] - self.seconds[kept][0], stamps=self.stamps[kept])
+        return replace(self, seconds=self.seconds[frames] - self.seconds[frames][0], stamps=self.stamps[frames])
 
     def without_the_end(self, count: int, *, broken_off: bool) -> "Timeline":
         """The first frames; the others are missing where decoding broke off, and there were none where it did not."""
@@ -180,24 +180,24 @@ def decode_timeline(source: Source, timeline: Timeline) -> Timeline:
     Raises:
         VideoError: it cannot be decoded.
     """
-    found: list[Any] = []
+    times: list[Any] = []
     clock, broken_off = _Clock(), False
     try:
         with open_video(source) as opened:
             clock = _Clock.of(opened)
-            found.extend(frame.pts for frame in opened.decode())
+            times.extend(frame.pts for frame in opened.decode())
     except VideoError:
         if not source.lenient:
             raise
         broken_off = True
-    if not found:
+    if not times:
         raise VideoError("no frame of it can be decoded")
-    lost = max(0, timeline.num_frames - len(found)) if broken_off else 0
-    counted = timeline.only(np.linspace(0, timeline.num_frames - 1, len(found)).astype(int))
+    lost = max(0, timeline.num_frames - len(times)) if broken_off else 0
+    counted = timeline.only(np.linspace(0, timeline.num_frames - 1, len(times)).astype(int))
     counted = replace(counted, timed=False, complete=True, decoded=True, clear_from=0, missing=timeline.missing + lost)
-    if None in found or any(one >= other for one, other in pairwise(found)):
+    if None in times or any(one >= other for one, other in pairwise(times)):
         return counted
-    stamps = np.array(found)
+    stamps = np.array(times)
     return replace(counted, seconds=clock.seconds(stamps), stamps=stamps, timed=True)
 
 
@@ -285,10 +285,10 @@ def _largest(stamps: np.ndarray) -> int:
 
 def _filled(stamps: np.ndarray) -> np.ndarray:
     """Timestamps with the next known one, or the last, in place of those that are not; their numbers if none is."""
-    numbers, known = np.arange(len(stamps)), np.flatnonzero(stamps != UNKNOWN)
-    if not len(known):
+    numbers, valid = np.arange(len(stamps)), np.flatnonzero(stamps != UNKNOWN)
+    if not len(valid):
         return numbers
-    return stamps[known[np.minimum(np.searchsorted(known, numbers), len(known) - 1)]]
+    return stamps[valid[np.minimum(np.searchsorted(valid, numbers), len(valid) - 1)]]
 
 
 def _is_hidden_vp8(packet: Packet) -> bool:
@@ -333,14 +333,14 @@ def _parts(decoded: np.ndarray) -> np.ndarray:
     return np.cumsum(np.diff(decoded, prepend=decoded[0]) < -BACK)
 
 
-def _missing(opened: OpenVideo, found: int, seconds: float) -> int:
+def _missing(opened: OpenVideo, packets: int, seconds: float) -> int:
     """How many packets a file announces that are not in it. What headers say of frames and seconds is often wrong of
     files that are whole, so it counts only where a file says itself that it lacks its end."""
     container, stream, _, file = opened
     if "mp4" in container.format.name:
-        return max(0, len(stream.index_entries) - found)
+        return max(0, len(stream.index_entries) - packets)
     if not is_cut_off(file):
         return 0
     of_frames = float(stream.frames / stream.average_rate) if stream.average_rate else 0.0
     announced = max(of_frames, (container.duration or 0) / av.time_base)
-    return max(0, round(announced * (found - 1) / seconds) - found) if seconds else 0
+    return max(0, round(announced * (packets - 1) / seconds) - packets) if seconds else 0
