@@ -207,16 +207,16 @@ class Command:
 
     def check(self, *, trials: int) -> None:
         """Everything that must be true of a study that has ended."""
-        trials = self.trials()
-        assert sorted(trials) == list(range(trials))
-        for states in trials.values():
+        tries = self.trials()
+        assert sorted(tries) == list(range(trials))
+        for states in tries.values():
             assert states == ["FAIL"] * (len(states) - 1) + ["COMPLETE"]
         parent = self.study().user_attrs["mlflow_run_id"]
         assert MlflowClient().get_run(parent).info.status == "FINISHED"
         assert len(MlflowClient().get_metric_history(parent, "test_accuracy")) == 1
         runs = mlflow.search_runs(output_format="list", filter_string=f"tags.`mlflow.parentRunId` = '{parent}'")
         assert {(run.info.status, run.data.tags[STATE_TAG]) for run in runs} == {("FINISHED", "COMPLETE")}
-        assert sorted(int(run.data.tags[TRIAL_TAG]) for run in runs) == sorted(trials)
+        assert sorted(int(run.data.tags[TRIAL_TAG]) for run in runs) == sorted(tries)
         for run in runs:
             steps = [point.step for point in MlflowClient().get_metric_history(run.info.run_id, "val_loss")]
             assert steps == list(range(1, int(run.data.params["epochs"]) + 1))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from helpers import REPOSITORY
+from helpers import PYPROJECT
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
@@ -17,9 +17,8 @@ from vjepa_mlflow.internals import optuna_private
 
 def optuna_range() -> str:
     """The versions of Optuna that the package asks for."""
-    lines = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8").splitlines()
-    (requirement,) = [line.strip(' ",') for line in lines if line.strip().startswith('"optuna>=')]
-    return requirement
+    (requirement,) = [line for line in PYPROJECT["project"]["dependencies"] if line.startswith("optuna>=")]
+    return str(requirement)
 
 
 @contextmanager

@@ -28,9 +28,12 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/optuna.db"
 
 
-@pytest.fixture
-def ended(url: str, plan: SweepPlan) -> TrialQueue:
-    return do_trials(url, plan)
+@pytest.fixture(scope="session")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> TrialQueue:
+    """A small study with every kind of end, to be looked at."""
+    folder = tmp_path_factory.mktemp("ended")
+    (folder / "sweep.yaml").write_text(PLAN)
+    return do_trials(f"sqlite:///{folder}/optuna.db", read_plan(folder / "sweep.yaml"))
 
 
 def do_trials(url: str, plan: SweepPlan) -> TrialQueue:

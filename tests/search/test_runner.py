@@ -1,7 +1,9 @@
 """How trials end, in a real study, with trainings and runs of the test's."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +19,19 @@ from vjepa_mlflow.training import DivergedError
 
 RUN = "a" * 32
 UNUSED: Any = None
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with Optuna's tables, which take the longest to make."""
+    path = tmp_path_factory.mktemp("tables") / "optuna.db"
+    SharedStudy(f"sqlite:///{path}", "study")
+    return path
+
+
+@pytest.fixture
+def url(tables: Path, tmp_path: Path) -> str:
+    return f"sqlite:///{shutil.copy(tables, tmp_path)}"
 
 
 class Log:

@@ -71,9 +71,9 @@ def test_a_server_that_is_away_is_waited_for(
         act()
         assert not proxy.is_armed
     assert [trial.state for trial in trials.trials()] == ["COMPLETE", "RUNNING"]
-    told = capsys.readouterr().err.splitlines()
-    assert any("it does not answer (" in line and line.endswith("waiting for up to 2 s") for line in told)
-    assert any(line.endswith("it answers again") for line in told)
+    messages = capsys.readouterr().err.splitlines()
+    assert any("it does not answer (" in line and line.endswith("waiting for up to 2 s") for line in messages)
+    assert any(line.endswith("it answers again") for line in messages)
     proxy.cut()
     with pytest.raises(UserError, match=r"it does not answer: none within 2 s .*: expected one that does; the same"):
         trials.trials()
@@ -136,7 +136,7 @@ def test_a_study_that_goes_while_it_runs_is_told_of(url: str, plan: SweepPlan, a
         lambda: trials.complete(running, 0.5, {}),
         trials.take_next,
     ]
-    said = (
+    message = (
         "the file was deleted or replaced" if act == "its file deleted" else "study=study: it was deleted from sqlite"
     )
     with suppress(ZeroDivisionError), trials.working_on(running):
@@ -151,7 +151,7 @@ def test_a_study_that_goes_while_it_runs_is_told_of(url: str, plan: SweepPlan, a
             again.hold("b" * 32)
             again.queue(plan, Recipe(), count=2, on_interrupted=lambda _: None).take_next()
         for use in uses:
-            with pytest.raises(UserError, match=said):
+            with pytest.raises(UserError, match=message):
                 use()
         trials.give_back(running)
         raise ZeroDivisionError
