@@ -243,11 +243,10 @@ def kill_keepers(folder: Path) -> Iterator[str]:
     The next one ends as one that was never killed, the cache holds the same files, and they have the same contents but
     for what was measured in seconds.
     """
-    from vjepa_mlflow.jobs import assess  # noqa: F401
-
     from vjepa_mlflow.data import demo, draw_clip  # noqa: F401, which the children need
     from vjepa_mlflow.evaluation import thumbnails  # noqa: F401
     from vjepa_mlflow.features import store  # noqa: F401
+    from vjepa_mlflow.stages import assess  # noqa: F401
     from vjepa_mlflow.video import preflight, properties  # noqa: F401
 
     video = folder / "clip.mp4"

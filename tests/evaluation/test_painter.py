@@ -25,3 +25,11 @@ def test_figures_are_drawn_where_processes_are_killed() -> None:
         beside._server._command = ["false"]
         pictures = [begun, beside.begin(plot_confusion, predictions)]
         assert [picture.png() for picture in pictures] == [draw(plot_confusion(predictions))] * 2
+
+
+def test_what_is_worked_out_is_so_in_another_process_or_where_that_is_killed_here() -> None:
+    with painting() as beside:
+        assert beside.work_out(os.getpid) not in (os.getpid(), beside._server._process.pid)
+        beside._server._process.kill()
+        beside._server._command = ["false"]
+        assert beside.work_out(os.getpid) == os.getpid()

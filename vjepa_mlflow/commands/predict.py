@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,8 +55,8 @@ def predict(model_uri: str, paths: Sequence[str | Path], *, num_clips: int = 1) 
     flavor.check_num_clips(num_clips)
     files = [Path(path) for path in paths]
     total = _count_videos(files)
-    with own_temporaries():
-        yield from _predict(_load(model_uri), files, num_clips, total=total, known=set())
+    with own_temporaries(), _loaded(model_uri) as model:
+        yield from _predict(model, files, num_clips, total=total, known=set())
 
 
 @own_temporaries()
@@ -80,9 +80,9 @@ def predict_to_file(
     flavor.check_num_clips(num_clips)
     files = [Path(path) for path in paths]
     total = _count_videos(files)
-    model = _load(model_uri)
     added = errors = 0
     with (
+        _loaded(model_uri) as model,
         closing(PredictionFile(output, model=model.name, num_clips=num_clips)) as file,
         gentle_interrupts() as asked_to_stop,
     ):
@@ -103,9 +103,11 @@ class _Model(NamedTuple):
     name: str
 
 
-def _load(model_uri: str) -> _Model:
+@contextmanager
+def _loaded(model_uri: str) -> Iterator[_Model]:
     fetched = flavor.fetch_model(model_uri)
-    return _Model(flavor.make_video_classifier(fetched), fetched.model_id or fetched.model_uuid or model_uri)
+    with flavor.make_video_classifier(fetched) as classifier:
+        yield _Model(classifier, fetched.model_id or fetched.model_uuid or model_uri)
 
 
 def _count_videos(paths: Sequence[Path]) -> int:

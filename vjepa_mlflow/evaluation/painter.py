@@ -1,11 +1,11 @@
-"""Figures, drawn by processes beside this one: matplotlib takes seconds to import, and to draw."""
+"""Figures and figures' numbers by processes beside this one: matplotlib and SciPy take seconds to import."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vjepa_mlflow.runtime.channel import Channel
 from vjepa_mlflow.runtime.processes import ForkServer
@@ -13,9 +13,15 @@ from vjepa_mlflow.runtime.processes import ForkServer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PRELOADED = ("matplotlib.backends.backend_agg", "vjepa_mlflow.evaluation.figures")
-"""What draws. Other modules that have functions for figures are named by who paints with them."""
+PRELOADED = (
+    "matplotlib.backends.backend_agg",
+    "vjepa_mlflow.evaluation.figures",
+    "vjepa_mlflow.evaluation.results",
+    "scipy.stats",
+)
+"""What draws, and what evaluates. Other modules that have functions for figures are named by who paints with them."""
 
+Result = TypeVar("Result")
 
 WITHOUT_THREADS = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
@@ -40,7 +46,7 @@ def painting(*modules: str) -> Iterator[Painter]:
 
 
 class Painter:
-    """Draws figures, each in a process of its own.
+    """Draws figures and works things out, each in a process of its own.
 
     Args:
         server: that they are forked from.
@@ -61,6 +67,19 @@ class Painter:
         with suppress(EOFError, BrokenPipeError):  # of processes that were killed
             return Picture(figure, self._server.start(_paint, figure).channel)
         return Picture(figure, None)
+
+    def work_out(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """What a function returns, which is waited for: its libraries need not be imported here.
+
+        Args:
+            function: a module's. Where its process died, it is called in this one.
+            arguments: what can be pickled.
+        """
+        call = partial(function, *arguments)
+        with suppress(EOFError, BrokenPipeError), closing(self._server.start(_send_result, call).channel) as channel:
+            result: Result = channel.receive()[0]
+            return result
+        return call()
 
 
 class Picture:
@@ -87,6 +106,10 @@ class Picture:
 def _paint(channel: Channel, figure: Callable[[], Figure]) -> None:
     """What a process does."""
     channel.send(_draw(figure))
+
+
+def _send_result(channel: Channel, call: Callable[[], Any]) -> None:
+    channel.send(call())
 
 
 def _draw(figure: Callable[[], Figure]) -> bytes:

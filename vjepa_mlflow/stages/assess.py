@@ -53,7 +53,8 @@ def assess(log: tracking.RunLog, painter: evaluation.Painter, tested: TestedMode
         UserError: a video cannot be decoded any more.
     """
     videos, predictions = tested.videos, tested.predictions
-    result = evaluation.evaluate([sample.name for sample in videos.samples], predictions, videos.properties)
+    names = [sample.name for sample in videos.samples]
+    result = painter.work_out(evaluation.evaluate, names, predictions, videos.properties)
     log.metrics(result.metrics_of(videos.split), step=tested.step, model_id=tested.model_id, dataset=videos.dataset)
     for name, table in result.tables().items():
         log.data_frame(table, f"{videos.split}_{name}.json")

@@ -9,7 +9,6 @@ MODULES = (
     "vjepa_mlflow.evaluation.report",
     "vjepa_mlflow.evaluation.results",
     "vjepa_mlflow.evaluation.thumbnails",
-    "scipy.stats",
 )
 
 
