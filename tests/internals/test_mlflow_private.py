@@ -1,6 +1,7 @@
 """MLflow's private parts: that they do what they are used for."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.models.evaluation.artifacts import JsonEvaluationArtifact
 from mlflow.types import ColSpec, DataType, Schema
+from mlflow.utils.rest_utils import verify_rest_response
 
 from vjepa_mlflow.internals import mlflow_private
 from vjepa_mlflow.internals.mlflow_private_evaluators import load_artifact
@@ -105,3 +107,11 @@ def test_an_example_is_saved_beside_the_model(tmp_path: Path) -> None:
     mlflow_private.save_example(model, read_frame([{"a": 1}], orient="records"), tmp_path)
     assert model.saved_input_example_info["type"] == "dataframe"
     assert (tmp_path / model.saved_input_example_info["artifact_path"]).is_file()
+
+
+def test_the_status_of_an_answer_is_in_what_is_said_of_it() -> None:
+    answer = SimpleNamespace(status_code=418, text="a teapot", headers={}, json=dict)
+    with pytest.raises(MlflowException) as raised:
+        verify_rest_response(answer, "/health")  # type: ignore[arg-type]
+    assert mlflow_private.status_in(str(raised.value)) == 418
+    assert mlflow_private.status_in("418 videos") is None

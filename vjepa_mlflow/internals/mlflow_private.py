@@ -4,6 +4,7 @@ MLflow's own flavours save and load models with these functions, and it has no p
 Looked at in MLflow 3.4 and 3.17, of mlflow>=3.4,<4. Nothing of MLflow is imported before it is used.
 """
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +14,17 @@ if TYPE_CHECKING:
 
 SERVER_MODULE = "mlflow.pyfunc.scoring_server.app"
 """The module that MLflow's scoring server runs, by which its process is known: a model is not told who loads it."""
+
+_STATUS = re.compile("(?:too many|failed with error code) ([0-9]{3}) ")
+
+
+def status_in(message: str) -> int | None:
+    """HTTP's status in what MLflow says of an answer that it has no code for, and urllib3 of one that it got each time.
+
+    Neither keeps it otherwise.
+    """
+    match = _STATUS.search(message)
+    return int(match[1]) if match else None
 
 
 class EnvironmentFiles(NamedTuple):

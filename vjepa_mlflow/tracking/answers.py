@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, Opera
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from vjepa_mlflow.errors import reason
+from vjepa_mlflow.internals import mlflow_private
 from vjepa_mlflow.logs import get_logger
 
 logger = get_logger(__name__)
@@ -74,9 +75,6 @@ GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
 
 LEAST_ERROR = 400
 """Of HTTP's statuses."""
-
-_TOLD_STATUS = re.compile("(?:too many|failed with error code) ([0-9]{3}) ")
-"""What urllib3 says of an answer that it got each time, and MLflow of one that it has no code for."""
 
 _LOCKED_OUT = re.compile(r"password|authentication|access denied for user", re.IGNORECASE)
 """What PostgreSQL and MySQL say of a user whom they do not let in."""
@@ -169,8 +167,7 @@ def _driver_message(error: BaseException) -> str:
 def _status(error: BaseException) -> int | None:
     """HTTP's status, as requests, urllib3, botocore, Azure's and Google's clients have it; None where there is none."""
     if isinstance(error, urllib3.exceptions.ResponseError | MlflowException):
-        found = _TOLD_STATUS.search(str(error))
-        return int(found[1]) if found else None
+        return mlflow_private.status_in(str(error))
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
