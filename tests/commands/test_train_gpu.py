@@ -134,7 +134,7 @@ def test_the_main_job_runs_in_tf32(tf32_job: Job, clip: bytes) -> None:
 def test_evaluation_takes_several_clips_of_a_video(alone: dict[str, TrainingResult], recipe: Recipe) -> None:
     several = evaluate(alone["bf16"].model_uri, replace(recipe, precision="bf16"), num_clips=3).evaluation
     assert len(several.names) == 4
-    assert several.outcomes.probabilities.sum(axis=1) == pytest.approx(1)
+    assert several.predictions.probabilities.sum(axis=1) == pytest.approx(1)
 
 
 def test_a_run_without_a_store_is_the_run_that_filled_it(alone: dict[str, TrainingResult], recipe: Recipe) -> None:
