@@ -77,10 +77,10 @@ def check_columns(table: Path, header: Header) -> None:
     for name in COLUMNS:
         if (count := header.names.count(name)) > 1:
             raise UserError(f"data={table}: {count} columns '{name}' in the header {shown}: expected one")
-    stretch = [name for name in unknown if _is_end(name) or (name in ("from", "to") and {"from", "to"} <= {*unknown})]
-    if stretch:
+    ends = [name for name in unknown if _is_end(name) or (name in ("from", "to") and {"from", "to"} <= {*unknown})]
+    if ends:
         raise UserError(
-            f"data={table}: columns {', '.join(stretch)}: rows are whole videos here: expected {HEADER}; cut the parts "
+            f"data={table}: columns {', '.join(ends)}: rows are whole videos here: expected {HEADER}; cut the parts "
             f"into files of their own"
         )
     for name in ("path", "label"):

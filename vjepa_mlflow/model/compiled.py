@@ -28,7 +28,7 @@ from vjepa_mlflow.model.attention import plain_attention
 logger = get_logger(__name__)
 
 MOST_SHAPES = 64
-"""Shapes that a function is compiled for: windows of several sizes in a sweep, and the encoder."""
+"""Shapes that a function is compiled for: several numbers of clips a step in a sweep, and the encoder."""
 
 
 def flexible_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -33,6 +33,6 @@ class Watch:
         self._looked_at = now
         before, self._silences = self._silences, {}
         for trial_id, heartbeat in heartbeats.items():
-            last_heartbeat, silence = before.get(trial_id, (heartbeat, -passed))
-            self._silences[trial_id] = (heartbeat, silence + passed if heartbeat == last_heartbeat else 0.0)
-        return [trial_id for trial_id, (_, silence) in self._silences.items() if silence >= self._grace]
+            last_heartbeat, unchanged_for = before.get(trial_id, (heartbeat, -passed))
+            self._silences[trial_id] = (heartbeat, unchanged_for + passed if heartbeat == last_heartbeat else 0.0)
+        return [trial_id for trial_id, (_, unchanged_for) in self._silences.items() if unchanged_for >= self._grace]
