@@ -99,6 +99,30 @@ def held_workers() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def held_painters() -> Iterator[None]:
+    """What draws is forked from the same servers in all tests, since they import for seconds what it needs."""
+    from vjepa_mlflow.evaluation import painter
+    from vjepa_mlflow.runtime.processes import ForkServer
+
+    servers: dict[tuple[str, ...], ForkServer] = {}
+
+    class Held:
+        def __init__(self, *modules: str, **variables: str) -> None:
+            if modules not in servers:
+                servers[modules] = ForkServer(*modules, **variables)
+            self.start = servers[modules].start
+
+        def close(self) -> None:
+            pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(painter, "ForkServer", Held)
+        yield
+        for server in servers.values():
+            server.close()
+
+
 @pytest.fixture(scope="session")
 def demo_set(cache: Path) -> Path:
     """The demo set's folder, drawn once for all processes of the session; `.ci/run` draws it with all its videos."""

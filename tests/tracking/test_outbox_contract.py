@@ -22,34 +22,34 @@ from vjepa_mlflow.tracking.delivery import BATCH, CHECKPOINT, DELETION, FILES, I
 from vjepa_mlflow.tracking.outbox import Outbox
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql", "server"])
-def store(request: pytest.FixtureRequest, module_tracking: Path, empty_store: Path) -> Iterator[None]:
-    """Makes one of the back ends the tracking store."""
+@pytest.fixture(scope="module", params=["sqlite once", "sqlite", "postgresql", "server"])
+def store(request: pytest.FixtureRequest, module_tracking: Path, empty_store: Path) -> Iterator[int]:
+    """Makes one of the back ends the tracking store; says how often each entry is delivered to it."""
     if request.param == "postgresql":
         mlflow.set_tracking_uri(request.getfixturevalue("postgresql")())
-        yield
+        yield 2
     elif request.param == "server":
         shutil.copy(empty_store, module_tracking / "server.db")
         with closing(sqlite3.connect(module_tracking / "server.db")) as database, database:
             database.execute("UPDATE experiments SET artifact_location = 'mlflow-artifacts:/0'")  # by way of the server
         with mlflow_server(module_tracking, "sqlite:///server.db") as address:
             mlflow.set_tracking_uri(address)
-            yield
+            yield 2
     else:
-        yield
+        yield 1 if "once" in request.param else 2
 
 
 @pytest.fixture
-def run_id(store: None) -> str:
+def run_id(store: int) -> str:
     return str(MlflowClient().create_run("0").info.run_id)
 
 
-@pytest.fixture(params=[1, 2], ids=["once", "twice"])
-def box(request: pytest.FixtureRequest, run_id: str, tmp_path: Path) -> Iterator[Outbox]:
-    """Delivers each entry once, or twice: as where an answer was lost, or a process was killed before it was gone."""
+@pytest.fixture
+def box(store: int, run_id: str, tmp_path: Path) -> Iterator[Outbox]:
+    """Delivers each entry twice, but for one back end: an answer was lost, or a process killed before it was gone."""
 
     def deliver_times(entry: Path) -> None:
-        for _ in range(request.param):
+        for _ in range(store):
             deliver(run_id, entry)
 
     (tmp_path / "box").mkdir()
