@@ -1,1 +1,1 @@
-"""What a command does, top to bottom: one module a command."""
+"""A verb a module, each readable top to bottom in the order in which things happen."""

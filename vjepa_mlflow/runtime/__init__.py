@@ -1,0 +1,1 @@
+"""How work is done: threads, processes, turns, shares, interrupts."""

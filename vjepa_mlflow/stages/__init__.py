@@ -1,0 +1,1 @@
+"""What commands are made of, in the order of a run."""
