@@ -1,7 +1,8 @@
 """What this package tells while it works, as records of loggers below `vjepa_mlflow`: a program shows them as it likes.
 
-Those of level INFO say how the work goes, warnings what goes otherwise than expected. Each is one line, without
-passwords. Where nobody has given the package's logger a handler, commands show both, see `terminal.messages`.
+Those of level INFO say how the work goes, warnings what goes otherwise than expected: each one line, without passwords.
+What is our fault has its traceback. Where nobody has given the package's logger a handler, commands show both, see
+`terminal.messages`.
 """
 
 import logging

@@ -69,8 +69,9 @@ def evaluate(
     listing = data.read_data(recipe.data)
     data.leave_out_small(listing, recipe.min_videos)
     device = model.use_device(recipe.device)
-    opened = _open(model_uri, unseen_by)
+    opened = _open(model_uri)
     check_labels(recipe.data, candidates(listing.samples, split), opened.labels)
+    memory = memory_of(model_uri, opened.fetched, unseen_by)
     values = {
         "model_uri": model_uri,
         "split": split,
@@ -95,7 +96,7 @@ def evaluate(
             recipe,
             listing.samples,
             split,
-            opened.memory,
+            memory,
             num_frames=opened.num_frames,
             device=device,
         )
@@ -111,7 +112,7 @@ def evaluate(
         logger.info(f"Data: {recipe.data}, {split}, {len(videos.samples)} videos")
         log.input(videos.dataset, context=split)
         with _encoding(opened, recipe, videos) as source:
-            tested = _test(log, opened, recipe, videos, source)
+            tested = _test(log, opened, memory, recipe, videos, source)
             assessment = assess(log, painter, tested)
             for line in ["", *assessment.result.summary().splitlines()]:
                 logger.info(line)
@@ -121,13 +122,12 @@ def evaluate(
 
 
 class _OpenedModel(NamedTuple):
-    """The model that is evaluated, and what it has seen."""
+    """The model that is evaluated."""
 
     uri: str
     fetched: flavor.FetchedModel
     preprocessing: model.Preprocessing
     classifier: VJEPA2ForVideoClassification
-    memory: Memory
 
     @property
     def labels(self) -> list[str]:
@@ -138,11 +138,10 @@ class _OpenedModel(NamedTuple):
         return int(self.classifier.config.frames_per_clip)
 
 
-def _open(model_uri: str, unseen_by: str) -> _OpenedModel:
+def _open(model_uri: str) -> _OpenedModel:
     fetched = flavor.fetch_model(model_uri)
     preprocessing, classifier = fetched.preprocessing(), flavor.load_fetched(fetched)
-    memory = memory_of(model_uri, fetched, unseen_by)
-    return _OpenedModel(model_uri, fetched, preprocessing, classifier, memory)
+    return _OpenedModel(model_uri, fetched, preprocessing, classifier)
 
 
 @contextmanager
@@ -159,15 +158,16 @@ def _encoding(opened: _OpenedModel, recipe: Recipe, videos: LabelledSet) -> Iter
 def _test(
     log: tracking.RunLog,
     opened: _OpenedModel,
+    memory: Memory,
     recipe: Recipe,
     videos: LabelledSet,
     source: features.FeatureSource,
 ) -> TestedModel:
     """What the model says of the videos, after it was told what they are to it."""
-    described = opened.memory.describe(videos.samples)
+    described = memory.describe(videos.samples)
     log.params({"seen_videos": described})
-    logger.info(opened.memory.sentence(videos.split, videos.samples))
-    seen = describe_seen(opened.memory.own, videos.samples)
+    logger.info(memory.sentence(videos.split, videos.samples))
+    seen = describe_seen(memory.own, videos.samples)
     head = model.Head.of(opened.classifier)
     readable, predictions = videos.predict(head, source, precision=recipe.precision)
     log_left_out(log, source.left_out)

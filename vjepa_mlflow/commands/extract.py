@@ -9,7 +9,7 @@ from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.runtime.cpus import thread_count
 from vjepa_mlflow.runtime.ranks import launched_share
 from vjepa_mlflow.stages.at_work import at_work
-from vjepa_mlflow.stages.encode import encode_clips
+from vjepa_mlflow.stages.encode_clips import encode_clips
 from vjepa_mlflow.stages.names import check_names
 from vjepa_mlflow.stages.prepare import prepare
 

@@ -27,6 +27,7 @@ from vjepa_mlflow.stages.at_work import at_work
 from vjepa_mlflow.stages.import_beside import import_beside
 from vjepa_mlflow.stages.names import check_names
 from vjepa_mlflow.stages.prepare import log_preparation
+from vjepa_mlflow.stages.videos import log_unused
 
 logger = get_logger(__name__)
 
@@ -81,13 +82,14 @@ def run_sweep(
     plan.space.baseline(recipe)
     listing = check_names(recipe)
     name = study or f"{file.stem}-{data.locate_data(recipe.data).resolve().stem}"
-    started = time.perf_counter()
     with (
         study_run(file, plan, recipe, listing.samples, study=name, storage=storage) as run,
         metering(recipe.country) as meter,
         evaluation.painting("vjepa_mlflow.search.figures", "optuna.importance") as painter,
         model.cpu_threads(thread_count(processes=workers)),
     ):
+        started = time.perf_counter()
+        log_unused(run.log, listing)
         whole = Assignment.of(run, plan, recipe, count=count)
         own = whole.for_process(0, workers)
         queue = own.queue(run.shared)

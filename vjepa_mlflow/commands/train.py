@@ -20,6 +20,7 @@ from vjepa_mlflow.stages.publish import backbone_beside, publish
 from vjepa_mlflow.stages.test import test
 from vjepa_mlflow.stages.threads import threads_of_run
 from vjepa_mlflow.stages.training_run import training_run
+from vjepa_mlflow.stages.videos import log_unused
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def train(recipe: Recipe, *, resume: str = "", save_steps: int = 0) -> TrainingR
         model.matmul_precision(recipe.precision),
     ):
         prepared = prepare(recipe, listing, log=run.log, resumed=run.resumed)
+        log_unused(run.log, listing)
         log_preparation(run.log, prepared)
         with (
             threads_of_run(run.log, thread_count(prepared.clip_shape.values)),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from vjepa_mlflow import features, model, training
+from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.recipe import Recipe
 from vjepa_mlflow.runtime.cpus import thread_count
 from vjepa_mlflow.runtime.ranks import Share
-from vjepa_mlflow.stages.encode import encode_clips
+from vjepa_mlflow.stages.encode_clips import encode_clips
 from vjepa_mlflow.stages.prepare import Preparation
 
 if TYPE_CHECKING:
@@ -60,13 +61,10 @@ class TrialSetups:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Ends what the setup's features need, and without an error does what `finish` does.
-
-        Raises:
-            UserError: see `finish`.
-        """
+        """Ends what the setup's features need."""
         self._setup = None
-        self._opened.__exit__(kind, error, traceback)
+        with suppress(UserError):  # of a full disk: who counts on what was encoded has called `finish` before
+            self._opened.__exit__(kind, error, traceback)
 
     def setup(self, recipe: Recipe) -> TrialSetup:
         """Where a recipe can be tried; its video checks and its model are made on first use.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vjepa_mlflow import evaluation, model, tracking
 from vjepa_mlflow.runtime.energy import Usage, describe_hardware
-from vjepa_mlflow.stages.assess import Assessment
-from vjepa_mlflow.stages.fit import TrainedHead
+
+if TYPE_CHECKING:
+    from vjepa_mlflow.stages.assess import Assessment
+    from vjepa_mlflow.stages.fit import TrainedHead
 
 
 @dataclass(frozen=True)

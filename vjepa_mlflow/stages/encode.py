@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vjepa_mlflow import features, training
 from vjepa_mlflow.logs import get_logger
-from vjepa_mlflow.runtime.iteration import progress
+from vjepa_mlflow.stages.encode_clips import encode_clips
 from vjepa_mlflow.stages.labelled_set import LabelledSet
 from vjepa_mlflow.stages.prepare import Preparation
 
@@ -79,27 +79,6 @@ def test_set(prepared: Preparation) -> LabelledSet:
         sampling=prepared.sampling,
         cache=prepared.recipe.cache,
     )
-
-
-def encode_clips(source: features.FeatureSource, clips: Sequence[features.Clip]) -> list[float]:
-    """Encodes clips, with a progress bar, and keeps their features; `source.finish` waits until they are kept.
-
-    Args:
-        source: what encodes and keeps.
-        clips: not in the source yet, and no more than it has room for.
-
-    Returns:
-        When each clip's features were there, in seconds of `time.perf_counter`.
-
-    Raises:
-        UserError: a video cannot be decoded any more, or the disk is full.
-    """
-    times: list[float] = []
-    for _ in progress(source.encode(clips), total=len(clips), description="Encoding", unit="clip"):
-        if source.cache.denial:
-            break
-        times.append(time.perf_counter())
-    return times
 
 
 def _tell_of_other_gpus(source: features.FeatureSource, missing: int) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vjepa_mlflow import data, model
 from vjepa_mlflow.files.cache import cache_folder
 from vjepa_mlflow.files.cached import cache_values, cached_values
 from vjepa_mlflow.files.digest import sha256_of_text
 from vjepa_mlflow.recipe import Recipe
-from vjepa_mlflow.stages.encode import EncodedSets
+
+if TYPE_CHECKING:
+    from vjepa_mlflow.stages.encode import EncodedSets
 
 ENOUGH = 16
 """Clips that must at least have been encoded for a pace to be one."""

@@ -13,7 +13,7 @@ from vjepa_mlflow.runtime.energy import describe_hardware
 from vjepa_mlflow.runtime.ranks import Share
 from vjepa_mlflow.stages.forms import Forms, Workload, choose_forms
 from vjepa_mlflow.stages.seen import seen_by, seen_by_checkpoint
-from vjepa_mlflow.stages.videos import check_classes, check_videos, log_unused, tell_listing
+from vjepa_mlflow.stages.videos import check_classes, check_videos, tell_listing
 
 logger = get_logger(__name__)
 
@@ -92,7 +92,7 @@ def prepare(
     Args:
         recipe: the values of the run.
         listing: its videos, as `check_names` lists them.
-        log: of the run that lists the videos that cannot be used, and what else is not used; None where there is none.
+        log: of the run that lists the videos that cannot be used; None where there is none.
         resumed: of a run or study that goes on; None for a new one.
         drawing: how missing splits are drawn; None for the recipe's seed.
         workload: how many heads are trained; None for one.
@@ -108,8 +108,6 @@ def prepare(
     if resumed.beginning is not None:
         resumed.beginning.check_revision(recipe.model, checkpoint)
     tell_listing(listing)
-    if log is not None:
-        log_unused(log, listing)
     samples = check_videos(
         listing.samples, recipe, num_frames=checkpoint.frames_per_clip, device=device, log=log, share=share
     )

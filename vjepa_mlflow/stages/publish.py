@@ -5,14 +5,17 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vjepa_mlflow import data, flavor, model, tracking
 from vjepa_mlflow.errors import UserError, expected, one_line
-from vjepa_mlflow.runtime.energy import Usage
-from vjepa_mlflow.stages.assess import Assessment
 from vjepa_mlflow.stages.describe import Publication, describe
-from vjepa_mlflow.stages.prepare import Preparation
+
+if TYPE_CHECKING:
+    from vjepa_mlflow.runtime.energy import Usage
+    from vjepa_mlflow.stages.assess import Assessment
+    from vjepa_mlflow.stages.prepare import Preparation
+
 
 MODEL_NAME = "model"
 HEAD_TAG = "vjepa_mlflow.head"
@@ -39,7 +42,7 @@ def publish(log: tracking.RunLog, assessment: Assessment, *, backbone: model.Wri
     Args:
         log: of the run, which is the active one.
         assessment: of a head that was trained in the run.
-        backbone: writes the weights that the head is logged with, see `written_beside`.
+        backbone: writes the weights that the head is logged with, see `backbone_beside`.
         usage: of the run, time and energy.
 
     Returns:

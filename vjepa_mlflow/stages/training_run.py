@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 from vjepa_mlflow import data, tracking, training
 from vjepa_mlflow.errors import UserError
@@ -25,14 +26,48 @@ class TrainingRun:
     Attributes:
         log: of the run.
         checkpoints: of the training.
-        resumed: what the run has from before, where it goes on.
-        snapshot: the state in which its training was stopped; None where it begins.
+        epochs: that there are to be.
     """
 
     log: tracking.RunLog
     checkpoints: Checkpoints
-    resumed: Resumed | None = None
-    snapshot: training.Snapshot | None = None
+    epochs: int
+
+    @cached_property
+    def resumed(self) -> Resumed | None:
+        """What the run has from before, where it goes on; None for a new one.
+
+        Raises:
+            UserError: it cannot be read any more.
+        """
+        if not self.log.continued:
+            return None
+        with suppress(tracking.UndeliveredError):  # which may yet be delivered, and tells at the end
+            self.log.deliver()  # what an earlier process left
+        beginning = tracking.read_beginning(self.log.run_id)
+        if beginning is None and self.checkpoints.exist():
+            raise UserError(
+                f"resume={self.log.run_id}: it has a checkpoint, and no split.csv and labels.json that say of which "
+                f"videos: expected them as its artifacts"
+            )
+        return Resumed(self.log.params_before, beginning)
+
+    @cached_property
+    def snapshot(self) -> training.Snapshot | None:
+        """The state in which the run's training was stopped, which is told; None where it begins.
+
+        Raises:
+            UserError: it cannot be read any more.
+        """
+        if not self.log.continued:
+            return None
+        snapshot = self.checkpoints.read()
+        if snapshot is None:
+            logger.info("No step of its training was kept: it begins again")
+        else:
+            done = f"{len(snapshot.epochs)} of {self.epochs} epochs done"
+            logger.info(f"Its training goes on after step {snapshot.steps}, with {done}")
+        return snapshot
 
     @contextmanager
     def ending(self) -> Iterator[None]:
@@ -71,7 +106,9 @@ def training_run(
         Checkpoints(log, every=save_steps) as checkpoints,
     ):
         log.params(asdict(recipe))
-        yield _resume(log, checkpoints, recipe.epochs) if log.continued else TrainingRun(log, checkpoints)
+        if log.continued:
+            logger.info(f"Run {log.run_id} goes on")
+        yield TrainingRun(log, checkpoints, recipe.epochs)
 
 
 def define(recipe: Recipe, samples: Sequence[data.Sample]) -> dict[str, str]:
@@ -98,27 +135,3 @@ def _told_how_it_goes_on(run_id: str) -> Iterator[None]:
             f"{str(interrupt) or 'interrupted'}: the same command with --resume {run_id} (mlflow run: "
             f"-P resume={run_id}) goes on"
         ) from interrupt
-
-
-def _resume(log: tracking.RunLog, checkpoints: Checkpoints, epochs: int) -> TrainingRun:
-    """What a run that goes on has from before; of one that was stopped before that, nothing.
-
-    Raises:
-        UserError: it cannot be read any more.
-    """
-    logger.info(f"Run {log.run_id} goes on")
-    with suppress(tracking.UndeliveredError):  # which may yet be delivered, and tells at the end
-        log.deliver()  # what an earlier process left
-    beginning = tracking.read_beginning(log.run_id)
-    if beginning is None and checkpoints.exist():
-        raise UserError(
-            f"resume={log.run_id}: it has a checkpoint, and no split.csv and labels.json that say of which videos: "
-            f"expected them as its artifacts"
-        )
-    snapshot = checkpoints.read()
-    if snapshot is None:
-        logger.info("No step of its training was kept: it begins again")
-    else:
-        done = f"{len(snapshot.epochs)} of {epochs} epochs done"
-        logger.info(f"Its training goes on after step {snapshot.steps}, with {done}")
-    return TrainingRun(log, checkpoints, Resumed(log.params_before, beginning), snapshot)

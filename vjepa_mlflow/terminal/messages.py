@@ -14,8 +14,12 @@ class _TerminalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
+        if stream is None:  # as in a program without a terminal
+            return
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        message = self.format(record).encode(encoding, "backslashreplace").decode(encoding)
         with suppress(OSError, ValueError):  # of an output that is gone
-            Bar.write(self.format(record), file=stream)
+            Bar.write(message, file=stream)
             stream.flush()
 
 

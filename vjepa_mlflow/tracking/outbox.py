@@ -178,7 +178,8 @@ class Outbox:
             answer = None if error is None else understand(error)
             blocks = answer is not None and answer.blocks
             if error is None or blocks or entry in self._waiting:  # else it was discarded meanwhile
-                self._availability.note(error, answer, of_artifacts=of_artifacts)
+                with suppress(Exception):  # what is said of an error asks the store, too
+                    self._availability.note(error, answer, of_artifacts=of_artifacts)
             with self._changed:
                 self._error = error or self._error
                 if blocks:
