@@ -67,5 +67,5 @@ def is_better(value: float, than: float, *, name: str) -> bool:
         than: of the other.
         name: the metric's in MLflow, with the set's. Of what is no metric of this project, more is better.
     """
-    lower = tuple(known for known, metric in METRICS.items() if metric.direction == "minimize")
-    return value < than if name.endswith(lower) else value > than
+    known = max((known for known in METRICS if name.endswith(known)), key=len, default=None)
+    return value < than if known and METRICS[known].direction == "minimize" else value > than

@@ -33,3 +33,9 @@ def test_figures_are_drawn_where_processes_are_killed() -> None:
         pictures = [begun, beside.begin(plot_confusion, predictions)]
         assert [picture.png() for picture in pictures] == [draw(plot_confusion(predictions))] * 2
         assert beside.work_out(os.getpid) == os.getpid()
+
+
+def test_its_processes_end_with_the_block_also_after_an_error() -> None:
+    with pytest.raises(ZeroDivisionError), painting() as beside:
+        raise ZeroDivisionError
+    assert beside._server._process.poll() is not None

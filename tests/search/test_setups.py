@@ -24,7 +24,11 @@ class Source:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         type(self).closed += 1
-        if self.error and error is None:
+        if error is None:
+            self.finish()
+
+    def finish(self) -> None:
+        if self.error:
             raise self.error
 
 
@@ -70,10 +74,12 @@ def test_a_setup_is_shared_until_the_backbone_the_data_or_the_features_change(so
     assert source.closed == 5
 
 
-def test_leaving_tells_of_a_full_disk_but_hides_no_other_error(source: type[Source]) -> None:
+def test_a_full_disk_is_told_where_somebody_counts_on_it_and_hides_no_error_and_no_result(source: type[Source]) -> None:
     source.error = UserError("the store's disk is full")
-    with pytest.raises(UserError, match="full"), open_setups([]) as trial_setups:
+    with open_setups([]) as trial_setups:
         trial_setups.setup(Recipe())
+        with pytest.raises(UserError, match="full"):
+            trial_setups.finish()
     trial_setups = open_setups([])
     trial_setups.setup(Recipe())
     with pytest.raises(ZeroDivisionError), trial_setups:

@@ -1,5 +1,6 @@
 """What a job has around it."""
 
+import logging
 import multiprocessing
 import os
 import threading
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from vjepa_mlflow import UserError
+from vjepa_mlflow.logs import PACKAGE, get_logger
 from vjepa_mlflow.runtime import forks
 from vjepa_mlflow.stages.at_work import at_work
 
@@ -49,3 +51,13 @@ def test_a_fork_of_what_has_computed_is_refused_and_not_waited_for(monkeypatch: 
             assert "train: this process was forked from one that" in forked.submit(compute, 0).result()
     finally:
         torch.set_num_threads(before)
+
+
+def test_what_is_told_is_shown_where_no_program_shows_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.getLogger(PACKAGE), "handlers", [])
+    with at_work("train"):
+        get_logger(PACKAGE).info("a line")
+    assert capsys.readouterr().out == "a line\n"
+    assert logging.getLogger(PACKAGE).handlers == []

@@ -84,3 +84,17 @@ def test_an_output_that_is_gone_ends_no_work(package: logging.Logger, monkeypatc
     monkeypatch.setattr(sys, "stdout", Gone())
     with messages_shown():
         logger.info("a line")
+
+
+def test_letters_that_a_terminal_has_not_are_escaped(package: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    with messages_shown():
+        logger.info("größer")
+    assert written.getvalue() == b"gr\\xf6\\xdfer\n"
+
+
+def test_a_program_without_a_terminal_goes_on(package: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with messages_shown():
+        logger.info("a line")

@@ -158,3 +158,20 @@ def test_its_thread_ends_with_the_block_and_what_was_not_delivered_stays(
         assert box._thread.is_alive()
     assert not box._thread.is_alive()
     assert len(entries(box)) == 1
+
+
+def test_what_fails_while_a_refusal_is_told_stops_no_delivery(
+    box: Outbox, server: RecordingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MlflowException("the store that is asked for more does not answer")
+
+    monkeypatch.setattr(box._availability, "note", fail)
+    server.fault = ValueError()
+    put(box, "refused")
+    wait_until(lambda: box._refused)
+    server.fault = None
+    put(box, "next")
+    wait_until(lambda: server.delivered == ["next"])
+    assert box.flush() is None
+    assert server.delivered == ["next", "refused"]

@@ -56,7 +56,13 @@ class SweepResult:
 
 @at_work("sweep")
 def run_sweep(
-    file: Path, recipe: Recipe, *, trials: int | None = None, workers: int = 1, study: str = "", storage: str = ""
+    file: str | Path,
+    recipe: Recipe,
+    *,
+    trials: int | None = None,
+    workers: int = 1,
+    study: str = "",
+    storage: str = "",
 ) -> SweepResult:
     """Tries values of the recipe's fields, and logs the best trial's head as a model, tested once.
 
@@ -76,6 +82,7 @@ def run_sweep(
         KeyboardInterrupt: it was asked to stop; the same call goes on.
     """
     check_alone("sweep")
+    file = Path(file)
     plan = search.read_plan(file)
     count = plan.trials if trials is None else search.check_count("trials", trials)
     search.check_count("workers", workers)

@@ -152,17 +152,17 @@ class FeatureCache:
         self._store.finish()
         self._tell_denied()
 
-    def close(self, *, wait: bool = True) -> None:
+    def close(self) -> None:
         """Lets go of what is in memory, and ends the threads that write to the store; see `FeatureStore.close`."""
         self._held.clear()
         self._device_memory.close()
-        self._store.close(wait=wait)
+        self._store.close()
 
     def __enter__(self) -> "FeatureCache":
         return self
 
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self.close(wait=error is None)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def check_kept(self) -> None:
         """Refuses a store that this user may not write to, for work that is done for it alone.

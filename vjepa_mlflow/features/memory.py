@@ -28,7 +28,7 @@ class FeatureMemory:
     def finish(self) -> None:
         """Nothing is on its way: `write` is done when it returns."""
 
-    def close(self, *, wait: bool = True) -> None:  # noqa: ARG002, as `FeatureStore.close`, which has something to wait for
+    def close(self) -> None:
         """Lets go of everything."""
         self._features.clear()
 

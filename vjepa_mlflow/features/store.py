@@ -119,19 +119,15 @@ class FeatureStore:
         """Waits until everything is written. Raises what `write` raises."""
         self._wait_for_writes(left=0)
 
-    def close(self, *, wait: bool = True) -> None:
-        """Ends the threads that write, once what they have is written; where it cannot be, `finish` tells before.
-
-        Args:
-            wait: whether to wait for that; who leaves by an error does not, since a disk may never answer.
-        """
-        self._pool.shutdown(wait=wait)
+    def close(self) -> None:
+        """Ends the threads that write, once what they have is written; where it cannot be, `finish` tells before."""
+        self._pool.shutdown()
 
     def __enter__(self) -> "FeatureStore":
         return self
 
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self.close(wait=error is None)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _wait_for_writes(self, *, left: int) -> None:
         for name, write in list(self._writes.items()):
