@@ -13,7 +13,7 @@ from process_work import evaluate
 
 from vjepa_mlflow.about import FOLDER
 from vjepa_mlflow.errors import UserError
-from vjepa_mlflow.runtime.processes import FROM_TERMINALS, ForkServer, Surroundings, deaf_to_interrupts, importable
+from vjepa_mlflow.runtime.processes import ForkServer, Surroundings, importable
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +78,3 @@ def test_this_package_is_found_first_and_from_any_folder(tmp_path: Path, monkeyp
     paths = [str(FOLDER.parent), str(tmp_path / "here"), "/there"]
     assert environment == {"PYTHONPATH": os.pathsep.join(paths), "OTHER": "x"}
     assert importable({})["PYTHONPATH"] == str(FOLDER.parent)
-
-
-def test_what_starts_in_the_block_is_deaf_and_this_process_is_as_before() -> None:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    with deaf_to_interrupts():
-        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before | FROM_TERMINALS
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from outboxes import RecordingServer
 
 from vjepa_mlflow.tracking import Job, outbox, run_log
@@ -23,6 +24,11 @@ def box(tracking: str, server: RecordingServer, tmp_path: Path) -> Iterator[Outb
     (tmp_path / "box").mkdir()
     with Outbox(tmp_path / "box", "0123", server) as box:
         yield box
+
+
+@pytest.fixture
+def run_id(tracking: str) -> str:
+    return str(MlflowClient().create_run("0").info.run_id)
 
 
 @pytest.fixture

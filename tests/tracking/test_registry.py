@@ -19,11 +19,6 @@ from vjepa_mlflow.tracking.registry import (
 )
 
 
-@pytest.fixture
-def run_id(tracking: str) -> str:
-    return str(MlflowClient().create_run("0").info.run_id)
-
-
 def log_model(run_id: str, *, status: str = "READY", **tags: str) -> str:
     client = MlflowClient()
     model = client.create_logged_model("0", name="model", source_run_id=run_id, tags=tags)

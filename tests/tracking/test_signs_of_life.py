@@ -11,11 +11,6 @@ from vjepa_mlflow.tracking.outbox_folder import locked, root_of
 from vjepa_mlflow.tracking.signs_of_life import ALIVE_TAG, giving_signs_of_life, is_worked_at
 
 
-@pytest.fixture
-def run_id(tracking: str) -> str:
-    return str(MlflowClient().create_run("0").info.run_id)
-
-
 def test_they_are_given_as_long_as_the_block_lasts_also_where_one_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     signs, third = [], threading.Event()
 

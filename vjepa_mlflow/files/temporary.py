@@ -3,9 +3,7 @@
 import errno
 import fcntl
 import functools
-import getpass
 import os
-import re
 import shutil
 import tempfile
 import threading
@@ -245,15 +243,6 @@ def _base() -> Path:
 
 def _root(base: Path) -> Path:
     return base / f"vjepa-mlflow-{os.geteuid()}"
-
-
-def _user() -> str:
-    """As PyTorch names its folder; a container's user may have no name."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = str(os.geteuid())
-    return re.sub(r'[\\/:*?"<>|]', "_", name)
 
 
 def _name(module: str | None, environment: str | None) -> None:

@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +14,6 @@ from typing import Any, NamedTuple
 from vjepa_mlflow.about import FOLDER
 from vjepa_mlflow.errors import UserError
 from vjepa_mlflow.runtime.channel import Channel
-
-FROM_TERMINALS = frozenset({signal.SIGINT, signal.SIGHUP})
-"""What a terminal sends to all processes that it shows: at a Ctrl-C, and when it is closed."""
 
 SECONDS_TO_END = 5
 """That a server may take to end those that it has started, once it is idle."""
@@ -144,17 +141,3 @@ def importable(environment: Mapping[str, str]) -> dict[str, str]:
     paths = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     ours = str(FOLDER.parent)
     return {**environment, "PYTHONPATH": os.pathsep.join([ours, *map(os.path.abspath, paths)])}
-
-
-@contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """Processes that start in the block do not hear what a terminal sends to all: this process decides for them.
-
-    Were it left to them to ignore it, one that has only just begun would die of it, with a traceback.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])  # apart, since an interrupt may come out of the next one
-    try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, FROM_TERMINALS)
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
